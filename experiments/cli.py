@@ -1,0 +1,61 @@
+"""Flags in, one clear line and exit status 2 where they are wrong."""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from typing import NoReturn, TypeVar
+
+import tyro
+
+from jaxgan.checkpoint import CheckpointError
+from jaxgan.data import DataError
+from jaxgan.training import RunError, Stopped
+
+T = TypeVar("T")
+
+
+def parse(flags: type[T], module: str, args: list[str] | None = None, default: T | None = None) -> T:
+    """Parses the command line into the dataclass `flags`; a mistake ends the program with one line."""
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.cli(flags, prog=f"python -m {module}", args=args, default=default)
+    except SystemExit as end:
+        if end.code:
+            fail(f"{_first_message(errors.getvalue())} (see python -m {module} --help)")
+        raise
+
+
+def fail(message: object, status: int = 2) -> NoReturn:
+    """Prints one line to stderr and ends the program at once.
+
+    At once, since the background threads of a failed read print tracebacks while Python winds down.
+    """
+    line = " ".join(str(message).split())
+    print(f"error: {line}" if status != 130 else line, file=sys.__stderr__)
+    sys.stdout.flush()
+    sys.__stderr__.flush()
+    os._exit(status)
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turns what a user can mend into one line on stderr; a mistake of ours keeps its traceback."""
+    try:
+        yield
+    except (DataError, CheckpointError, RunError, OSError) as error:
+        fail(error)
+    except FloatingPointError as error:
+        fail(error, 1)
+    except Stopped as error:
+        fail(error, 130)
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
+
+
+def _first_message(box: str) -> str:
+    """The first section of the box that tyro draws around a mistake, as one line."""
+    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:]]
+    return " ".join(lines[: lines.index("")] if "" in lines else lines)

@@ -1,0 +1,61 @@
+"""Trains a recipe: `python -m experiments.train [RECIPE] [--steps N] …`, all flags with `--help`."""
+
+import dataclasses
+import re
+import sys
+from typing import Annotated
+
+import tyro
+
+from experiments import recipes
+from experiments.cli import fail, one_line_errors, parse
+from jaxgan import training
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Trains a GAN. Started again with the same flags, a run goes on where it stopped."""
+
+    recipe: tyro.conf.Positional[str] = "digits"
+    """One of the recipes in experiments/recipes.py."""
+    seed: int = 0
+    """Of the root key: all randomness comes from it."""
+    workdir: str | None = None
+    """Where everything is written (by default runs/RECIPE, with the flags that make it another run)."""
+    options: Annotated[training.Options, tyro.conf.OmitArgPrefixes] = training.Options()
+    settings: Annotated[recipes.Recipe, tyro.conf.OmitArgPrefixes] = recipes.get("digits")
+
+
+def main() -> None:
+    """Parses the flags, trains, and says where the results are."""
+    flags = _parse(sys.argv[1:])
+    workdir = flags.workdir or _default_workdir(flags)
+    with one_line_errors():
+        summary = training.run(flags.settings, workdir, flags.seed, flags.options)
+    print(
+        f"step {summary['step']} reached; see {workdir}/samples.gif, {workdir}/losses.png and {workdir}/samples\n"
+        f"more samples: python -m experiments.sample {workdir}"
+    )
+
+
+def _parse(args: list[str]) -> Train:
+    """Parses twice: which recipe it is decides the other flags' defaults, and what --help says."""
+    without_help = [arg for arg in args if arg not in ("-h", "--help")]
+    name = parse(Train, "experiments.train", without_help).recipe
+    try:
+        default = Train(name, settings=recipes.get(name))
+    except ValueError as error:
+        fail(error)
+    return parse(Train, "experiments.train", args, default)
+
+
+def _default_workdir(flags: Train) -> str:
+    """runs/RECIPE, and whatever else makes this another run than the recipe's own."""
+    here = {"seed": flags.seed} | flags.settings.config()
+    usual = {"seed": 0} | recipes.get(flags.recipe).config()
+    changes = [f"{name}={value}" for name, value in here.items() if value != usual[name]]
+    return "runs/" + re.sub(r"[^\w.=-]+", "_", "-".join([flags.recipe, *changes]))
+
+
+if __name__ == "__main__":
+    main()

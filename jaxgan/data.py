@@ -1,0 +1,231 @@
+"""Datasets as uint8 images in memory, and the batch of a step as a pure function of key and step."""
+
+import dataclasses
+import functools
+import importlib.util
+import io
+import logging
+import socket
+import urllib.request
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+ORDER = 100  # the purpose folded into the root key for the order of the data; no `gan.Purpose` is equal to it
+
+Shape = tuple[int, int, int]
+
+
+class DataError(ValueError):
+    """A dataset that cannot be had; the message says what would help."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images in memory: `images` is uint8 [N, H, W, C]."""
+
+    name: str
+    images: np.ndarray
+
+    def batch(self, key: jax.Array, step: int, batch_size: int) -> np.ndarray:
+        """The real images of one step: uint8 [batch_size, H, W, C].
+
+        Each epoch is a fresh permutation of all images, and batches follow one another through the
+        epochs without a gap: every image is used once before any is used again.
+
+        Args:
+          key: the run's root key.
+          step: which step, from 0.
+          batch_size: how many images.
+        """
+        return self.images[batch_indices(key, step, batch_size, len(self.images))]
+
+
+def batch_indices(key: jax.Array, step: int, batch_size: int, size: int) -> np.ndarray:
+    """Which of `size` examples make up the batch of `step`: int [batch_size]."""
+    seed, impl = np.asarray(jax.random.key_data(key)), str(jax.random.key_impl(key))
+    epochs, within = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), size)
+    orders = {e: _permutation(seed.tobytes(), seed.shape, impl, int(e), size) for e in np.unique(epochs)}
+    return np.array([orders[e][i] for e, i in zip(epochs, within, strict=True)])
+
+
+@functools.lru_cache(maxsize=4)  # a pure function, and the same epoch is asked for many times over
+def _permutation(seed: bytes, shape: tuple, impl: str, epoch: int, size: int) -> np.ndarray:
+    key = jax.random.wrap_key_data(np.frombuffer(seed, np.uint32).reshape(shape), impl=impl)
+    key = jax.random.fold_in(jax.random.fold_in(key, ORDER), epoch)
+    return np.asarray(jax.random.permutation(key, size))
+
+
+def load(
+    name: str, data_dir: str | None = None, image_shape: Shape | None = None, split: str = "train"
+) -> Dataset:
+    """Loads a dataset into memory.
+
+    Args:
+      name: "digits" (scikit-learn's 1,797 handwritten digits, which need no download), the name of
+        an image dataset of TensorFlow Datasets, or "folder:PATH" for all image files below PATH.
+      data_dir: where TensorFlow Datasets keeps its data; by default its own ~/tensorflow_datasets.
+      image_shape: (H, W, C) to bring images to: cropped around the centre to the aspect ratio of
+        H x W, resized, and converted to grey (C = 1) or RGB (C = 3). By default they stay as they are.
+      split: the split of a TensorFlow dataset; "train+test" joins two.
+
+    Raises:
+      DataError: with one line that says what is wrong and what would help.
+    """
+    kind, _, path = name.partition(":")
+    if kind == "folder":
+        images = _load_folder(path, image_shape)
+    elif name == "digits":
+        images = _load_digits(image_shape)
+    else:
+        images = _load_tfds(name, data_dir, image_shape, split)
+    return Dataset(name, images)
+
+
+def _load_digits(shape: Shape | None) -> np.ndarray:
+    from sklearn.datasets import load_digits
+
+    images = np.round(load_digits().images * (255 / 16)).astype(np.uint8)[..., None]  # 17 shades of grey
+    if shape in (None, images.shape[1:]):
+        return images
+    from PIL import Image
+
+    return np.stack([fit(Image.fromarray(image.squeeze(-1)), shape) for image in images])
+
+
+def _load_folder(path: str, shape: Shape | None) -> np.ndarray:
+    from PIL import Image
+
+    folder = Path(path).expanduser()
+    if not path or not folder.is_dir():
+        raise DataError(f"folder:{path}: there is no folder {path!r}; give the path of a folder of image files")
+    try:
+        files = sorted(f for f in folder.rglob("*") if f.is_file() and not f.name.startswith("."))
+        list(folder.iterdir())  # rglob passes over what it may not read
+    except OSError as error:
+        raise DataError(f"folder:{path}: cannot be read ({error.strerror}); make it readable") from error
+    if not files:
+        raise DataError(f"folder:{path}: the folder holds no files; put PNG or JPEG images there")
+
+    size = None
+
+    def read(file: Path) -> np.ndarray:
+        nonlocal size
+        try:
+            with Image.open(file) as image:
+                size = size or image.size
+                if image.size != size:
+                    raise DataError(
+                        f"folder:{path}: images must be of one size, but {files[0].name} is {size[0]}x{size[1]} "
+                        f"and {file.name} is {image.size[0]}x{image.size[1]}; resize them first"
+                    )
+                return fit(image, shape)
+        except DataError:
+            raise
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            what = "cannot be read" if isinstance(error, PermissionError) else "is not an image that can be read"
+            raise DataError(f"folder:{path}: {file} {what}; remove or mend it") from error
+
+    return np.stack(_track(read, files, f"folder:{path}"))
+
+
+def _load_tfds(name: str, data_dir: str | None, shape: Shape | None, split: str) -> np.ndarray:
+    import tensorflow_datasets as tfds
+    from PIL import Image
+
+    logging.getLogger("absl").setLevel(logging.ERROR)  # "OpenCV is not installed", once an image
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError:
+        raise DataError(
+            f"{name}: no such dataset; use digits, folder:PATH, or a name from tensorflow.org/datasets/catalog"
+        ) from None
+    except (ValueError, OSError, RuntimeError, ImportError, AssertionError) as error:
+        raise DataError(f"{name}: TensorFlow Datasets cannot open it: {_first_line(error)}") from error
+    features = builder.info.features or {}
+    keys = [key for key, feature in features.items() if type(feature) is tfds.features.Image]
+    if not keys:
+        raise DataError(f"{name}: this dataset has no images; its features are {', '.join(features) or 'unknown'}")
+    if not builder.is_prepared():
+        _prepare(builder, name, data_dir)
+    key = "image" if "image" in keys else keys[0]
+    decoders = {key: tfds.decode.SkipDecoding()}  # decoded below: TFDS takes four times as long
+    try:
+        parts = [builder.as_data_source(part, decoders=decoders) for part in split.split("+")]
+    except NotImplementedError as error:
+        raise DataError(
+            f"{name}: {builder.data_path} is not in the array_record format; prepare it again with "
+            "tfds.builder(...).download_and_prepare(file_format='array_record')"
+        ) from error
+    except ValueError as error:
+        raise DataError(f"{name}: split {split!r}: {_first_line(error)}") from error
+    piece = 512
+    pieces = [(part, range(i, min(i + piece, len(part)))) for part in parts for i in range(0, len(part), piece)]
+
+    def read(where: tuple) -> np.ndarray:
+        part, indices = where
+        encoded = [example[key] for example in part.__getitems__(list(indices))]
+        images = [fit(Image.open(io.BytesIO(e), formats=("PNG", "JPEG")), shape) for e in encoded]
+        return np.stack(_same_size(images, name))
+
+    return np.concatenate(_same_size(_track(read, pieces, name), name, axis=1))
+
+
+def _prepare(builder, name: str, data_dir: str | None) -> None:
+    """Downloads and prepares a TensorFlow dataset, or says in one line what is missing."""
+    where = f"put prepared data (array_record) in {builder.data_path}, or name its folder with --data-dir"
+    if not _online():
+        raise DataError(f"{name}: not found in {builder.data_dir}, and there is no network to download it; {where}")
+    print(f"{name}: downloading and preparing in {builder.data_path}", flush=True)
+    try:
+        builder.download_and_prepare(file_format="array_record")
+    except Exception as error:
+        if importlib.util.find_spec("tensorflow") is None and "tensorflow" in f"{error!r}".lower():
+            raise DataError(f"{name}: preparing it needs TensorFlow; pip install tensorflow, or {where}") from error
+        raise DataError(f"{name}: preparing it failed ({_first_line(error)}); {where}") from error
+
+
+def _online() -> bool:
+    """Whether names resolve; else TensorFlow Datasets would retry for minutes before it gives up."""
+    try:
+        return bool(urllib.request.getproxies()) or bool(socket.getaddrinfo("www.tensorflow.org", 443))
+    except OSError:
+        return False
+
+
+def fit(image, shape: Shape | None) -> np.ndarray:
+    """A PIL image as uint8 [H, W, C], cropped around its centre and resized to `shape` where one is given."""
+    from PIL import Image, ImageOps
+
+    if image.mode[0] in "IF":
+        raise DataError(f"images must have 8 bits a channel, not mode {image.mode!r}; convert them first")
+    channels = shape[2] if shape else (1 if image.mode in ("L", "1", "LA") else 3)
+    image = image.convert("L" if channels == 1 else "RGB")
+    if shape and image.size != (shape[1], shape[0]):
+        image = ImageOps.fit(image, (shape[1], shape[0]), Image.Resampling.LANCZOS)
+    pixels = np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _track(read: Callable, items: list, name: str) -> list:
+    """[read(item) for item in items], with a progress bar on a terminal when it takes long."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    quiet = len(items) < 20 or not console.is_terminal
+    bar: Iterable = track(items, f"loading {name}", console=console, transient=True, disable=quiet)
+    return [read(item) for item in bar]
+
+
+def _same_size(images: list, name: str, axis: int = 0) -> list:
+    shapes = sorted({image.shape[axis:] for image in images})
+    if len(shapes) > 1:
+        raise DataError(f"{name}: images differ in size ({shapes[0]} and {shapes[1]}); give an image_shape")
+    return images
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

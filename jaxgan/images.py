@@ -1,0 +1,61 @@
+"""Grids of images, as PNG and as GIF."""
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+
+WIDTH = 512  # pixels: grids of small images are enlarged by a whole factor to about this
+
+
+def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
+    """Lays images out in rows, a thin line between them; small ones are enlarged, smoothly, to be seen.
+
+    Args:
+      images: uint8 [N, H, W, C], C being 1 or 3.
+      columns: images in a row; by default about as many as there are rows.
+
+    Returns:
+      uint8 [H', W', C], at most about `WIDTH` pixels wide, or as wide as the images unenlarged.
+    """
+    from PIL import Image
+
+    n, h, w, c = images.shape
+    columns = min(n, columns or math.ceil(math.sqrt(n)))
+    rows = -(-n // columns)
+    scale = max(1, WIDTH // (columns * w))
+    gap = max(1, scale // 4)
+    tiles = [
+        np.asarray(_picture(image).resize((w * scale, h * scale), Image.Resampling.BICUBIC)).reshape(h * scale, -1, c)
+        for image in images
+    ]
+    canvas = np.full((rows * (h * scale + gap) + gap, columns * (w * scale + gap) + gap, c), 255, np.uint8)
+    for i, tile in enumerate(tiles):
+        top = gap + i // columns * (h * scale + gap)
+        left = gap + i % columns * (w * scale + gap)
+        canvas[top : top + h * scale, left : left + w * scale] = tile
+    return canvas
+
+
+def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Writes one uint8 image [H, W, C], C being 1 or 3; a reader never sees half of it."""
+    partial = Path(f"{path}.partial")
+    _picture(image).save(partial, format="PNG")
+    partial.replace(path)
+
+
+def _picture(image: np.ndarray):
+    from PIL import Image
+
+    return Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
+
+
+def save_gif(path: str | os.PathLike, frames: list[Path], seconds: float = 6.0) -> None:
+    """Writes the PNG files `frames` as one endless GIF of about `seconds`, resting on the last frame."""
+    from PIL import Image
+
+    pictures = [Image.open(frame).convert("P", palette=Image.Palette.ADAPTIVE) for frame in frames]
+    each = max(40, round(1000 * seconds / len(pictures)))  # browsers slow anything faster down
+    durations = [each] * (len(pictures) - 1) + [max(each, 2000)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
