@@ -39,6 +39,7 @@ class Dataset:
           key: the run's root key.
           step: which step, from 0.
           batch_size: how many images.
+
         """
         return self.images[batch_indices(key, step, batch_size, len(self.images))]
 
@@ -58,9 +59,7 @@ def _permutation(seed: bytes, shape: tuple, impl: str, epoch: int, size: int) ->
     return np.asarray(jax.random.permutation(key, size))
 
 
-def load(
-    name: str, data_dir: str | None = None, image_shape: Shape | None = None, split: str = "train"
-) -> Dataset:
+def load(name: str, data_dir: str | None = None, image_shape: Shape | None = None, split: str = "train") -> Dataset:
     """Loads a dataset into memory.
 
     Args:
@@ -73,6 +72,7 @@ def load(
 
     Raises:
       DataError: with one line that says what is wrong and what would help.
+
     """
     kind, _, path = name.partition(":")
     if kind == "folder":

@@ -45,6 +45,7 @@ class GAN:
         discriminator first and then the generator, against the new discriminator.
       ema_decay: the share of the averaged generator that is kept at each step, in [0, 1);
         0 makes it the generator itself.
+
     """
 
     gen: nn.Module
@@ -77,6 +78,7 @@ class GANState(struct.PyTreeNode):
       gen: the generator's state.
       disc: the discriminator's state.
       averaged_gen: running averages of the generator's `params` and `batch_stats`.
+
     """
 
     step: jax.Array
@@ -92,6 +94,7 @@ def init(gan: GAN, key: jax.Array) -> GANState:
     Args:
       gan: the static description.
       key: a typed key, from `jax.random.key`.
+
     """
     if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise TypeError("init needs a typed key: jax.random.key(seed), not jax.random.PRNGKey(seed)")
@@ -119,9 +122,7 @@ def _init_state(gan: GAN, key_data: jax.Array, impl: str) -> GANState:
 
 
 # One program, for each initialiser on its own takes seconds to compile; and not optimised, since it runs once.
-_init = jax.jit(
-    _init_state, static_argnames=("gan", "impl"), compiler_options={"xla_backend_optimization_level": 0}
-)
+_init = jax.jit(_init_state, static_argnames=("gan", "impl"), compiler_options={"xla_backend_optimization_level": 0})
 
 
 def image_shape(gan: GAN) -> tuple[int, int, int]:

@@ -59,10 +59,11 @@ class ConvTranspose(nn.Module):
 
 def _kernel_and_bias(layer: Conv | ConvTranspose, function: Callable, x: jax.Array) -> jax.Array:
     shape = (layer.kernel_size, layer.kernel_size, x.shape[-1], layer.features)
-    y = function(x, layer.param("kernel", glorot_uniform, shape), layer.stride)
-    if layer.use_bias:
-        y += layer.param("bias", nn.initializers.zeros, (layer.features,)).reshape(1, 1, 1, -1)
-    return y
+    kernel = layer.param("kernel", glorot_uniform, shape, jnp.float32)
+    bias = layer.param("bias", nn.initializers.zeros, (layer.features,), jnp.float32) if layer.use_bias else None
+    x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
+    y = function(x, kernel, layer.stride)
+    return y if bias is None else y + bias.reshape(1, 1, 1, -1)
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -75,6 +76,7 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
     Returns:
       [B, ceil(H / stride), ceil(W / stride), features].
+
     """
     pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), "SAME")
     return _conv(x, kernel, stride, pads)
@@ -123,6 +125,7 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
     Returns:
       [B, H * stride, W * stride, features].
+
     """
     taps, first = _phase_taps(kernel.shape[0], stride)
     size = taps.shape[1]
@@ -149,6 +152,7 @@ def _phase_taps(k: int, stride: int) -> tuple[np.ndarray, int]:
       taps: int [stride, size]; taps[p, m] is the index of the tap that multiplies input pixel
         q + first + m in output pixel q * stride + p, or k where no tap does.
       first: the offset of the first input pixel.
+
     """
     # SAME padding before the spread-out input, as lax.conv_transpose has it.
     pad = k - 1 if stride > k - 1 else -(-(k + stride - 2) // 2)

@@ -29,10 +29,10 @@ def non_saturating_disc(real_logits: jax.Array, fake_logits: jax.Array, real_lab
 
 
 def least_squares_gen(fake_logits: jax.Array) -> jax.Array:
-    """mean (D(fake) - 1)^2, for a D with no sigmoid (Mao et al. 2016, arXiv:1611.04076)."""
+    """Mean (D(fake) - 1)^2, for a D with no sigmoid (Mao et al. 2016, arXiv:1611.04076)."""
     return jnp.mean(jnp.square(fake_logits - 1))
 
 
 def least_squares_disc(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
-    """mean (D(real) - 1)^2 + mean D(fake)^2, for a D with no sigmoid (Mao et al. 2016, arXiv:1611.04076)."""
+    """Mean (D(real) - 1)^2 + mean D(fake)^2, for a D with no sigmoid (Mao et al. 2016, arXiv:1611.04076)."""
     return jnp.mean(jnp.square(real_logits - 1)) + jnp.mean(jnp.square(fake_logits))

@@ -1,10 +1,10 @@
 """What a run tells: a progress bar or plain lines, `metrics.jsonl`, TensorBoard events, pictures.
 
-    workdir/metrics.jsonl      one JSON object for each logged step
-    workdir/tensorboard/       the same, and the sample grids, as event files
-    workdir/samples/           sample grids as PNG, by step
-    workdir/samples.gif        those grids one after the other
-    workdir/losses.png         both losses and the discriminator's mean logits over the steps
+workdir/metrics.jsonl      one JSON object for each logged step
+workdir/tensorboard/       the same, and the sample grids, as event files
+workdir/samples/           sample grids as PNG, by step
+workdir/samples.gif        those grids one after the other
+workdir/losses.png         both losses and the discriminator's mean logits over the steps
 """
 
 import contextlib
@@ -59,6 +59,7 @@ class Report:
 
         Raises:
           FloatingPointError: one of them is not finite.
+
         """
         now = time.perf_counter()
         values = {name: float(value) for name, value in metrics.items()}
@@ -67,7 +68,11 @@ class Report:
             raise FloatingPointError(f"step {step}: {' and '.join(bad)}; nothing was saved since the last checkpoint")
         values["images_per_second"] = (step - self._since_step) * self._batch_size / (now - self._since)
         self._since, self._since_step = now, step
-        line = {"step": step, "seconds": round(now - self._begin, 3), **{k: float(f"{v:.6g}") for k, v in values.items()}}
+        line = {
+            "step": step,
+            "seconds": round(now - self._begin, 3),
+            **{k: float(f"{v:.6g}") for k, v in values.items()},
+        }
         self._metrics.write(json.dumps(line) + "\n")
         for name, value in values.items():
             self._events.add_scalar(name, value, step)

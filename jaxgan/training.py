@@ -90,6 +90,7 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
       checkpoint.CheckpointError: the newest checkpoint is damaged.
       FloatingPointError: a loss is no longer finite.
       Stopped: the run was asked to stop.
+
     """
     begin, workdir, steps = time.perf_counter(), Path(workdir), recipe.steps
     config = {**recipe.config(), "seed": seed}
@@ -107,7 +108,9 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
         state = checkpoint.restore(manager, state)
     start = int(state.step)
     if start > steps:
-        raise RunError(f"--steps {steps}: {workdir} is at step {start} already; ask for more, or name another --workdir")
+        raise RunError(
+            f"--steps {steps}: {workdir} is at step {start} already; ask for more, or name another --workdir"
+        )
     _write_json(workdir / "config.json", config)
     print(_introduction(recipe, state, dataset, workdir, options.devices), flush=True)
 

@@ -1,0 +1,26 @@
+"""Strict settings for every test, and several CPU devices."""
+
+import os
+
+import hypothesis
+import jax
+import pytest
+
+# For the processes that tests start too.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_legacy_prng_key", "error")
+
+# The first example compiles; and the same examples everywhere, so that a failure can be had again.
+hypothesis.settings.register_profile("jaxgan", deadline=None, derandomize=True, max_examples=30)
+hypothesis.settings.load_profile("jaxgan")
+
+
+@pytest.fixture
+def x64():
+    """Float64 throughout a test, where an oracle's rounding would otherwise hide an error."""
+    with jax.enable_x64(True):
+        yield

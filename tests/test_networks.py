@@ -1,0 +1,109 @@
+"""Each network against its description: counted by hand, and computed again with XLA's plain operations."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from experiments import recipes
+from jaxgan import networks
+from jaxgan.gan import image_shape
+
+# Parameters, layer by layer: kernel + bias, and 2 for each channel that is batch-normalised.
+COUNTS = {
+    "digits": (
+        64 * 1024 + 2 * 64 + (4 * 4 * 64 * 32) + 2 * 32 + (3 * 3 * 32 * 1 + 1),
+        (3 * 3 * 1 * 32 + 32) + (3 * 3 * 32 * 64) + 2 * 64 + (3 * 3 * 64 * 128) + 2 * 128 + (2 * 2 * 128 * 1 + 1),
+        (8, 8, 1),
+    ),
+    "tf2_dcgan": (
+        100 * 12544 + 2 * 12544 + 5 * 5 * 256 * 128 + 2 * 128 + 5 * 5 * 128 * 64 + 2 * 64 + 5 * 5 * 64 * 1,
+        (3 * 3 * 1 * 32 + 32) + (3 * 3 * 32 * 64 + 64) + 2 * 64 + (3 * 3 * 64 * 128 + 128) + 2 * 128 + (2048 + 1),
+        (28, 28, 1),
+    ),
+}
+
+
+def test_every_recipe_is_counted():
+    assert set(COUNTS) == set(recipes.RECIPES)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameter_counts_and_shapes(name):
+    gan = recipes.get(name).build()
+    gen_count, disc_count, shape = COUNTS[name]
+    z, images = jnp.zeros((2, gan.z_size)), jnp.zeros((2, *shape))
+    made = jax.eval_shape(lambda key: gan.gen.init_with_output(key, z, train=False), jax.random.key(0))
+    judged = jax.eval_shape(lambda key: gan.disc.init_with_output(key, images, train=False), jax.random.key(0))
+    count = lambda variables: sum(x.size for x in jax.tree.leaves(variables["params"]))  # noqa: E731
+    assert (count(made[1]), count(judged[1])) == (gen_count, disc_count)
+    assert made[0].shape == (2, *shape)
+    assert judged[0].shape == (2,)
+    assert image_shape(gan) == shape
+
+
+def normalise(x, scale, bias):
+    axes = tuple(range(x.ndim - 1))
+    mean, var = x.mean(axes), x.var(axes)
+    last = (1,) * (x.ndim - 1) + (-1,)
+    x = (x - mean.reshape(last)) / jnp.sqrt(var.reshape(last) + 1e-3)
+    return x * scale.reshape(last) + bias.reshape(last), mean, var
+
+
+def lrelu(x, slope):
+    return jnp.where(x > 0, x, slope * x)
+
+
+def randomised(module, x, seed):
+    """Variables with no zero bias and no unit scale, so that leaving one out is seen."""
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), x, train=False))
+    rng = np.random.default_rng(seed)
+    fill = {"kernel": lambda s: rng.normal(size=s) * 0.05, "var": lambda s: 1 + rng.random(s), "scale": rng.random}
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.asarray(fill.get(path[-1].key, lambda s: rng.normal(size=s))(leaf.shape)), shapes
+    )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def train_mode(module, variables, x):
+    return module.apply(variables, x, train=True, mutable=["batch_stats"])
+
+
+def test_tf2_dcgan_gen_is_as_described(x64):
+    z = jax.random.normal(jax.random.key(1), (6, 100))
+    variables = randomised(networks.TF2DCGANGen(), z, 0)
+    got, updated = train_mode(networks.TF2DCGANGen(), variables, z)
+    p, old = variables["params"], variables["batch_stats"]
+    moments = []
+    x = z @ p["Dense_0"]["kernel"]
+    for i, stride in enumerate([None, 1, 2, 2]):
+        if stride:
+            x = lax.conv_transpose(x, p[f"ConvTranspose_{i - 1}"]["kernel"], (stride, stride), "SAME")
+        if i < 3:
+            x, mean, var = normalise(x, **p[f"BatchNorm_{i}"])
+            moments.append((mean, var))
+            x = lrelu(x, 0.3).reshape(6, 7, 7, 256) if i == 0 else lrelu(x, 0.3)
+    np.testing.assert_allclose(got, jnp.tanh(x), rtol=1e-8, atol=1e-10)
+    for i, (mean, var) in enumerate(moments):
+        for name, value in (("mean", mean), ("var", var)):
+            expected = 0.99 * old[f"BatchNorm_{i}"][name] + 0.01 * value
+            np.testing.assert_allclose(updated["batch_stats"][f"BatchNorm_{i}"][name], expected, rtol=1e-6)
+
+
+def test_tf2_dcgan_disc_is_as_described(x64):
+    images = jax.random.normal(jax.random.key(1), (6, 28, 28, 1))
+    variables = randomised(networks.TF2DCGANDisc(), images, 0)
+    got, _ = train_mode(networks.TF2DCGANDisc(), variables, images)
+    p, x = variables["params"], images
+    for i in range(3):
+        layer = p[f"Conv_{i}"]
+        x = lax.conv_general_dilated(x, layer["kernel"], (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        x = x + layer["bias"].reshape(1, 1, 1, -1)
+        if i > 0:
+            x, _, _ = normalise(x, **p[f"BatchNorm_{i - 1}"])
+        x = lrelu(x, 0.01)
+    expected = x.reshape(6, -1) @ p["Dense_0"]["kernel"][:, 0] + p["Dense_0"]["bias"]
+    np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-10)
