@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ from jaxgan import checkpoint, images
 class Sample:
     """Draws images from the newest checkpoint of a run."""
 
-    workdir: tyro.conf.Positional[Path]
+    workdir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="WORKDIR")]
     """The run's folder."""
     count: int = 64
     """How many images."""

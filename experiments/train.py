@@ -16,14 +16,14 @@ from jaxgan import training
 class Train:
     """Trains a GAN. Started again with the same flags, a run goes on where it stopped."""
 
-    recipe: tyro.conf.Positional[str] = "digits"
-    """One of the recipes in experiments/recipes.py."""
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")] = "digits"
+    """One of the recipes of experiments/recipes.py; it decides the defaults below."""
     seed: int = 0
     """Of the root key: all randomness comes from it."""
     workdir: str | None = None
     """Where everything is written (by default runs/RECIPE, with the flags that make it another run)."""
-    options: Annotated[training.Options, tyro.conf.OmitArgPrefixes] = training.Options()
-    settings: Annotated[recipes.Recipe, tyro.conf.OmitArgPrefixes] = recipes.get("digits")
+    options: Annotated[training.Options, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="run")] = training.Options()
+    settings: Annotated[recipes.Recipe, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="recipe")] = recipes.get("digits")
 
 
 def main() -> None:

@@ -5,10 +5,12 @@ Beside the arrays it holds their SHA-256, so that what is restored is known to b
 """
 
 import contextlib
+import gc
 import hashlib
 import logging
 import os
-import sys
+import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +105,13 @@ def _damaged(path: Path, manager: ocp.CheckpointManager) -> str:
 
 @contextlib.contextmanager
 def _quiet():
-    """Silences the tracebacks that Orbax's background threads print about a damaged checkpoint.
-
-    They go on printing until the process ends, so where restoring fails, stderr stays silent for
-    everything but `sys.__stderr__`.
-    """
+    """Silences the dozens of tracebacks that Orbax's background threads print about a damaged checkpoint."""
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    stderr, sys.stderr = sys.stderr, open(os.devnull, "w")  # noqa: SIM115
-    yield
-    sys.stderr = stderr
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        try:
+            yield
+        except BaseException as error:
+            traceback.clear_frames(error.__traceback__)  # what they hold complains when it is freed
+            gc.collect()
+            time.sleep(0.3)  # for the threads to finish
+            raise

@@ -65,7 +65,9 @@ class Report:
         values = {name: float(value) for name, value in metrics.items()}
         bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
         if bad:
-            raise FloatingPointError(f"step {step}: {' and '.join(bad)}; nothing was saved since the last checkpoint")
+            raise FloatingPointError(
+                f"step {step}: {' and '.join(bad)}; try smaller learning rates. The newest checkpoint is from before"
+            )
         values["images_per_second"] = (step - self._since_step) * self._batch_size / (now - self._since)
         self._since, self._since_step = now, step
         line = {

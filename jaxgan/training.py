@@ -102,6 +102,10 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
     config["data_sha256"] = hashlib.sha256(dataset.images).hexdigest()
     _check_workdir(workdir, config)
 
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"--workdir {workdir} cannot be made ({error.strerror}); name another") from error
     state = init(gan, jax.random.key(seed))
     manager = checkpoint.open_manager(workdir / "checkpoints", options.keep)
     if manager.latest_step() is not None:
@@ -248,7 +252,6 @@ def _introduction(recipe: Recipe, state: GANState, dataset: data.Dataset, workdi
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     """Writes a whole file or none: config.json must never be half there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(value, indent=2) + "\n")
     partial.replace(path)

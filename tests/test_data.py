@@ -43,10 +43,10 @@ def folder_of(tmp_path, images):
     return f"folder:{tmp_path}"
 
 
-def encoded(image, kind):
+def half(image, kind):
     file = io.BytesIO()
     Image.fromarray(image).save(file, kind)
-    return file.getvalue()
+    return file.getvalue()[: file.tell() // 2]
 
 
 def error_of(*args):
@@ -63,13 +63,8 @@ def test_a_batch_depends_on_key_and_step_alone():
     data._permutation.cache_clear()
     backward = [numbered(20).batch(jax.random.key(7), t, 8) for t in reversed(range(12))][::-1]
     np.testing.assert_array_equal(forward, backward)
+    dataset.batch(KEY, 5, 8)[:] = 255  # a copy
     np.testing.assert_array_equal(forward[5], dataset.batch(KEY, 5, 8))
-
-
-def test_a_batch_is_a_copy():
-    dataset = numbered(20)
-    dataset.batch(KEY, 0, 8)[:] = 255
-    np.testing.assert_array_equal(dataset.images, numbered(20).images)
 
 
 @settings(deadline=None)
@@ -87,16 +82,13 @@ def test_every_image_is_used_once_per_epoch(size, batch_size, steps):
 def test_the_order_is_a_permutation_keyed_by_purpose_and_epoch(batch_size):
     base = jax.random.fold_in(KEY, data.ORDER)
     expected = np.concatenate([jax.random.permutation(jax.random.fold_in(base, epoch), 100) for epoch in range(3)])
-    np.testing.assert_array_equal(
-        order(100, KEY, 260 // batch_size, batch_size), expected[: 260 // batch_size * batch_size]
-    )
+    actual = order(100, KEY, 260 // batch_size, batch_size)
+    np.testing.assert_array_equal(actual, expected[: len(actual)])
 
 
 def test_epochs_and_keys_and_their_kinds_have_orders_of_their_own():
-    keys = [KEY, jax.random.key(8), jax.random.key(7, impl="rbg"), jax.random.key(7, impl="unsafe_rbg")]
-    orders = {
-        tuple(order(100, key, 2, 100)[half].tolist()) for key in keys[:3] for half in (slice(100), slice(100, 200))
-    }
+    keys = [KEY, jax.random.key(8), jax.random.key(7, impl="rbg")]
+    orders = {tuple(epoch) for key in keys for epoch in order(100, key, 2, 100).reshape(2, 100).tolist()}
     assert len(orders) == 6
     assert tuple(range(100)) not in orders
 
@@ -209,11 +201,11 @@ BAD_FOLDERS = {
     "no files": ({".hidden": b""}, ["put PNG or JPEG images"]),
     "text": ({"a.png": NOISE, "notes.txt": b"not an image"}, ["notes.txt", "remove or mend"]),
     "empty file": ({"a.png": NOISE, "void.png": b""}, ["void.png", "remove or mend"]),
-    "half a png": ({"half.png": encoded(NOISE, "PNG")[:1000]}, ["half.png", "remove or mend"]),
-    "half a jpeg": ({"half.jpg": encoded(NOISE, "JPEG")[:1000]}, ["half.jpg", "remove or mend"]),
+    "half a png": ({"half.png": half(NOISE, "PNG")}, ["half.png", "remove or mend"]),
+    "half a jpeg": ({"half.jpg": half(NOISE, "JPEG")}, ["half.jpg", "remove or mend"]),
     "broken header": ({"odd.ppm": b"P6 4x 4 255\n" + bytes(48)}, ["odd.ppm", "remove or mend"]),
     "two sizes": ({"a.png": NOISE, "b.png": SMALL}, ["a.png", "40x40", "b.png", "40x20", "resize"]),
-    "grey and colour": ({"a.png": GREY, "b.png": NOISE}, [""]),
+    "grey and colour": ({"a.png": GREY, "b.png": NOISE}, []),
     "16 bits": ({"a.png": GREY, "deep.png": GREY.astype(np.uint16) * 257}, ["deep.png", "8 bits", "convert"]),
 }
 
@@ -225,16 +217,11 @@ def test_a_bad_folder_is_refused_with_what_would_help(tmp_path, case):
     assert all(word in message for word in [str(tmp_path), *words]), message
 
 
-@pytest.mark.parametrize("path", ["", "/no/such/folder", "~nobody-of-this-name/images"])
+@pytest.mark.parametrize("path", ["", "/no/such/folder", __file__, "~nobody-of-this-name/images"])
 def test_a_missing_folder_is_refused(path):
     message = error_of(f"folder:{path}")
     assert f"folder:{path}" in message
     assert "give the path of a folder" in message
-
-
-def test_a_file_is_no_folder(tmp_path):
-    folder_of(tmp_path, {"a.png": NOISE})
-    assert "give the path of a folder" in error_of(f"folder:{tmp_path / 'a.png'}")
 
 
 @pytest.mark.parametrize(
@@ -243,8 +230,7 @@ def test_a_file_is_no_folder(tmp_path):
         ("no_such_dataset", ["digits", "folder:PATH", "tensorflow.org/datasets/catalog"]),
         ("ag_news_subset", ["no images", "title", "description"]),
         ("mnist", ["no network", "--data-dir", "array_record"]),
-        ("mnist:9.9.9", ["3.0.1"]),
-        ("mnist/odd", ["odd"]),
+        ("mnist:9.9.9", []),
         ("", []),
     ],
 )
@@ -269,10 +255,8 @@ def test_preparing_that_fails_says_why(tmp_path, monkeypatch, error, words):
     def fail(*args, **kwargs):
         raise error
 
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda n, *rest: None if n == "tensorflow" else find_spec(n, *rest)
-    )
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "tensorflow" else find(name, *a))
     monkeypatch.setattr(data, "_online", lambda: True)
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
     message = error_of("mnist", str(tmp_path))

@@ -207,7 +207,7 @@ def test_batch_statistics_follow_the_fake_batch_and_then_the_real_one(digits):
 
 @pytest.mark.parametrize("decay", [0.0, 0.15, 0.9])
 def test_averaged_generator(digits, decay):
-    """a <- k a + (1 - k) theta with k = min(decay, (1 + t) / (10 + t)), over parameters and batch statistics."""
+    """A <- k a + (1 - k) theta with k = min(decay, (1 + t) / (10 + t)), over parameters and batch statistics."""
     gan, state, images = digits
     gan = dataclasses.replace(gan, ema_decay=decay)
     step = jax.jit(jaxgan.train_step, static_argnums=0)

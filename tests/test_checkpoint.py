@@ -1,0 +1,142 @@
+"""Checkpoints: what comes back is what was saved, or one clear error."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxgan import checkpoint
+from jaxgan.checkpoint import CheckpointError, state_sha256
+
+
+@pytest.fixture
+def state():
+    params = {"kernel": jax.random.normal(jax.random.key(1), (300, 200)), "none": {}}
+    return {
+        "step": jnp.int32(7),
+        "key": jax.random.key(3),
+        "params": params,
+        "opt_state": optax.adam(1e-3).init(params),
+    }
+
+
+@pytest.fixture
+def like(state):
+    return jax.tree.map(lambda x: jax.random.key(99) if checkpoint._is_key(x) else jnp.zeros_like(x), state)
+
+
+def save(folder, states, keep=None):
+    manager = checkpoint.open_manager(folder, keep)
+    for step, state in states.items():
+        checkpoint.save(manager, step, state)
+    manager.close()
+
+
+def restore(folder, like):
+    return checkpoint.restore(checkpoint.open_manager(folder), like)
+
+
+def test_round_trip_of_every_array_and_the_typed_key(tmp_path, state, like):
+    save(tmp_path, {5: state})
+    got = restore(tmp_path, like)
+    assert state_sha256(got) == state_sha256(state)
+    assert jax.tree.structure(got) == jax.tree.structure(state)
+    assert got["key"].dtype == state["key"].dtype
+    np.testing.assert_array_equal(jax.random.uniform(got["key"]), jax.random.uniform(state["key"]))
+
+
+def test_a_key_of_another_kind_keeps_its_kind(tmp_path):
+    save(tmp_path, {1: {"key": jax.random.key(3, impl="rbg")}})
+    got = restore(tmp_path, {"key": jax.random.key(0, impl="rbg")})
+    np.testing.assert_array_equal(jax.random.uniform(got["key"]), jax.random.uniform(jax.random.key(3, impl="rbg")))
+
+
+def test_the_newest_few_are_kept(tmp_path, state):
+    save(tmp_path, dict.fromkeys((10, 20, 30, 40), state), keep=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["30", "40"]
+
+
+def test_saving_is_not_disturbed_by_what_happens_to_the_state_afterwards(tmp_path, state, like):
+    """As in training: the next step overwrites the buffers while they are still being written."""
+    expected = state_sha256(state)
+    manager = checkpoint.open_manager(tmp_path)
+    checkpoint.save(manager, 1, state)
+    overwrite = jax.jit(lambda x: jax.tree.map(lambda a: a * 0, x), donate_argnums=0)
+    overwrite({"params": state["params"], "opt_state": state["opt_state"]})
+    manager.close()
+    assert state_sha256(restore(tmp_path, like)) == expected
+
+
+def test_a_half_written_checkpoint_is_not_taken_for_one(tmp_path, state, like):
+    save(tmp_path, {5: state})
+    shutil.copytree(tmp_path / "5", tmp_path / "6.orbax-checkpoint-tmp")
+    assert checkpoint.open_manager(tmp_path).latest_step() == 5
+    assert state_sha256(restore(tmp_path, like)) == state_sha256(state)
+
+
+def test_none_at_all(tmp_path, like):
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        restore(tmp_path, like)
+
+
+def restore_or_error(folder, like):
+    try:
+        return restore(folder, like)
+    except CheckpointError as error:
+        return error
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "removed", "flipped"])
+def test_every_damaged_file_is_either_harmless_or_found_out(tmp_path, state, like, damage):
+    """Each file of a checkpoint in turn: never is anything else restored than what was saved."""
+    save(tmp_path / "whole", {5: state, 6: state})
+    found_out = []
+    files = sorted(p for p in (tmp_path / "whole" / "6").rglob("*") if p.is_file())
+    assert len(files) > 5
+    for i, file in enumerate(files):
+        copy = tmp_path / f"copy{i}"
+        shutil.copytree(tmp_path / "whole", copy)
+        target = copy / file.relative_to(tmp_path / "whole")
+        content = bytearray(target.read_bytes())
+        if damage == "removed":
+            target.unlink()
+        elif damage == "flipped" and content:
+            content[len(content) // 2] ^= 0x55
+            target.write_bytes(content)
+        else:
+            target.write_bytes(content[: len(content) // 2 if damage == "truncated" else 0])
+        got = restore_or_error(copy, like)
+        if isinstance(got, CheckpointError):
+            found_out.append(file)
+            assert "go on from step 5" in str(got)
+            assert str(copy / "6") in str(got)
+            assert "\n" not in str(got)
+        else:
+            assert state_sha256(got) == state_sha256(state)
+    largest = max(files, key=lambda f: f.stat().st_size)
+    assert largest in found_out
+    assert len(found_out) >= 3
+
+
+def test_a_checkpoint_of_another_structure_is_refused(tmp_path, state, like):
+    save(tmp_path, {5: state})
+    with pytest.raises(CheckpointError, match="of another version"):
+        restore(tmp_path, {**like, "more": jnp.zeros(3)})
+
+
+def test_the_digest_sees_every_bit_and_every_name(state):
+    digests = {state_sha256(state)}
+    for change in (
+        {"step": jnp.int32(8)},
+        {"step": jnp.int16(7)},
+        {"key": jax.random.key(4)},
+        {"params": {**state["params"], "kernel": jnp.nextafter(state["params"]["kernel"], 1.0)}},
+        {"params": {"renamed": state["params"]["kernel"], "none": {}}},
+        {"params": {**state["params"], "kernel": state["params"]["kernel"].reshape(200, 300)}},
+    ):
+        digests.add(state_sha256({**state, **change}))
+    assert len(digests) == 7

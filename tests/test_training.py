@@ -1,0 +1,193 @@
+"""A run, in this process: what it writes, and how it goes on."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import recipes
+from jaxgan import data, training
+from jaxgan.training import Options, RunError, Stopped
+
+OPTIONS = Options(log_every=2, sample_every=3, checkpoint_every=4, keep=2)
+
+
+def recipe(**changes):
+    return dataclasses.replace(recipes.get("digits"), **{"batch_size": 16, "steps": 9, **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run: its folder and its summary."""
+    workdir = tmp_path_factory.mktemp("runs") / "deep" / "run"
+    return workdir, training.run(recipe(), workdir, 0, OPTIONS)
+
+
+def metrics_of(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_what_a_run_writes(finished):
+    workdir, summary = finished
+    assert summary == json.loads((workdir / "summary.json").read_text())
+    assert summary["step"] == 9
+    assert len(summary["state_sha256"]) == 64
+    assert summary["images_per_second"] > 0
+    metrics = metrics_of(workdir)
+    assert [m["step"] for m in metrics] == [1, 2, 4, 6, 8, 9]
+    for line in metrics:
+        assert {"loss_gen", "loss_disc", "logit_real", "logit_fake", "images_per_second", "seconds"} < set(line)
+        assert all(math.isfinite(value) for value in line.values())
+    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["8", "9"]
+    names = sorted(p.name for p in (workdir / "samples").iterdir())
+    assert names == ["000000.png", "000003.png", "000006.png", "000009.png"]
+    first, last = (np.asarray(Image.open(workdir / "samples" / name)) for name in (names[0], names[-1]))
+    assert first.shape == last.shape
+    assert (first != last).any()
+    assert Image.open(workdir / "samples.gif").n_frames == 4
+    assert min(Image.open(workdir / "losses.png").size) > 300
+    config = json.loads((workdir / "config.json").read_text())
+    assert (config["recipe"], config["seed"], config["batch_size"]) == ("digits", 0, 16)
+    assert "steps" not in config
+
+
+def test_event_files_hold_the_same_scalars(finished):
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.record_writer import RecordWriter  # noqa: F401 (the format that is read here)
+
+    workdir, _ = finished
+    (file,) = (workdir / "tensorboard").iterdir()
+    content, at, losses, pictures = file.read_bytes(), 0, {}, 0
+    while at < len(content):  # TFRecord: length, its checksum, the record, its checksum
+        length = int.from_bytes(content[at : at + 8], "little")
+        event = Event.FromString(content[at + 12 : at + 12 + length])
+        at += 16 + length
+        for value in event.summary.value:
+            pictures += value.HasField("image")
+            if value.tag == "loss_gen":
+                losses[event.step] = value.simple_value
+    assert losses == pytest.approx({m["step"]: m["loss_gen"] for m in metrics_of(workdir)}, rel=1e-5)
+    assert pictures == 4
+
+
+def test_the_same_seed_gives_the_same_state_and_another_does_not(finished, tmp_path):
+    _, summary = finished
+    # How often a run reports and saves leaves no trace.
+    same = training.run(recipe(), tmp_path / "same", 0, Options(log_every=5, checkpoint_every=100))
+    other = training.run(recipe(), tmp_path / "other", 1, OPTIONS)
+    assert same["state_sha256"] == summary["state_sha256"] != other["state_sha256"]
+
+
+def test_a_finished_run_goes_on_when_given_more_steps(finished, tmp_path):
+    _, summary = finished
+    shorter = training.run(recipe(steps=5), tmp_path, 0, OPTIONS)
+    assert shorter["step"] == 5
+    longer = training.run(recipe(steps=9), tmp_path, 0, OPTIONS)
+    assert longer["steps_resumed_from"] == 5
+    assert longer["state_sha256"] == summary["state_sha256"]
+    assert [m["step"] for m in metrics_of(tmp_path)] == [1, 2, 4, 5, 6, 8, 9]
+    again = training.run(recipe(steps=9), tmp_path, 0, OPTIONS)
+    assert again["state_sha256"] == summary["state_sha256"]
+    with pytest.raises(RunError, match="already"):
+        training.run(recipe(steps=8), tmp_path, 0, OPTIONS)
+
+
+def test_what_was_reported_past_the_checkpoint_is_dropped(finished, tmp_path):
+    """As after a kill: a line for a step that will be done again, half a line, and a grid from the future."""
+    _, summary = finished
+    training.run(recipe(steps=4), tmp_path, 0, OPTIONS)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({**metrics_of(tmp_path)[-1], "step": 6}) + '\n{"step": 7, "lo')
+    (tmp_path / "samples" / "000006.png").write_bytes(b"half a picture")
+    (tmp_path / "samples" / "000006.png.partial").write_bytes(b"")
+    assert training.run(recipe(), tmp_path, 0, OPTIONS)["state_sha256"] == summary["state_sha256"]
+    assert [m["step"] for m in metrics_of(tmp_path)] == [1, 2, 4, 6, 8, 9]
+    assert Image.open(tmp_path / "samples" / "000006.png").size
+
+
+def test_a_stop_signal_saves_and_the_run_goes_on_from_there(finished, tmp_path, monkeypatch):
+    import signal
+
+    _, summary = finished
+    handler = signal.getsignal(signal.SIGTERM)
+    batch = data.Dataset.batch
+
+    def batch_and_signal(self, key, step, batch_size):
+        if step == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return batch(self, key, step, batch_size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data.Dataset, "batch", batch_and_signal)
+        with pytest.raises(Stopped, match="stopped at step 3 of 9"):
+            training.run(recipe(), tmp_path, 0, OPTIONS)
+    assert signal.getsignal(signal.SIGTERM) is handler
+    resumed = training.run(recipe(), tmp_path, 0, OPTIONS)
+    assert resumed["steps_resumed_from"] == 3
+    assert resumed["state_sha256"] == summary["state_sha256"]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_saved(tmp_path):
+    with pytest.raises(FloatingPointError, match=r"step \d: .*loss_gen is nan"):
+        training.run(recipe(gen_learning_rate=1e30, disc_learning_rate=1e30), tmp_path, 0, Options(log_every=1))
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_several_devices_give_the_same_losses(finished, tmp_path):
+    workdir, _ = finished
+    training.run(recipe(), tmp_path, 0, dataclasses.replace(OPTIONS, devices=4))
+    one, four = metrics_of(workdir), metrics_of(tmp_path)
+    for name in ("loss_gen", "loss_disc"):
+        np.testing.assert_allclose([m[name] for m in four], [m[name] for m in one], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({"batch_size": 10}, {"devices": 4}, r"--batch-size 10 .* --devices 4"),
+        ({}, {"devices": 99}, r"--devices: 99 devices asked for, 4 available"),
+        ({}, {"devices": 0}, r"--devices must be at least 1, not 0"),
+        ({}, {"log_every": 0}, r"--log-every must be at least 1"),
+    ],
+)
+def test_options_that_do_not_fit(tmp_path, changes, options, message):
+    with pytest.raises(RunError, match=message):
+        training.run(recipe(**changes), tmp_path / "w", 0, Options(**options))
+    assert not (tmp_path / "w").exists()
+
+
+def test_another_run_is_refused_and_left_alone(finished):
+    workdir, _ = finished
+    before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
+    for changes, seed, message in [
+        ({}, 1, "seed is 0 there, 1 here"),
+        ({"update": "alternating"}, 0, "update is 'shared' there, 'alternating' here"),
+        ({"batch_size": 8, "beta1": 0.9}, 0, "batch_size is 16 there, 8 here; beta1 is 0.5 there, 0.9 here"),
+    ]:
+        with pytest.raises(RunError, match=message):
+            training.run(recipe(**changes), workdir, seed, OPTIONS)
+    assert before == {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
+
+
+def test_changed_data_is_another_run(tmp_path, monkeypatch):
+    training.run(recipe(steps=1), tmp_path, 0, OPTIONS)
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda *a: data.Dataset("digits", load(*a).images[:-1]))
+    with pytest.raises(RunError, match="data_sha256"):
+        training.run(recipe(steps=2), tmp_path, 0, OPTIONS)
+
+
+def test_workdirs_that_cannot_be_used(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="is not a folder"):
+        training.run(recipe(), tmp_path / "file" / "run", 0, OPTIONS)
+    (tmp_path / "garbled").mkdir()
+    (tmp_path / "garbled" / "config.json").write_text("{")
+    with pytest.raises(RunError, match="not a run's config"):
+        training.run(recipe(), tmp_path / "garbled", 0, OPTIONS)
+    (tmp_path / "orphan" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(RunError, match=r"no config\.json"):
+        training.run(recipe(), tmp_path / "orphan", 0, OPTIONS)
