@@ -111,7 +111,6 @@ def get(name: str) -> Recipe:
 
     Raises:
       ValueError: there is none.
-
     """
     if name not in RECIPES:
         raise ValueError(f"no recipe is named {name!r}; there are {', '.join(RECIPES)}")

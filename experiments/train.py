@@ -16,7 +16,7 @@ from jaxgan import training
 class Train:
     """Trains a GAN. Started again with the same flags, a run goes on where it stopped."""
 
-    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")] = "digits"
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE]")] = "digits"
     """One of the recipes of experiments/recipes.py; it decides the defaults below."""
     seed: int = 0
     """Of the root key: all randomness comes from it."""

@@ -30,7 +30,6 @@ def open_manager(directory: str | os.PathLike, keep: int | None = None) -> ocp.C
     Args:
       directory: made when the first checkpoint is saved.
       keep: how many of the newest to keep; None keeps all.
-
     """
     logging.getLogger("absl").setLevel(logging.ERROR)
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
@@ -55,7 +54,6 @@ def restore(manager: ocp.CheckpointManager, like: Any) -> Any:
 
     Raises:
       CheckpointError: there is none, it is damaged, or it is of another structure than `like`.
-
     """
     step = manager.latest_step()
     if step is None:

@@ -39,7 +39,6 @@ class Dataset:
           key: the run's root key.
           step: which step, from 0.
           batch_size: how many images.
-
         """
         return self.images[batch_indices(key, step, batch_size, len(self.images))]
 
@@ -72,7 +71,6 @@ def load(name: str, data_dir: str | None = None, image_shape: Shape | None = Non
 
     Raises:
       DataError: with one line that says what is wrong and what would help.
-
     """
     kind, _, path = name.partition(":")
     if kind == "folder":

@@ -45,7 +45,6 @@ class GAN:
         discriminator first and then the generator, against the new discriminator.
       ema_decay: the share of the averaged generator that is kept at each step, in [0, 1);
         0 makes it the generator itself.
-
     """
 
     gen: nn.Module
@@ -78,7 +77,6 @@ class GANState(struct.PyTreeNode):
       gen: the generator's state.
       disc: the discriminator's state.
       averaged_gen: running averages of the generator's `params` and `batch_stats`.
-
     """
 
     step: jax.Array
@@ -94,7 +92,6 @@ def init(gan: GAN, key: jax.Array) -> GANState:
     Args:
       gan: the static description.
       key: a typed key, from `jax.random.key`.
-
     """
     if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise TypeError("init needs a typed key: jax.random.key(seed), not jax.random.PRNGKey(seed)")

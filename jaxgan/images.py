@@ -18,7 +18,6 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
 
     Returns:
       uint8 [H', W', C], at most about `WIDTH` pixels wide, or as wide as the images unenlarged.
-
     """
     from PIL import Image
 

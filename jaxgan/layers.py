@@ -76,7 +76,6 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
     Returns:
       [B, ceil(H / stride), ceil(W / stride), features].
-
     """
     pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), "SAME")
     return _conv(x, kernel, stride, pads)
@@ -100,13 +99,10 @@ def _conv_by_patches(x: jax.Array, kernel: jax.Array, stride: int, pads: Sequenc
     k, _, c_in, c_out = kernel.shape
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     h, w = ((size - k) // stride + 1 for size in x.shape[1:3])
-    taps = [
-        x[:, i : i + stride * (h - 1) + 1 : stride, j : j + stride * (w - 1) + 1 : stride]
-        for i in range(k)
-        for j in range(k)
-    ]
-    patches = jnp.concatenate(taps, axis=-1).reshape(-1, k * k * c_in)
-    return (patches @ kernel.reshape(-1, c_out)).reshape(-1, h, w, c_out)
+    # Columns of taps and then rows: 2k slices, which compile in half the time that k * k of them take.
+    x = jnp.concatenate([x[:, :, j : j + stride * (w - 1) + 1 : stride] for j in range(k)], axis=-1)
+    x = jnp.concatenate([x[:, i : i + stride * (h - 1) + 1 : stride] for i in range(k)], axis=-1)
+    return (x.reshape(-1, k * k * c_in) @ kernel.reshape(-1, c_out)).reshape(-1, h, w, c_out)
 
 
 def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -125,7 +121,6 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
     Returns:
       [B, H * stride, W * stride, features].
-
     """
     taps, first = _phase_taps(kernel.shape[0], stride)
     size = taps.shape[1]
@@ -152,7 +147,6 @@ def _phase_taps(k: int, stride: int) -> tuple[np.ndarray, int]:
       taps: int [stride, size]; taps[p, m] is the index of the tap that multiplies input pixel
         q + first + m in output pixel q * stride + p, or k where no tap does.
       first: the offset of the first input pixel.
-
     """
     # SAME padding before the spread-out input, as lax.conv_transpose has it.
     pad = k - 1 if stride > k - 1 else -(-(k + stride - 2) // 2)

@@ -14,7 +14,6 @@ def shardings(devices: int) -> tuple[NamedSharding, NamedSharding]:
 
     Raises:
       ValueError: there are fewer devices.
-
     """
     available = jax.local_devices()
     if not 1 <= devices <= len(available):

@@ -59,14 +59,13 @@ class Report:
 
         Raises:
           FloatingPointError: one of them is not finite.
-
         """
         now = time.perf_counter()
         values = {name: float(value) for name, value in metrics.items()}
         bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
         if bad:
             raise FloatingPointError(
-                f"step {step}: {' and '.join(bad)}; try smaller learning rates. The newest checkpoint is from before"
+                f"step {step}: {' and '.join(bad)}; the newest checkpoint is from before. Try smaller learning rates"
             )
         values["images_per_second"] = (step - self._since_step) * self._batch_size / (now - self._since)
         self._since, self._since_step = now, step

@@ -24,7 +24,6 @@ def sample(gan: GAN, state: GANState, key: jax.Array, count: int, averaged: bool
 
     Returns:
       uint8 [count, H, W, C].
-
     """
     last = {"params": state.gen.params, "batch_stats": state.gen.batch_stats}
     variables = state.averaged_gen if averaged else last

@@ -31,7 +31,6 @@ def train_step(gan: GAN, state: GANState, images: jax.Array) -> tuple[GANState, 
       The next state, and scalars: `loss_gen` and `loss_disc`, each at the weights that its
       gradient was taken at; `logit_real` and `logit_fake`, the discriminator's mean logits when
       it was updated.
-
     """
     update = {"shared": shared_update, "alternating": alternating_update}[gan.update]
     gen, disc, metrics = update(gan, state, from_uint8(images, gan.image_range))
@@ -63,7 +62,6 @@ def shared_gradients(gan: GAN, state: GANState, images: jax.Array) -> tuple[tupl
 
     Returns:
       (gen_grads, disc_grads), (gen_batch_stats, disc_batch_stats), metrics.
-
     """
     z = _step_z(gan, state, images.shape[0], Purpose.Z)
 

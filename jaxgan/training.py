@@ -90,7 +90,6 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
       checkpoint.CheckpointError: the newest checkpoint is damaged.
       FloatingPointError: a loss is no longer finite.
       Stopped: the run was asked to stop.
-
     """
     begin, workdir, steps = time.perf_counter(), Path(workdir), recipe.steps
     config = {**recipe.config(), "seed": seed}

@@ -1,0 +1,76 @@
+"""The README says what is true: its notebook example runs, its lines are those that CI runs, its files exist."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jaxgan
+from experiments import recipes
+
+ROOT = Path(__file__).parents[1]
+TFDS = ROOT.parent / "shared" / "data" / "tfds"
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(section, language):
+    text = re.search(rf"^## {section}$(.*?)(?=^## |\Z)", README, re.M | re.S).group(1)
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared MNIST in {TFDS}")
+def test_the_notebook_example_runs_as_it_stands(monkeypatch):
+    """Word for word, but for fewer steps and the folder of the data."""
+    load = jaxgan.data.load
+    monkeypatch.setattr(jaxgan.data, "load", lambda name: load(name, data_dir=str(TFDS)))
+    example = blocks("In a notebook", "python")[0]
+    assert example.count("range(3000)") == 1
+    names = {}
+    exec(example.replace("range(3000)", "range(2)"), names)
+    assert names["images"].shape == (64, 28, 28, 1)
+    assert names["images"].dtype == np.uint8
+    assert names["state"].step == 2
+    assert np.isfinite(float(names["metrics"]["loss_gen"]))
+
+
+def test_the_quoted_core_is_the_code():
+    code = (ROOT / "jaxgan" / "train_step.py").read_text()
+    for line in blocks("In a notebook", "python")[1].splitlines():
+        assert line in code
+
+
+def test_quick_start_is_two_blocks_of_one_line_each_and_ci_runs_the_second():
+    lines = blocks("Quick start", "bash")
+    assert len(lines) == 2
+    assert all(len(block.splitlines()) == 1 for block in lines)
+    assert "experiments.train" in lines[0]
+    # .ci/run, with its commands stubbed: what would it execute?
+    script = (
+        (ROOT / ".ci" / "run").read_text().replace('bash -c "$line"', "exit 0").replace('"$(dirname "$0")/.."', ".")
+    )
+    out = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert out == f"+ {lines[1]}"
+
+
+def test_every_file_and_recipe_it_names_exists():
+    for path in re.findall(r"\]\(((?:jaxgan|experiments)/[^)]+)\)", README):
+        assert (ROOT / path).exists(), path
+    for name in re.findall(r"^  (\w+\.py)\b", README, re.M):
+        assert (ROOT / "jaxgan" / name).exists() or (ROOT / "experiments" / name).exists(), name
+    listed = set(re.findall(r"^  (\w+)\.py", README, re.M))
+    assert {p.stem for p in (ROOT / "jaxgan").glob("*.py")} - {"__init__"} <= listed
+    table = README.split("## Recipes")[1]
+    for name in recipes.RECIPES:
+        assert f"`{name}`" in table
+
+
+def test_the_recipe_table_states_the_recipes_settings():
+    for name, recipe in recipes.RECIPES.items():
+        (row,) = re.findall(rf"^\| `{name}` \|.*$", README.split("## Recipes")[1], re.M)
+        for value in (f"{recipe.batch_size}", f"{recipe.steps:,}", f"beta1 {recipe.beta1}"):
+            assert value in row
+        rate = f"{recipe.gen_learning_rate:.0e}".replace("e-0", "e-")
+        assert f"Adam {rate}" in row
