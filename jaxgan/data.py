@@ -5,9 +5,10 @@ import functools
 import importlib.util
 import io
 import logging
+import os
 import socket
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import jax
@@ -96,37 +97,37 @@ def _load_digits(shape: Shape | None) -> np.ndarray:
 def _load_folder(path: str, shape: Shape | None) -> np.ndarray:
     from PIL import Image
 
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if not path or not folder.is_dir():
         raise DataError(f"folder:{path}: there is no folder {path!r}; give the path of a folder of image files")
     try:
-        files = sorted(f for f in folder.rglob("*") if f.is_file() and not f.name.startswith("."))
         list(folder.iterdir())  # rglob passes over what it may not read
     except OSError as error:
         raise DataError(f"folder:{path}: cannot be read ({error.strerror}); make it readable") from error
+    visible = (f for f in folder.rglob("*") if not any(p.startswith(".") for p in f.relative_to(folder).parts))
+    files = sorted(f for f in visible if f.is_file())
     if not files:
         raise DataError(f"folder:{path}: the folder holds no files; put PNG or JPEG images there")
 
-    size = None
-
-    def read(file: Path) -> np.ndarray:
-        nonlocal size
+    def read(file: Path) -> tuple[np.ndarray, tuple[int, int]]:
         try:
             with Image.open(file) as image:
-                size = size or image.size
-                if image.size != size:
-                    raise DataError(
-                        f"folder:{path}: images must be of one size, but {files[0].name} is {size[0]}x{size[1]} "
-                        f"and {file.name} is {image.size[0]}x{image.size[1]}; resize them first"
-                    )
-                return fit(image, shape)
-        except DataError:
-            raise
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            what = "cannot be read" if isinstance(error, PermissionError) else "is not an image that can be read"
-            raise DataError(f"folder:{path}: {file} {what}; remove or mend it") from error
+                return fit(image, shape), image.size
+        except DataError as error:
+            raise DataError(f"folder:{path}: {file}: {error}") from error
+        except PermissionError as error:
+            raise DataError(f"folder:{path}: {file} cannot be read; make it readable") from error
+        except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
+            raise DataError(f"folder:{path}: {file} is not an image that can be read; remove or mend it") from error
 
-    return np.stack(_track(read, files, f"folder:{path}"))
+    images, sizes = zip(*_track(read, files, f"folder:{path}"), strict=True)
+    for file, size in zip(files, sizes, strict=True):
+        if size != sizes[0]:
+            raise DataError(
+                f"folder:{path}: images must be of one size, but {files[0].name} is {sizes[0][0]}x{sizes[0][1]} "
+                f"and {file.name} is {size[0]}x{size[1]}; resize them first"
+            )
+    return np.stack(_same_size(images, f"folder:{path}"))
 
 
 def _load_tfds(name: str, data_dir: str | None, shape: Shape | None, split: str) -> np.ndarray:
@@ -141,7 +142,7 @@ def _load_tfds(name: str, data_dir: str | None, shape: Shape | None, split: str)
             f"{name}: no such dataset; use digits, folder:PATH, or a name from tensorflow.org/datasets/catalog"
         ) from None
     except (ValueError, OSError, RuntimeError, ImportError, AssertionError) as error:
-        raise DataError(f"{name}: TensorFlow Datasets cannot open it: {_first_line(error)}") from error
+        raise DataError(f"{name}: TensorFlow Datasets cannot open it; check the name: {_first_line(error)}") from error
     features = builder.info.features or {}
     keys = [key for key, feature in features.items() if type(feature) is tfds.features.Image]
     if not keys:
@@ -151,7 +152,7 @@ def _load_tfds(name: str, data_dir: str | None, shape: Shape | None, split: str)
     key = "image" if "image" in keys else keys[0]
     decoders = {key: tfds.decode.SkipDecoding()}  # decoded below: TFDS takes four times as long
     try:
-        parts = [builder.as_data_source(part, decoders=decoders) for part in split.split("+")]
+        source = builder.as_data_source(split, decoders=decoders)
     except NotImplementedError as error:
         raise DataError(
             f"{name}: {builder.data_path} is not in the array_record format; prepare it again with "
@@ -160,11 +161,10 @@ def _load_tfds(name: str, data_dir: str | None, shape: Shape | None, split: str)
     except ValueError as error:
         raise DataError(f"{name}: split {split!r}: {_first_line(error)}") from error
     piece = 512
-    pieces = [(part, range(i, min(i + piece, len(part)))) for part in parts for i in range(0, len(part), piece)]
+    pieces = [range(i, min(i + piece, len(source))) for i in range(0, len(source), piece)]
 
-    def read(where: tuple) -> np.ndarray:
-        part, indices = where
-        encoded = [example[key] for example in part.__getitems__(list(indices))]
+    def read(indices: range) -> np.ndarray:
+        encoded = [example[key] for example in source.__getitems__(list(indices))]
         images = [fit(Image.open(io.BytesIO(e), formats=("PNG", "JPEG")), shape) for e in encoded]
         return np.stack(_same_size(images, name))
 
@@ -218,12 +218,12 @@ def _track(read: Callable, items: list, name: str) -> list:
     return [read(item) for item in bar]
 
 
-def _same_size(images: list, name: str, axis: int = 0) -> list:
+def _same_size(images: Sequence[np.ndarray], name: str, axis: int = 0) -> Sequence[np.ndarray]:
     shapes = sorted({image.shape[axis:] for image in images})
     if len(shapes) > 1:
-        raise DataError(f"{name}: images differ in size ({shapes[0]} and {shapes[1]}); give an image_shape")
+        raise DataError(f"{name}: images differ in shape ({shapes[0]} and {shapes[1]}); give an image_shape")
     return images
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:400]
