@@ -134,10 +134,9 @@ RECIPES = {
             steps=3000,
             batch_size=64,
             z_size=64,
-            gen_learning_rate=5e-4,
-            disc_learning_rate=5e-4,
-            beta1=0.5,
-            real_label=0.9,
+            gen_learning_rate=2e-3,
+            disc_learning_rate=1e-3,
+            beta1=0.0,
         ),
         # "GAN and DCGAN in Tensorflow", second half.
         Recipe(

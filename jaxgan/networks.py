@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgan.layers import BatchNorm, Conv, ConvTranspose, Dense
+from jaxgan.layers import BatchNorm, Conv, ConvTranspose, Dense, depth_to_space
 
 
 class DigitsGen(nn.Module):
@@ -20,7 +20,9 @@ class DigitsGen(nn.Module):
         """Generates one image for each latent."""
         x = Dense(4 * 4 * 64, use_bias=False)(z).reshape(-1, 4, 4, 64)
         x = nn.relu(BatchNorm(not train, momentum=0.9)(x))
-        x = ConvTranspose(32, 4, 2, use_bias=False)(x)
+        x = Conv(64, 3, use_bias=False)(x)
+        x = nn.relu(BatchNorm(not train, momentum=0.9)(x))
+        x = depth_to_space(Conv(4 * 32, 3, use_bias=False)(x), 2)
         x = nn.relu(BatchNorm(not train, momentum=0.9)(x))
         return jnp.tanh(Conv(1, 3)(x))
 

@@ -103,8 +103,9 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
 
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        _write_json(workdir / "config.json", config)
     except OSError as error:
-        raise RunError(f"--workdir {workdir} cannot be made ({error.strerror}); name another") from error
+        raise RunError(f"--workdir {workdir} cannot be written ({error.strerror}); name another") from error
     state = init(gan, jax.random.key(seed))
     manager = checkpoint.open_manager(workdir / "checkpoints", options.keep)
     if manager.latest_step() is not None:
@@ -114,7 +115,6 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
         raise RunError(
             f"--steps {steps}: {workdir} is at step {start} already; ask for more, or name another --workdir"
         )
-    _write_json(workdir / "config.json", config)
     print(_introduction(recipe, state, dataset, workdir, options.devices), flush=True)
 
     with Report(workdir, start, steps, recipe.batch_size) as report, contextlib.closing(manager):
@@ -130,7 +130,7 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
         "step": steps,
         "state_sha256": checkpoint.state_sha256(state),
         **{name: metrics[-1][name] for name in ("loss_gen", "loss_disc")},
-        "images_per_second": statistics.median(line["images_per_second"] for line in metrics),
+        "images_per_second": statistics.median(m["images_per_second"] for m in metrics[1:] or metrics),
         "seconds": round(time.perf_counter() - begin, 3),
         "steps_resumed_from": start,
         "devices": [device.device_kind for device in jax.local_devices()[: options.devices]],

@@ -15,7 +15,7 @@ from jaxgan.gan import image_shape
 # Parameters, layer by layer: kernel + bias, and 2 for each channel that is batch-normalised.
 COUNTS = {
     "digits": (
-        64 * 1024 + 2 * 64 + (4 * 4 * 64 * 32) + 2 * 32 + (3 * 3 * 32 * 1 + 1),
+        64 * 1024 + 2 * 64 + 3 * 3 * 64 * 64 + 2 * 64 + 3 * 3 * 64 * 128 + 2 * 32 + (3 * 3 * 32 * 1 + 1),
         (3 * 3 * 1 * 32 + 32) + (3 * 3 * 32 * 64) + 2 * 64 + (3 * 3 * 64 * 128) + 2 * 128 + (2 * 2 * 128 * 1 + 1),
         (8, 8, 1),
     ),

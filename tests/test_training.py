@@ -165,7 +165,7 @@ def test_another_run_is_refused_and_left_alone(finished):
     for changes, seed, message in [
         ({}, 1, "seed is 0 there, 1 here"),
         ({"update": "alternating"}, 0, "update is 'shared' there, 'alternating' here"),
-        ({"batch_size": 8, "beta1": 0.9}, 0, "batch_size is 16 there, 8 here; beta1 is 0.5 there, 0.9 here"),
+        ({"batch_size": 8, "beta1": 0.9}, 0, "batch_size is 16 there, 8 here; beta1 is 0.0 there, 0.9 here"),
     ]:
         with pytest.raises(RunError, match=message):
             training.run(recipe(**changes), workdir, seed, OPTIONS)
