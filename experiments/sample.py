@@ -38,6 +38,8 @@ def main() -> None:
     flags = parse(Sample, "experiments.sample")
     if flags.count < 1:
         fail(f"--count must be at least 1, not {flags.count}")
+    if not 0 <= flags.seed < 2**32:
+        fail(f"--seed must be from 0 to {2**32 - 1}, not {flags.seed}")
     if flags.npz and flags.npz.suffix != ".npz":
         fail(f"--npz {flags.npz} must end in .npz")
     out = flags.out or (None if flags.npz else flags.workdir / f"samples-seed{flags.seed}.png")

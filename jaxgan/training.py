@@ -94,6 +94,8 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
     begin, workdir, steps = time.perf_counter(), Path(workdir), recipe.steps
     config = {**recipe.config(), "seed": seed}
     _check_options(recipe, options)
+    if not 0 <= seed < 2**32:
+        raise RunError(f"--seed must be from 0 to {2**32 - 1}, not {seed}")
     _check_workdir(workdir, config)
 
     gan = recipe.build()
