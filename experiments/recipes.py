@@ -4,6 +4,7 @@ A new recipe is one entry of `RECIPES`; a new network or loss is one function or
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -58,22 +59,22 @@ class Recipe:
 
     def __post_init__(self):
         """Refuses values that no run could use."""
-        for name, low, high in (
-            ("steps", 1, float("inf")),
-            ("batch_size", 1, float("inf")),
-            ("z_size", 1, float("inf")),
-            ("real_label", 0, 1),
-            ("disc_loss_scale", 0, float("inf")),
-            ("gen_learning_rate", 0, float("inf")),
-            ("disc_learning_rate", 0, float("inf")),
-            ("beta1", 0, 1),
-            ("beta2", 0, 1),
-            ("ema_decay", 0, 1),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high or (name in ("beta1", "beta2", "ema_decay") and value == 1):
-                top = "" if high == float("inf") else f" and {'below' if high == value else 'at most'} {high}"
-                raise ValueError(f"--{name.replace('_', '-')} must be at least {low}{top}, not {value}")
+        positive, rate, share, decay = "at least 1", "at least 0 and finite", "from 0 to 1", "at least 0 and below 1"
+        allowed = {
+            "steps": (positive, lambda x: x >= 1),
+            "batch_size": (positive, lambda x: x >= 1),
+            "z_size": (positive, lambda x: x >= 1),
+            "real_label": (share, lambda x: 0 <= x <= 1),
+            "disc_loss_scale": (rate, lambda x: 0 <= x < math.inf),
+            "gen_learning_rate": (rate, lambda x: 0 <= x < math.inf),
+            "disc_learning_rate": (rate, lambda x: 0 <= x < math.inf),
+            "beta1": (decay, lambda x: 0 <= x < 1),
+            "beta2": (decay, lambda x: 0 <= x < 1),
+            "ema_decay": (decay, lambda x: 0 <= x < 1),
+        }
+        for name, (what, holds) in allowed.items():
+            if not holds(getattr(self, name)):
+                raise ValueError(f"--{name.replace('_', '-')} must be {what}, not {getattr(self, name)}")
         if self.loss == "least_squares" and self.real_label != 1:
             raise ValueError("--real-label belongs to --loss non_saturating; leave it at 1 for least_squares")
 

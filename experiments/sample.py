@@ -40,12 +40,18 @@ def main() -> None:
         fail(f"--count must be at least 1, not {flags.count}")
     if not 0 <= flags.seed < 2**32:
         fail(f"--seed must be from 0 to {2**32 - 1}, not {flags.seed}")
+    if not (flags.workdir / "config.json").is_file():
+        fail(f"{flags.workdir} holds no run (there is no config.json); give the workdir of a run of experiments.train")
+    if flags.out and flags.out.suffix != ".png":
+        fail(f"--out {flags.out} must end in .png")
     if flags.npz and flags.npz.suffix != ".npz":
         fail(f"--npz {flags.npz} must end in .npz")
     out = flags.out or (None if flags.npz else flags.workdir / f"samples-seed{flags.seed}.png")
     for path in filter(None, (out, flags.npz)):
         if not path.parent.is_dir():
             fail(f"{path}: there is no folder {path.parent}; make it first")
+        if path.is_dir():
+            fail(f"{path} is a folder; name a file")
     with one_line_errors():
         samples = _draw(flags)
         if out:
@@ -60,10 +66,8 @@ def _draw(flags: Sample) -> np.ndarray:
     path = flags.workdir / "config.json"
     try:
         gan = recipes.from_config(json.loads(path.read_text())).build()
-    except FileNotFoundError:
-        fail(f"{flags.workdir} holds no run (there is no {path}); give the workdir of a run of experiments.train")
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        fail(f"{path} is not the config.json of a run: {error}")
+        fail(f"{path} is not the config.json of a run ({error!r}); mend it, or name another workdir")
     if not (flags.workdir / "checkpoints").is_dir():
         fail(f"{flags.workdir} holds no checkpoint; train first")
     like = jaxgan.init(gan, jax.random.key(0))

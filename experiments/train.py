@@ -29,6 +29,8 @@ class Train:
 def main() -> None:
     """Parses the flags, trains, and says where the results are."""
     flags = _parse(sys.argv[1:])
+    if flags.workdir == "":
+        fail("--workdir is empty; name a folder, or leave the flag away")
     workdir = flags.workdir or _default_workdir(flags)
     with one_line_errors():
         summary = training.run(flags.settings, workdir, flags.seed, flags.options)

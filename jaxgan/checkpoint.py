@@ -31,18 +31,33 @@ def open_manager(directory: str | os.PathLike, keep: int | None = None) -> ocp.C
       directory: made when the first checkpoint is saved.
       keep: how many of the newest to keep; None keeps all.
     """
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what fails is raised, too
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
     handlers = {"state": ocp.StandardCheckpointHandler(), "digest": ocp.JsonCheckpointHandler()}
     return ocp.CheckpointManager(Path(directory).absolute(), options=options, item_handlers=handlers)
 
 
 def save(manager: ocp.CheckpointManager, step: int, state: Any) -> None:
-    """Starts saving `state`, a tree of arrays and typed keys; returns before it is on disk."""
+    """Starts saving `state`, a tree of arrays and typed keys; returns before it is on disk.
+
+    Raises:
+      CheckpointError: this or the last checkpoint could not be written.
+    """
     # A copy, for the next step is free to overwrite the state's own buffers while these are written.
     arrays = jax.tree.map(jnp.copy, _key_data(state))
     digest = ocp.args.JsonSave({"state_sha256": state_sha256(arrays)})
-    manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(arrays), digest=digest))
+    with _saving(manager):
+        manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(arrays), digest=digest))
+
+
+def finish(manager: ocp.CheckpointManager) -> None:
+    """Waits until all that was saved is on disk.
+
+    Raises:
+      CheckpointError: it could not be written.
+    """
+    with _saving(manager):
+        manager.wait_until_finished()
 
 
 def restore(manager: ocp.CheckpointManager, like: Any) -> Any:
@@ -59,7 +74,7 @@ def restore(manager: ocp.CheckpointManager, like: Any) -> Any:
     if step is None:
         raise CheckpointError(f"{manager.directory} holds no checkpoint; train first")
     path = manager.directory / str(step)
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), _key_data(like))
     args = ocp.args.Composite(state=ocp.args.StandardRestore(target), digest=ocp.args.JsonRestore())
     try:
@@ -102,8 +117,21 @@ def _damaged(path: Path, manager: ocp.CheckpointManager) -> str:
 
 
 @contextlib.contextmanager
+def _saving(manager: ocp.CheckpointManager):
+    try:
+        with _quiet():
+            yield
+    except Exception as error:  # as above
+        why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise CheckpointError(
+            f"a checkpoint cannot be written to {manager.directory} ({why}); "
+            "make room, then the same command goes on from the newest whole one"
+        ) from error
+
+
+@contextlib.contextmanager
 def _quiet():
-    """Silences the dozens of tracebacks that Orbax's background threads print about a damaged checkpoint."""
+    """Silences the dozens of tracebacks that Orbax's background threads print about a file that fails."""
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
         try:

@@ -73,6 +73,8 @@ def load(name: str, data_dir: str | None = None, image_shape: Shape | None = Non
     Raises:
       DataError: with one line that says what is wrong and what would help.
     """
+    if not name:
+        raise DataError("--data is empty; name digits, a TensorFlow dataset, or folder:PATH")
     kind, _, path = name.partition(":")
     if kind == "folder":
         images = _load_folder(path, image_shape)

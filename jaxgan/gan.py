@@ -31,6 +31,8 @@ class Purpose(enum.IntEnum):
 class GAN:
     """The static description of a GAN: hashable, and passed to `jax.jit` as a static argument.
 
+    Two of them are equal only if they hold the same functions: build one, and keep it, or all is compiled again.
+
     Attributes:
       gen: a module called as gen(z [B, z_size], train) -> images [B, H, W, C] within `image_range`.
       disc: a module called as disc(images [B, H, W, C], train) -> logits [B].

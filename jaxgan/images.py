@@ -41,8 +41,11 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
 def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
     """Writes one uint8 image [H, W, C], C being 1 or 3; a reader never sees half of it."""
     partial = Path(f"{path}.partial")
-    _picture(image).save(partial, format="PNG")
-    partial.replace(path)
+    try:
+        _picture(image).save(partial, format="PNG")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _picture(image: np.ndarray):

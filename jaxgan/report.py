@@ -28,11 +28,13 @@ class Report:
         from tensorboardX import SummaryWriter
 
         (workdir / "samples").mkdir(exist_ok=True)
-        for late in (p for p in (workdir / "samples").iterdir() if int(p.name.split(".")[0]) > start):
+        for late in (p for p in _grids(workdir) if int(p.stem) > start):
             late.unlink()
         kept = [m for m in read_metrics(workdir) if m["step"] <= start]
-        self._metrics = (workdir / "metrics.jsonl").open("w", buffering=1)
-        self._metrics.writelines(json.dumps(m) + "\n" for m in kept)
+        partial = workdir / "metrics.jsonl.partial"
+        partial.write_text("".join(json.dumps(m) + "\n" for m in kept))
+        partial.replace(workdir / "metrics.jsonl")
+        self._metrics = (workdir / "metrics.jsonl").open("a", buffering=1)
         self._workdir, self._batch_size = workdir, batch_size
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1, flush_secs=10)
         self._screen = _screen(start, steps)
@@ -93,14 +95,20 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     for line in path.read_text().splitlines() if path.exists() else []:
         with contextlib.suppress(json.JSONDecodeError):
             lines.append(json.loads(line))
-    return lines
+    return [line for line in lines if isinstance(line, dict) and "step" in line]
+
+
+def _grids(workdir: Path) -> list[Path]:
+    """The sample grids of a run, by step."""
+    return sorted((p for p in (workdir / "samples").glob("*.png") if p.stem.isdecimal()), key=lambda p: int(p.stem))
 
 
 def draw(workdir: Path) -> None:
     """Makes `samples.gif` and `losses.png` of what a run has left in its workdir."""
-    frames = sorted((workdir / "samples").glob("*.png"), key=lambda p: int(p.stem))
-    images.save_gif(workdir / "samples.gif", frames)
-    _draw_losses(workdir / "losses.png", read_metrics(workdir))
+    if frames := _grids(workdir):
+        images.save_gif(workdir / "samples.gif", frames)
+    if metrics := read_metrics(workdir):
+        _draw_losses(workdir / "losses.png", metrics)
 
 
 def _draw_losses(path: Path, metrics: list[dict[str, Any]]) -> None:
@@ -136,7 +144,7 @@ def _screen(start: int, steps: int) -> "_Bar | _Lines":
     from rich.console import Console
 
     console = Console()
-    return _Bar(console, start, steps) if console.is_terminal else _Lines(start, steps)
+    return _Bar(console, start, steps) if console.is_terminal else _Lines(steps)
 
 
 class _Bar:
@@ -171,8 +179,8 @@ class _Bar:
 class _Lines:
     """Plain lines, for a file or a pipe."""
 
-    def __init__(self, start: int, steps: int):
-        self._start, self._steps, self._begin = start, steps, time.perf_counter()
+    def __init__(self, steps: int):
+        self._steps, self._first = steps, None
 
     def __enter__(self) -> None:
         pass
@@ -184,10 +192,13 @@ class _Lines:
         pass
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        left = (time.perf_counter() - self._begin) / (step - self._start) * (self._steps - step)
-        clock = f"{int(left) // 3600}:{int(left) // 60 % 60:02d}:{int(left) % 60:02d}"
+        now = time.perf_counter()
+        self._first = self._first or (now, step)  # what came before was compiling for the most part
+        begin, first = self._first
+        left = int((now - begin) / (step - first) * (self._steps - step)) if step > first else None
+        clock = "" if left is None else f"  {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"
         width = len(str(self._steps))
-        print(f"step {step:{width}d}/{self._steps}  {_text(values)}  {clock} left", flush=True)
+        print(f"step {step:{width}d}/{self._steps}  {_text(values)}{clock}", flush=True)
 
 
 def _text(values: Mapping[str, float]) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from jaxgan import checkpoint, data, parallel
 from jaxgan.gan import GAN, GANState, Purpose, image_shape, init
@@ -108,31 +109,34 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
         _write_json(workdir / "config.json", config)
     except OSError as error:
         raise RunError(f"--workdir {workdir} cannot be written ({error.strerror}); name another") from error
-    state = init(gan, jax.random.key(seed))
-    manager = checkpoint.open_manager(workdir / "checkpoints", options.keep)
-    if manager.latest_step() is not None:
-        state = checkpoint.restore(manager, state)
-    start = int(state.step)
-    if start > steps:
-        raise RunError(
-            f"--steps {steps}: {workdir} is at step {start} already; ask for more, or name another --workdir"
-        )
-    print(_introduction(recipe, state, dataset, workdir, options.devices), flush=True)
+    with _lock(workdir):
+        state = init(gan, jax.random.key(seed))
+        manager = checkpoint.open_manager(workdir / "checkpoints", options.keep)
+        if manager.latest_step() is not None:
+            state = checkpoint.restore(manager, state)
+        start = int(state.step)
+        if start > steps:
+            raise RunError(
+                f"--steps {steps}: {workdir} is at step {start} already; ask for more, or name another --workdir"
+            )
+        print(_introduction(recipe, state, dataset, workdir, options.devices), flush=True)
 
-    with Report(workdir, start, steps, recipe.batch_size) as report, contextlib.closing(manager):
-        state = _train(gan, state, dataset, recipe.batch_size, steps, options, manager, report)
-        manager.wait_until_finished()
+        with Report(workdir, start, steps, recipe.batch_size) as report, contextlib.closing(manager):
+            state = _train(gan, state, dataset, recipe.batch_size, steps, options, manager, report)
+            checkpoint.finish(manager)
     if int(state.step) < steps:
         raise Stopped(f"stopped at step {int(state.step)} of {steps}; the same command goes on from there")
+    if start == steps and (workdir / "summary.json").exists():
+        return json.loads((workdir / "summary.json").read_text())  # finished before; it knows how long that took
     draw(workdir)
-    metrics = read_metrics(workdir)
+    metrics = read_metrics(workdir) or [{}]
     summary = {
         "recipe": config["recipe"],
         "seed": seed,
         "step": steps,
         "state_sha256": checkpoint.state_sha256(state),
-        **{name: metrics[-1][name] for name in ("loss_gen", "loss_disc")},
-        "images_per_second": statistics.median(m["images_per_second"] for m in metrics[1:] or metrics),
+        **{name: metrics[-1].get(name) for name in ("loss_gen", "loss_disc")},
+        "images_per_second": statistics.median(m.get("images_per_second", 0) for m in metrics[1:] or metrics),
         "seconds": round(time.perf_counter() - begin, 3),
         "steps_resumed_from": start,
         "devices": [device.device_kind for device in jax.local_devices()[: options.devices]],
@@ -173,10 +177,22 @@ def _train(
             if done % options.sample_every == 0 or done == steps:
                 report.samples(done, sample(gan, state, samples_key, GRID))
             if save or last:
+                if not _is_finite(state):
+                    raise FloatingPointError(
+                        f"step {done}: a weight is no longer finite; the newest checkpoint is from before. "
+                        "Try smaller learning rates"
+                    )
                 checkpoint.save(manager, done, state)
             if last:
                 break
     return state
+
+
+@jax.jit
+def _is_finite(state: GANState) -> jax.Array:
+    """Whether every float is: the metrics of a step speak of the weights before it."""
+    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in floats]))
 
 
 @contextlib.contextmanager
@@ -204,6 +220,19 @@ def _stop_signals() -> Iterator[threading.Event]:
         restore()
 
 
+@contextlib.contextmanager
+def _lock(workdir: Path) -> Iterator[None]:
+    """Refuses a workdir that another process is training in; the lock goes with the process, however it ends."""
+    import fcntl
+
+    with (workdir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(f"another process is training in {workdir}; wait for it, or name another") from error
+        yield
+
+
 def _check_options(recipe: Recipe, options: Options) -> None:
     counts = {k: v for k, v in dataclasses.asdict(options).items() if k != "data_dir"}
     for name, value in {"steps": recipe.steps, "batch_size": recipe.batch_size, **counts}.items():
@@ -223,6 +252,8 @@ def _check_workdir(workdir: Path, config: dict[str, Any]) -> None:
     try:
         if path.exists():
             before = json.loads(path.read_text())
+            if "recipe" not in before:
+                raise AttributeError
             differ = [
                 f"{name} is {before.get(name)!r} there, {value!r} here"
                 for name, value in json.loads(json.dumps(config)).items()
@@ -232,7 +263,7 @@ def _check_workdir(workdir: Path, config: dict[str, Any]) -> None:
                 raise RunError(f"{workdir} holds another run ({'; '.join(differ)}); name another --workdir")
         elif (workdir / "checkpoints").exists() or (workdir / "metrics.jsonl").exists():
             raise RunError(f"{workdir} holds a run but no config.json to know it by; name another --workdir")
-    except (json.JSONDecodeError, AttributeError):
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError):
         raise RunError(f"{path} is not a run's config.json; name another --workdir") from None
     except OSError as error:
         raise RunError(f"--workdir {workdir} cannot be read ({error.strerror}); name another") from error
