@@ -137,6 +137,9 @@ WRONG = {
     "steps that are no number": (["--steps", "many"], "--steps"),
     "unknown flag": (["--stepz", "3"], "--stepz"),
     "unknown choice": (["--update", "sideways"], "--update"),
+    "a rate that is not finite": (["--gen-learning-rate", "inf"], "--gen-learning-rate"),
+    "a seed that no key is made of": (["--seed", "-1"], "--seed"),
+    "an empty name": (["--data", ""], "--data"),
     "a rate below zero": (["--gen-learning-rate", "-1"], "--gen-learning-rate"),
     "missing folder": (["--data", "folder:{bad}/missing"], "missing"),
     "empty folder": (["--data", "folder:{bad}/empty"], "empty"),
@@ -195,6 +198,7 @@ def test_a_truncated_checkpoint_is_named_and_nothing_is_lost(tmp_path):
         ([], "WORKDIR"),
         (["{run}", "--count", "0"], "--count"),
         (["{run}", "--npz", "{tmp}/missing/s.npz"], "missing"),
+        (["{run}", "--out", "{tmp}/grid.jpg"], "--out"),
     ],
 )
 def test_wrong_input_to_sample(finished, tmp_path, args, named):

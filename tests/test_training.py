@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -134,6 +135,34 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_saved(tmp_pat
     with pytest.raises(FloatingPointError, match=r"step \d: .*loss_gen is nan"):
         training.run(recipe(gen_learning_rate=1e30, disc_learning_rate=1e30), tmp_path, 0, Options(log_every=1))
     assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    """The metrics of the step that makes them so are still finite."""
+    options = Options(checkpoint_every=1, log_every=1)
+    with pytest.raises(FloatingPointError, match="step 1: a weight is no longer finite"):
+        training.run(recipe(gen_learning_rate=1e39, batch_size=16), tmp_path, 0, options)
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_two_runs_at_once_in_one_workdir_are_refused(tmp_path):
+    with training._lock(tmp_path), pytest.raises(RunError, match="another process is training"):
+        training.run(recipe(), tmp_path, 0, OPTIONS)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_finished_run_keeps_its_summary_and_bears_files_gone_or_added(finished, tmp_path):
+    original, summary = finished
+    workdir = tmp_path / "run"
+    shutil.copytree(original, workdir)
+    assert training.run(recipe(), workdir, 0, OPTIONS) == summary
+    (workdir / "summary.json").unlink()
+    shutil.rmtree(workdir / "samples")
+    (workdir / "metrics.jsonl").write_text("[1]\n")
+    assert training.run(recipe(), workdir, 0, OPTIONS)["state_sha256"] == summary["state_sha256"]
+    (workdir / "samples" / "notes.txt").write_text("mine")
+    assert training.run(recipe(steps=10), workdir, 0, OPTIONS)["step"] == 10
+    assert (workdir / "samples" / "notes.txt").exists()
 
 
 def test_several_devices_give_the_same_losses(finished, tmp_path):
