@@ -224,6 +224,13 @@ def test_a_missing_folder_is_refused(path):
     assert "give the path of a folder" in message
 
 
+def test_an_empty_name_is_refused(tmp_path):
+    """Named by its flag, for there is no name to say."""
+    message = error_of("", str(tmp_path))
+    assert message.startswith("--data is empty")
+    assert "folder:PATH" in message
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -231,7 +238,6 @@ def test_a_missing_folder_is_refused(path):
         ("ag_news_subset", ["no images", "title", "description"]),
         ("mnist", ["no network", "--data-dir", "array_record"]),
         ("mnist:9.9.9", []),
-        ("", []),
     ],
 )
 def test_a_dataset_that_cannot_be_had_is_named(tmp_path, monkeypatch, name, words):

@@ -137,6 +137,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_saved(tmp_pat
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     """The metrics of the step that makes them so are still finite."""
     options = Options(checkpoint_every=1, log_every=1)
