@@ -59,4 +59,4 @@ def _first_message(box: str) -> str:
     """The first section of the box that tyro draws around a mistake, as one line."""
     lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:]]
     message = " ".join(lines[: lines.index("")] if "" in lines else lines)
-    return message.replace("Error parsing settings: ", "").replace("Error parsing recipe: ", "")
+    return message.removeprefix("Error parsing settings: ")

@@ -127,7 +127,7 @@ def from_config(config: dict[str, Any]) -> Recipe:
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        # A small DCGAN for the embedded data, to see the whole system work within a minute.
+        # A small DCGAN for the embedded data, to see the whole system work within two minutes.
         Recipe(
             name="digits",
             gen=networks.DigitsGen,

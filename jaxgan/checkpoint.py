@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be restored; the message names it and says what would help."""
+    """A checkpoint that cannot be restored or written; the message names it and says what would help."""
 
 
 def open_manager(directory: str | os.PathLike, keep: int | None = None) -> ocp.CheckpointManager:
@@ -121,7 +121,7 @@ def _saving(manager: ocp.CheckpointManager):
     try:
         with _quiet():
             yield
-    except Exception as error:  # as above
+    except Exception as error:  # Orbax and TensorStore raise nearly every kind here too
         why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise CheckpointError(
             f"a checkpoint cannot be written to {manager.directory} ({why}); "

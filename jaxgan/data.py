@@ -48,8 +48,8 @@ def batch_indices(key: jax.Array, step: int, batch_size: int, size: int) -> np.n
     """Which of `size` examples make up the batch of `step`: int [batch_size]."""
     seed, impl = np.asarray(jax.random.key_data(key)), str(jax.random.key_impl(key))
     epochs, within = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), size)
-    orders = {e: _permutation(seed.tobytes(), seed.shape, impl, int(e), size) for e in np.unique(epochs)}
-    return np.array([orders[e][i] for e, i in zip(epochs, within, strict=True)])
+    orders = ((e, _permutation(seed.tobytes(), seed.shape, impl, int(e), size)) for e in np.unique(epochs))
+    return np.concatenate([order[within[epochs == e]] for e, order in orders])
 
 
 @functools.lru_cache(maxsize=4)  # a pure function, and the same epoch is asked for many times over

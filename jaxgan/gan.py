@@ -69,6 +69,11 @@ class NetState(struct.PyTreeNode):
     batch_stats: Any
     opt_state: Any
 
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the network's `apply` takes."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
 
 class GANState(struct.PyTreeNode):
     """All that a training step changes, and the root key.
@@ -78,7 +83,7 @@ class GANState(struct.PyTreeNode):
       key: the typed root key that every draw is folded from; a step leaves it as it is.
       gen: the generator's state.
       disc: the discriminator's state.
-      averaged_gen: running averages of the generator's `params` and `batch_stats`.
+      averaged_gen: running averages of the generator's `variables`.
     """
 
     step: jax.Array
@@ -116,7 +121,7 @@ def _init_state(gan: GAN, key_data: jax.Array, impl: str) -> GANState:
         key=key,
         gen=gen,
         disc=net_state(disc, gan.disc_optimizer),
-        averaged_gen={"params": gen.params, "batch_stats": gen.batch_stats},
+        averaged_gen=gen.variables,
     )
 
 

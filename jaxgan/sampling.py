@@ -25,8 +25,7 @@ def sample(gan: GAN, state: GANState, key: jax.Array, count: int, averaged: bool
     Returns:
       uint8 [count, H, W, C].
     """
-    last = {"params": state.gen.params, "batch_stats": state.gen.batch_stats}
-    variables = state.averaged_gen if averaged else last
+    variables = state.averaged_gen if averaged else state.gen.variables
     pieces = [np.asarray(_generate(gan, variables, key, start + jnp.arange(PIECE))) for start in range(0, count, PIECE)]
     return np.concatenate(pieces)[:count]
 

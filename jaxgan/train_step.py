@@ -34,7 +34,7 @@ def train_step(gan: GAN, state: GANState, images: jax.Array) -> tuple[GANState, 
     """
     update = {"shared": shared_update, "alternating": alternating_update}[gan.update]
     gen, disc, metrics = update(gan, state, from_uint8(images, gan.image_range))
-    averaged_gen = _average(gan.ema_decay, state.step, state.averaged_gen, gen)
+    averaged_gen = _average(gan.ema_decay, state.step, state.averaged_gen, gen.variables)
     state = state.replace(step=state.step + 1, gen=gen, disc=disc, averaged_gen=averaged_gen)
     return state, metrics
 
@@ -125,13 +125,12 @@ def _apply_gradients(optimizer: optax.GradientTransformation, net: NetState, gra
     return NetState(optax.apply_updates(net.params, updates), stats, opt_state)
 
 
-def _average(decay: float, step: jax.Array, average: dict[str, Any], gen: NetState) -> dict[str, Any]:
+def _average(decay: float, step: jax.Array, average: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """The exponential moving average of the generator, over its batch statistics as well.
 
     Early on the decay is at most (1 + step) / (10 + step), so that the untrained weights are soon
     forgotten, as in TensorFlow's ExponentialMovingAverage.
     """
-    new = {"params": gen.params, "batch_stats": gen.batch_stats}
     if decay == 0:
         return new
     keep = jnp.minimum(decay, (1 + step) / (10 + step))

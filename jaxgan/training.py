@@ -88,8 +88,8 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
     Raises:
       RunError: an option does not fit, or the workdir is another run's or cannot be written to.
       data.DataError: the data cannot be had.
-      checkpoint.CheckpointError: the newest checkpoint is damaged.
-      FloatingPointError: a loss is no longer finite.
+      checkpoint.CheckpointError: the newest checkpoint is damaged, or one cannot be written.
+      FloatingPointError: a loss or a weight is no longer finite.
       Stopped: the run was asked to stop.
     """
     begin, workdir, steps = time.perf_counter(), Path(workdir), recipe.steps
@@ -124,26 +124,33 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
         with Report(workdir, start, steps, recipe.batch_size) as report, contextlib.closing(manager):
             state = _train(gan, state, dataset, recipe.batch_size, steps, options, manager, report)
             checkpoint.finish(manager)
-    if int(state.step) < steps:
-        raise Stopped(f"stopped at step {int(state.step)} of {steps}; the same command goes on from there")
-    if start == steps and (workdir / "summary.json").exists():
-        return json.loads((workdir / "summary.json").read_text())  # finished before; it knows how long that took
-    draw(workdir)
-    metrics = read_metrics(workdir) or [{}]
-    summary = {
+        if int(state.step) < steps:
+            raise Stopped(f"stopped at step {int(state.step)} of {steps}; the same command goes on from there")
+        if start == steps and (workdir / "summary.json").exists():
+            return json.loads((workdir / "summary.json").read_text())  # finished before; it knows how long that took
+        draw(workdir)
+        summary = _summarise(config, state, read_metrics(workdir)) | {
+            "seconds": round(time.perf_counter() - begin, 3),
+            "steps_resumed_from": start,
+            "devices": [device.device_kind for device in jax.local_devices()[: options.devices]],
+            "jax_version": jax.__version__,
+        }
+        _write_json(workdir / "summary.json", summary)
+    return summary
+
+
+def _summarise(config: dict[str, Any], state: GANState, metrics: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a run came to: its final state, and the last and the middle of its metrics."""
+    metrics = metrics or [{}]  # where the file was taken away
+    return {
         "recipe": config["recipe"],
-        "seed": seed,
-        "step": steps,
+        "seed": config["seed"],
+        "step": int(state.step),
         "state_sha256": checkpoint.state_sha256(state),
         **{name: metrics[-1].get(name) for name in ("loss_gen", "loss_disc")},
+        # The first line's rate has the compiling in it.
         "images_per_second": statistics.median(m.get("images_per_second", 0) for m in metrics[1:] or metrics),
-        "seconds": round(time.perf_counter() - begin, 3),
-        "steps_resumed_from": start,
-        "devices": [device.device_kind for device in jax.local_devices()[: options.devices]],
-        "jax_version": jax.__version__,
     }
-    _write_json(workdir / "summary.json", summary)
-    return summary
 
 
 def _train(
@@ -249,11 +256,12 @@ def _check_options(recipe: Recipe, options: Options) -> None:
 def _check_workdir(workdir: Path, config: dict[str, Any]) -> None:
     """Refuses a workdir that holds another run, or that cannot be written to; writes nothing."""
     path = workdir / "config.json"
+    unknown = f"{path} is not a run's config.json; name another --workdir"
     try:
         if path.exists():
             before = json.loads(path.read_text())
-            if "recipe" not in before:
-                raise AttributeError
+            if not isinstance(before, dict) or "recipe" not in before:
+                raise RunError(unknown)
             differ = [
                 f"{name} is {before.get(name)!r} there, {value!r} here"
                 for name, value in json.loads(json.dumps(config)).items()
@@ -263,8 +271,8 @@ def _check_workdir(workdir: Path, config: dict[str, Any]) -> None:
                 raise RunError(f"{workdir} holds another run ({'; '.join(differ)}); name another --workdir")
         elif (workdir / "checkpoints").exists() or (workdir / "metrics.jsonl").exists():
             raise RunError(f"{workdir} holds a run but no config.json to know it by; name another --workdir")
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError):
-        raise RunError(f"{path} is not a run's config.json; name another --workdir") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise RunError(unknown) from None
     except OSError as error:
         raise RunError(f"--workdir {workdir} cannot be read ({error.strerror}); name another") from error
     folder = next(p for p in (workdir, *workdir.absolute().parents) if p.exists())
