@@ -4,7 +4,7 @@ This package needs jax, flax, optax and numpy; what else a room uses (Orbax for 
 is imported when it is used.
 """
 
-from jaxgan import data, gan, images, layers, losses, networks, parallel, sampling
+from jaxgan import convolutions, data, gan, images, layers, losses, networks, parallel, sampling
 from jaxgan.gan import GAN, GANState, init
 from jaxgan.sampling import sample
 from jaxgan.train_step import train_step
@@ -12,6 +12,7 @@ from jaxgan.train_step import train_step
 __all__ = [
     "GAN",
     "GANState",
+    "convolutions",
     "data",
     "gan",
     "images",

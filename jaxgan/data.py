@@ -59,7 +59,13 @@ def _permutation(seed: bytes, shape: tuple, impl: str, epoch: int, size: int) ->
     return np.asarray(jax.random.permutation(key, size))
 
 
-def load(name: str, data_dir: str | None = None, image_shape: Shape | None = None, split: str = "train") -> Dataset:
+def load(
+    name: str,
+    data_dir: str | None = None,
+    image_shape: Shape | None = None,
+    split: str = "train",
+    border: int = 0,
+) -> Dataset:
     """Loads a dataset into memory.
 
     Args:
@@ -69,20 +75,27 @@ def load(name: str, data_dir: str | None = None, image_shape: Shape | None = Non
       image_shape: (H, W, C) to bring images to: cropped around the centre to the aspect ratio of
         H x W, resized, and converted to grey (C = 1) or RGB (C = 3). By default they stay as they are.
       split: the split of a TensorFlow dataset; "train+test" joins two.
+      border: black pixels on each side of every image, within `image_shape`: with (32, 32, 1) and a
+        border of 2, MNIST's 28x28 images are padded and not resized.
 
     Raises:
       DataError: with one line that says what is wrong and what would help.
     """
     if not name:
         raise DataError("--data is empty; name digits, a TensorFlow dataset, or folder:PATH")
+    shape = image_shape
+    if shape and border:
+        shape = (shape[0] - 2 * border, shape[1] - 2 * border, shape[2])
+        if min(shape) < 1:
+            raise DataError(f"--border {border} leaves nothing of an image of {image_shape[0]}x{image_shape[1]}")
     kind, _, path = name.partition(":")
     if kind == "folder":
-        images = _load_folder(path, image_shape)
+        images = _load_folder(path, shape)
     elif name == "digits":
-        images = _load_digits(image_shape)
+        images = _load_digits(shape)
     else:
-        images = _load_tfds(name, data_dir, image_shape, split)
-    return Dataset(name, images)
+        images = _load_tfds(name, data_dir, shape, split)
+    return Dataset(name, np.pad(images, ((0, 0), (border, border), (border, border), (0, 0))) if border else images)
 
 
 def _load_digits(shape: Shape | None) -> np.ndarray:

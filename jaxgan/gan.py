@@ -23,8 +23,12 @@ class Purpose(enum.IntEnum):
     INIT_GEN = 0
     INIT_DISC = 1
     Z = 2
-    Z_GEN = 3  # the alternating step's second latents, for the generator's update
     SAMPLES = 4  # the fixed latents that a run's sample grids are made from
+    DROPOUT_GEN = 5
+    DROPOUT_FAKE = 6  # in the discriminator, on generated images
+    DROPOUT_REAL = 7
+    NOISE_FAKE = 8  # instance noise, on generated images
+    NOISE_REAL = 9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +38,9 @@ class GAN:
     Two of them are equal only if they hold the same functions: build one, and keep it, or all is compiled again.
 
     Attributes:
-      gen: a module called as gen(z [B, z_size], train) -> images [B, H, W, C] within `image_range`.
-      disc: a module called as disc(images [B, H, W, C], train) -> logits [B].
+      gen: a module called as gen(z [B, z_size], train, keys) -> images [B, H, W, C] within `image_range`;
+        keys [B] is what dropout draws from, or None.
+      disc: a module called as disc(images [B, H, W, C], train, keys) -> logits [B].
       gen_loss: fake_logits -> scalar, the generator's loss.
       disc_loss: (real_logits, fake_logits) -> scalar, the discriminator's loss.
       gen_optimizer: the generator's optimiser.
@@ -45,6 +50,11 @@ class GAN:
       image_range: what 0 and 255 become before an image reaches the discriminator.
       update: "shared" updates both networks from one forward pass, "alternating" the
         discriminator first and then the generator, against the new discriminator.
+      training_ratio: updates of the discriminator for each one of the generator. The first
+        training_ratio - 1 of a shared step are the discriminator's alone.
+      instance_noise: step -> the standard deviation of the noise that is added to real and
+        generated images before the discriminator sees them; None adds none.
+      gen_l2: this times the squared L2 norm of all the generator's parameters is added to its loss.
       ema_decay: the share of the averaged generator that is kept at each step, in [0, 1);
         0 makes it the generator itself.
     """
@@ -59,6 +69,9 @@ class GAN:
     prior: Literal["normal", "uniform"] = "normal"
     image_range: tuple[float, float] = (-1.0, 1.0)
     update: Literal["shared", "alternating"] = "shared"
+    training_ratio: int = 1
+    instance_noise: Callable[[jax.Array], jax.Array] | None = None
+    gen_l2: float = 0.0
     ema_decay: float = 0.0
 
 
@@ -141,10 +154,13 @@ def example_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
 
 
-def draw_z(gan: GAN, key: jax.Array, indices: jax.Array) -> jax.Array:
-    """Latents [B, z_size] from the prior; row i depends on `key` and indices[i] alone."""
+def draw_z(gan: GAN, key: jax.Array, indices: jax.Array, grid: tuple[int, ...] = ()) -> jax.Array:
+    """Latents [B, z_size] from the prior; row i depends on `key` and indices[i] alone.
+
+    With a `grid` (h, w) there are h * w latents for each example: [B, h, w, z_size].
+    """
     draw = {"normal": jax.random.normal, "uniform": lambda k, s: jax.random.uniform(k, s, minval=-1, maxval=1)}
-    return jax.vmap(lambda k: draw[gan.prior](k, (gan.z_size,)))(example_keys(key, indices))
+    return jax.vmap(lambda k: draw[gan.prior](k, (*grid, gan.z_size)))(example_keys(key, indices))
 
 
 def from_uint8(images: jax.Array, image_range: tuple[float, float]) -> jax.Array:

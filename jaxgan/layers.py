@@ -1,18 +1,18 @@
-"""What networks are made of: layers with Keras's defaults, and convolutions that resize.
+"""What networks are made of: layers with Keras's defaults, minibatch features, and dropout keyed by example.
 
-All maps are [B, H, W, C] and all padding is SAME: a layer with stride s takes H to ceil(H / s), a
-transposed one takes H to H * s. Kernels start Glorot-uniform and biases at zero, as in Keras, in
-which most of the reference systems were written.
+All maps are [B, H, W, C], and padding is SAME unless said otherwise. Kernels start Glorot-uniform and
+biases at zero, as in Keras, in which most of the reference systems were written.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
+
+from jaxgan.convolutions import Padding, conv, conv_transpose, depth_to_space, upsample_conv
 
 glorot_uniform = nn.initializers.glorot_uniform()
 
@@ -32,12 +32,13 @@ class Conv(nn.Module):
     features: int
     kernel_size: int
     stride: int = 1
+    padding: Padding = "SAME"
     use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Applies the layer to `x` [B, H, W, C]."""
-        return _kernel_and_bias(self, conv, x)
+        return _kernel_and_bias(self, lambda x, kernel: conv(x, kernel, self.stride, self.padding), x)
 
 
 class ConvTranspose(nn.Module):
@@ -49,111 +50,116 @@ class ConvTranspose(nn.Module):
     features: int
     kernel_size: int
     stride: int = 1
+    padding: Padding = "SAME"
     use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Applies the layer to `x` [B, H, W, C]."""
-        return _kernel_and_bias(self, conv_transpose, x)
+        return _kernel_and_bias(self, lambda x, kernel: conv_transpose(x, kernel, self.stride, self.padding), x)
 
 
-def _kernel_and_bias(layer: Conv | ConvTranspose, function: Callable, x: jax.Array) -> jax.Array:
+class UpsampleConv(nn.Module):
+    """Nearest-neighbour enlargement, then a convolution: [B, H, W, C] -> [B, H * factor, W * factor, features].
+
+    Parameters are those of the convolution: `kernel` [k, k, C, features] and `bias` [features].
+    """
+
+    features: int
+    kernel_size: int
+    factor: int = 2
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Applies the layer to `x` [B, H, W, C]."""
+        return _kernel_and_bias(self, lambda x, kernel: upsample_conv(x, kernel, self.factor), x)
+
+
+class SubPixelConv(nn.Module):
+    """A convolution to factor^2 groups of channels, interleaved: [B, H, W, C] -> [B, H * factor, W * factor, features].
+
+    The upsampling of ESPCN (Shi et al. 2016, arXiv:1609.05158). Parameters: `kernel`
+    [k, k, C, factor^2 * features] and `bias` [factor^2 * features].
+    """
+
+    features: int
+    kernel_size: int
+    factor: int = 2
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Applies the layer to `x` [B, H, W, C]."""
+        x = Conv(self.factor**2 * self.features, self.kernel_size, use_bias=self.use_bias)(x)
+        return depth_to_space(x, self.factor)
+
+
+def _kernel_and_bias(layer: nn.Module, function: Callable, x: jax.Array) -> jax.Array:
     shape = (layer.kernel_size, layer.kernel_size, x.shape[-1], layer.features)
     kernel = layer.param("kernel", glorot_uniform, shape, jnp.float32)
     bias = layer.param("bias", nn.initializers.zeros, (layer.features,), jnp.float32) if layer.use_bias else None
     x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
-    y = function(x, kernel, layer.stride)
+    y = function(x, kernel)
     return y if bias is None else y + bias.reshape(1, 1, 1, -1)
 
 
-def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """`lax.conv_general_dilated` with SAME padding.
+def append_diff(x: jax.Array) -> jax.Array:
+    """Appends how far each pixel is from the batch's mean: [B, H, W, C] -> [B, H, W, C + 1].
+
+    The channel is mean_c |x - mean_b x|, the `diff` of "Fast DCGAN in Keras".
+    """
+    diff = jnp.abs(x - jnp.mean(x, axis=0, keepdims=True))
+    return jnp.concatenate([x, jnp.mean(diff, axis=-1, keepdims=True)], axis=-1)
+
+
+def append_similarity(x: jax.Array) -> jax.Array:
+    """Appends how similar each pixel is to the batch's others at its place: [B, H, W, C] -> [B, H, W, C + 1].
+
+    The channel is mean_{j, c} exp(-|x_i - x_j|), in (0, 1], j = i included: the minibatch discrimination of
+    "Fast LSGAN in Canton". Pairs are visited one example j at a time, forwards and
+    backwards, so that memory grows with B, not with B^2.
+    """
+    return jnp.concatenate([x, _similarity(x)], axis=-1)
+
+
+@jax.custom_vjp
+def _similarity(x: jax.Array) -> jax.Array:
+    """Mean over j and channels of exp(-|x_i - x_j|): [B, H, W, C] -> [B, H, W, 1]."""
+    total = _sum_over(lambda x_j: jnp.exp(-jnp.abs(x - x_j)), x)
+    return jnp.mean(total, axis=-1, keepdims=True) / len(x)
+
+
+def _similarity_backward(x: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
+    # x_i stands in the sums of its own pixel and of every other: the cotangents of both are added.
+    def pair(x_j, cotangent_j):
+        difference = x - x_j
+        return (cotangent + cotangent_j) * jnp.sign(difference) * jnp.exp(-jnp.abs(difference))
+
+    return (-_sum_over(pair, x, cotangent) / (len(x) * x.shape[-1]),)
+
+
+_similarity.defvjp(lambda x: (_similarity(x), x), _similarity_backward)
+
+
+def _sum_over(function: Callable, x: jax.Array, *others: jax.Array) -> jax.Array:
+    """The sum over j of function(x[j:j+1], *others[j:j+1]), each [B, H, W, C], holding one at a time."""
+    rows = jax.tree.map(lambda a: a[:, None], (x, *others))
+    total, _ = lax.scan(lambda total, row: (total + function(*row), None), jnp.zeros_like(x), rows)
+    return total
+
+
+def dropout(x: jax.Array, rate: float, keys: jax.Array | None, layer: int) -> jax.Array:
+    """Sets each value to zero with probability `rate`, and divides the others by 1 - rate.
 
     Args:
-      x: [B, H, W, C].
-      kernel: [k, k, C, features].
-      stride: of both axes.
-
-    Returns:
-      [B, ceil(H / stride), ceil(W / stride), features].
+      x: [B, ...].
+      rate: in [0, 1).
+      keys: [B], one for each example, of which alone its mask depends; None drops nothing, as in inference.
+      layer: the number of this dropout in its network: each has masks of its own.
     """
-    pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), "SAME")
-    return _conv(x, kernel, stride, pads)
-
-
-def _conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Sequence[tuple[int, int]]) -> jax.Array:
-    """A convolution in the form that is fast here.
-
-    XLA's CPU convolution takes up to a hundred times as long as the arithmetic where the kernel is larger
-    than the map, or, in the gradients, where there is a stride; one matrix product of all patches
-    does not, but loses by the copies it makes elsewhere.
-    """
-    small = min(x.shape[1:3]) < kernel.shape[0]
-    if jax.default_backend() == "cpu" and (small or stride > 1):
-        return _conv_by_patches(x, kernel, stride, pads)
-    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
-def _conv_by_patches(x: jax.Array, kernel: jax.Array, stride: int, pads: Sequence[tuple[int, int]]) -> jax.Array:
-    """The same as one product, of all patches with the kernel."""
-    k, _, c_in, c_out = kernel.shape
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    h, w = ((size - k) // stride + 1 for size in x.shape[1:3])
-    # Columns of taps and then rows: 2k slices, which compile in half the time that k * k of them take.
-    x = jnp.concatenate([x[:, :, j : j + stride * (w - 1) + 1 : stride] for j in range(k)], axis=-1)
-    x = jnp.concatenate([x[:, i : i + stride * (h - 1) + 1 : stride] for i in range(k)], axis=-1)
-    return (x.reshape(-1, k * k * c_in) @ kernel.reshape(-1, c_out)).reshape(-1, h, w, c_out)
-
-
-def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """`lax.conv_transpose(x, kernel, (stride, stride), "SAME")`, in its sub-pixel form.
-
-    Every output pixel of one phase (its row and column modulo the stride) is a stride-1 convolution
-    of `x` with every stride-th tap of the kernel. All stride^2 phases are computed by one dense
-    convolution whose kernels are padded with zero taps to a common size, and interleaved
-    (Shi et al. 2016, arXiv:1609.05158). On a CPU this runs several times faster than the
-    convolution of an `x` spread out with zeros, above all in the gradient of the kernel.
-
-    Args:
-      x: [B, H, W, C].
-      kernel: [k, k, C, features].
-      stride: how many times larger the output is.
-
-    Returns:
-      [B, H * stride, W * stride, features].
-    """
-    taps, first = _phase_taps(kernel.shape[0], stride)
-    size = taps.shape[1]
-    c_in, c_out = kernel.shape[2:]
-    kernel = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))  # index k: a tap that is zero
-    kernel = kernel[taps][:, :, taps]  # [phase, tap, phase, tap, C, features]
-    kernel = kernel.transpose(1, 3, 4, 0, 2, 5).reshape(size, size, c_in, stride**2 * c_out)
-    pad = (-first, first + size - 1)
-    y = _conv(x, kernel, 1, (pad, pad))
-    return depth_to_space(y, stride)
-
-
-def depth_to_space(x: jax.Array, factor: int) -> jax.Array:
-    """Interleaves groups of channels into space: [B, H, W, factor^2 * C] -> [B, H * factor, W * factor, C]."""
-    b, h, w, c = x.shape
-    x = x.reshape(b, h, w, factor, factor, c // factor**2)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * factor, w * factor, -1)
-
-
-def _phase_taps(k: int, stride: int) -> tuple[np.ndarray, int]:
-    """Which taps of a transposed convolution's kernel reach each phase of the output, along one axis.
-
-    Returns:
-      taps: int [stride, size]; taps[p, m] is the index of the tap that multiplies input pixel
-        q + first + m in output pixel q * stride + p, or k where no tap does.
-      first: the offset of the first input pixel.
-    """
-    # SAME padding before the spread-out input, as lax.conv_transpose has it.
-    pad = k - 1 if stride > k - 1 else -(-(k + stride - 2) // 2)
-    reach = [(p, t, (p + t - pad) // stride) for p in range(stride) for t in range(k) if (p + t - pad) % stride == 0]
-    offsets = [offset for _, _, offset in reach]
-    first, last = min(offsets), max(offsets)
-    taps = np.full((stride, last - first + 1), k)
-    for p, t, offset in reach:
-        taps[p, offset - first] = t
-    return taps, first
+    if keys is None:
+        return x
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, layer)
+    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
+    return jnp.where(keep, x / (1 - rate), 0)

@@ -1,8 +1,10 @@
 """Losses: logits in, a scalar out. 1 is the label of a real image, 0 of a generated one.
 
-Every function is a mean over its logits, of any shape. Discriminators return logits; the losses
+Every loss is a mean over its logits, of any shape. Discriminators return logits; the losses
 apply the sigmoid where the formula has one, in a form that neither overflows nor loses digits.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,3 +38,8 @@ def least_squares_gen(fake_logits: jax.Array) -> jax.Array:
 def least_squares_disc(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
     """Mean (D(real) - 1)^2 + mean D(fake)^2, for a D with no sigmoid (Mao et al. 2016, arXiv:1611.04076)."""
     return jnp.mean(jnp.square(real_logits - 1)) + jnp.mean(jnp.square(fake_logits))
+
+
+def squared_norm(params: Any) -> jax.Array:
+    """The squared L2 norm of all arrays of a tree: the sum of the squares of all their values."""
+    return sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(params))

@@ -2,21 +2,36 @@
 
 A generator maps latents `z` [B, z_size] to images [B, H, W, C] in the range that its last
 activation gives; a discriminator maps images to logits [B]. Both take `train`: batch normalisation
-then uses the batch's own moments and updates the running ones, which it uses otherwise.
+then uses the batch's own moments and updates the running ones, which it uses otherwise. Both take
+`keys` [B], one for each example, which dropout draws from; without them nothing is dropped.
+
+A generator without a dense layer takes a grid of latents too, [B, h, w, z_size], and makes one large
+image of it.
 """
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgan.layers import BatchNorm, Conv, ConvTranspose, Dense, depth_to_space
+from jaxgan.layers import (
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    Dense,
+    SubPixelConv,
+    UpsampleConv,
+    append_diff,
+    append_similarity,
+    depth_to_space,
+    dropout,
+)
 
 
 class DigitsGen(nn.Module):
     """The generator for scikit-learn's 8x8 digits: z [B, z_size] -> images [B, 8, 8, 1] in [-1, 1]."""
 
     @nn.compact
-    def __call__(self, z: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, z: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
         """Generates one image for each latent."""
         x = Dense(4 * 4 * 64, use_bias=False)(z).reshape(-1, 4, 4, 64)
         x = nn.relu(BatchNorm(not train, momentum=0.9)(x))
@@ -31,19 +46,128 @@ class DigitsDisc(nn.Module):
     """The discriminator for scikit-learn's 8x8 digits: images [B, 8, 8, 1] -> logits [B]."""
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, images: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
         """Judges each image."""
         x = nn.leaky_relu(Conv(32, 3)(images), 0.2)
         x = nn.leaky_relu(BatchNorm(not train, momentum=0.9)(Conv(64, 3, 2, use_bias=False)(x)), 0.2)
         x = nn.leaky_relu(BatchNorm(not train, momentum=0.9)(Conv(128, 3, 2, use_bias=False)(x)), 0.2)
-        return Dense(1)(x.reshape(x.shape[0], -1))[:, 0]
+        return _flat_logits(x)
+
+
+class KerasDCGANGen(nn.Module):
+    """The generator of "Fast DCGAN in Keras": z [B, 100] -> images [B, 32, 32, 3] in [-1, 1].
+
+    Fully convolutional: z [B, h, w, 100] -> [B, 8 * (h + 3), 8 * (w + 3), 3].
+    """
+
+    @nn.compact
+    def __call__(self, z: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
+        """Generates one image for each latent, or for each grid of them."""
+        x = ConvTranspose(192, 4, padding="VALID")(_as_map(z))
+        x = nn.leaky_relu(BatchNorm(not train)(x), 0.2)
+        for features in (96, 48, 24):
+            x = nn.leaky_relu(BatchNorm(not train)(ConvTranspose(features, 4, 2)(x)), 0.2)
+        return jnp.tanh(ConvTranspose(3, 4)(x))
+
+
+class KerasDCGANDisc(nn.Module):
+    """The discriminator of "Fast DCGAN in Keras": images [B, 32, 32, 3] -> logits [B]."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
+        """Judges each image, beside the others of its batch."""
+        x = append_diff(nn.leaky_relu(Conv(24, 4, 2)(images), 0.2))
+        for features in (48, 96, 192):
+            x = append_diff(nn.leaky_relu(BatchNorm(not train)(Conv(features, 4, 2)(x)), 0.2))
+        return Conv(1, 2, padding="VALID")(x).reshape(-1)
+
+
+class KerasMNISTGen(nn.Module):
+    """The generator of "GAN by Example using Keras": z [B, 100] -> images [B, 28, 28, 1] in [0, 1]."""
+
+    @nn.compact
+    def __call__(self, z: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
+        """Generates one image for each latent."""
+        x = nn.relu(BatchNorm(not train, momentum=0.9)(Dense(7 * 7 * 256)(z)))
+        x = dropout(x.reshape(-1, 7, 7, 256), 0.4, keys, layer=0)
+        x = nn.relu(BatchNorm(not train, momentum=0.9)(UpsampleConv(128, 5)(x)))
+        x = nn.relu(BatchNorm(not train, momentum=0.9)(UpsampleConv(64, 5)(x)))
+        x = nn.relu(BatchNorm(not train, momentum=0.9)(Conv(32, 5)(x)))
+        return nn.sigmoid(Conv(1, 5)(x))
+
+
+class KerasMNISTDisc(nn.Module):
+    """The discriminator of "GAN by Example using Keras": images [B, 28, 28, 1] -> logits [B]."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
+        """Judges each image."""
+        x = images
+        for layer, (features, stride) in enumerate([(64, 2), (128, 2), (256, 2), (512, 1)]):
+            x = dropout(nn.leaky_relu(Conv(features, 5, stride)(x), 0.2), 0.4, keys, layer)
+        return _flat_logits(x)
+
+
+class CantonLSGANGen(nn.Module):
+    """The generator of "Fast LSGAN in Canton": z [B, 100] -> images [B, 32, 32, 3] in [-1, 1].
+
+    Fully convolutional: z [B, h, w, 100] -> [B, 32 * h, 32 * w, 3].
+
+    Attributes:
+      subpixel: enlarge by sub-pixel convolution (ESPCN), which the document recommends, and not by
+        nearest neighbours and a convolution, which it uses.
+    """
+
+    subpixel: bool = False
+
+    @nn.compact
+    def __call__(self, z: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
+        """Generates one image for each latent, or for each grid of them."""
+        enlarge = SubPixelConv if self.subpixel else UpsampleConv
+        x = _as_map(z)
+        for features, factor in ((256, 4), (128, 2), (64, 2), (32, 2)):
+            x = nn.relu(BatchNorm(not train)(enlarge(features, 4, factor, use_bias=False)(x)))
+        return jnp.tanh(Conv(3, 4)(x))
+
+
+class CantonLSGANDisc(nn.Module):
+    """The discriminator of "Fast LSGAN in Canton": images [B, 32, 32, 3] -> logits [B]."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
+        """Judges each image, beside the others of its batch."""
+        x = append_similarity(nn.leaky_relu(Conv(32, 4, 2, use_bias=False)(images), 0.2))
+        for features in (64, 128, 256):
+            x = BatchNorm(not train)(Conv(features, 4, 2, use_bias=False)(x))
+            x = append_similarity(nn.leaky_relu(x, 0.2))
+        return Conv(1, 2, padding="VALID")(x).reshape(-1)
+
+
+class TF2GANGen(nn.Module):
+    """The dense generator of "GAN and DCGAN in Tensorflow": z [B, 100] -> images [B, 28, 28, 1] in [-1, 1]."""
+
+    @nn.compact
+    def __call__(self, z: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
+        """Generates one image for each latent."""
+        x = nn.leaky_relu(Dense(128)(z), 0.01)
+        return jnp.tanh(Dense(28 * 28)(x)).reshape(-1, 28, 28, 1)
+
+
+class TF2GANDisc(nn.Module):
+    """The dense discriminator of "GAN and DCGAN in Tensorflow": images [B, 28, 28, 1] -> logits [B]."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
+        """Judges each image."""
+        x = nn.leaky_relu(Dense(128)(images.reshape(len(images), -1)), 0.01)
+        return _flat_logits(x)
 
 
 class TF2DCGANGen(nn.Module):
     """The DCGAN generator of "GAN and DCGAN in Tensorflow": z [B, 100] -> images [B, 28, 28, 1] in [-1, 1]."""
 
     @nn.compact
-    def __call__(self, z: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, z: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
         """Generates one image for each latent."""
         x = Dense(7 * 7 * 256, use_bias=False)(z)
         x = nn.leaky_relu(BatchNorm(not train)(x), 0.3).reshape(-1, 7, 7, 256)
@@ -58,9 +182,43 @@ class TF2DCGANDisc(nn.Module):
     """The DCGAN discriminator of "GAN and DCGAN in Tensorflow": images [B, 28, 28, 1] -> logits [B]."""
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, images: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
         """Judges each image."""
         x = nn.leaky_relu(Conv(32, 3, 2)(images), 0.01)
         x = nn.leaky_relu(BatchNorm(not train)(Conv(64, 3, 2)(x)), 0.01)
         x = nn.leaky_relu(BatchNorm(not train)(Conv(128, 3, 2)(x)), 0.01)
-        return Dense(1)(x.reshape(x.shape[0], -1))[:, 0]
+        return _flat_logits(x)
+
+
+class GANElementsGen(nn.Module):
+    """The generator of "The Elements of GANs, Part 1": z [B, 64] -> images [B, 32, 32, 1] in [-1, 1]."""
+
+    @nn.compact
+    def __call__(self, z: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
+        """Generates one image for each latent."""
+        x = nn.leaky_relu(Dense(8 * 8 * 256)(z), 0.2).reshape(-1, 8, 8, 256)
+        for features in (128, 64):
+            x = nn.leaky_relu(BatchNorm(not train, momentum=0.8)(UpsampleConv(features, 3)(x)), 0.2)
+        return jnp.tanh(Conv(1, 3)(x))
+
+
+class GANElementsDisc(nn.Module):
+    """The discriminator of "The Elements of GANs, Part 1": images [B, 32, 32, 1] -> logits [B]."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
+        """Judges each image."""
+        x = images
+        for features, stride in ((64, 1), (128, 2), (256, 2)):
+            x = nn.leaky_relu(Conv(features, 3, stride)(x), 0.2)
+        return _flat_logits(x)
+
+
+def _as_map(z: jax.Array) -> jax.Array:
+    """Latents as a map: [B, z_size] -> [B, 1, 1, z_size]; a grid of them is one already."""
+    return z.reshape(len(z), 1, 1, -1) if z.ndim == 2 else z
+
+
+def _flat_logits(x: jax.Array) -> jax.Array:
+    """A dense layer over all of each example's values: [B, ...] -> logits [B]."""
+    return Dense(1)(x.reshape(len(x), -1))[:, 0]

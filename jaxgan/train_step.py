@@ -7,6 +7,7 @@ networks' gradients from that single pass ("Fast DCGAN in Keras"). The alternati
 codebases do: a pass for the discriminator's update, then a second one for the generator's.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -14,24 +15,32 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgan.gan import GAN, GANState, NetState, Purpose, draw_z, from_uint8
+from jaxgan.gan import GAN, GANState, NetState, Purpose, draw_z, example_keys, from_uint8
+from jaxgan.losses import squared_norm
 
 Metrics = dict[str, jax.Array]
 
 
 def train_step(gan: GAN, state: GANState, images: jax.Array) -> tuple[GANState, Metrics]:
-    """One update of both networks.
+    """One update of the generator, and `gan.training_ratio` of the discriminator.
 
     Args:
       gan: the static description; `gan.update` says which step this is.
       state: the state to start from.
-      images: uint8 [B, H, W, C], a batch of real images.
+      images: uint8 [B * training_ratio, H, W, C], a batch of real images for each of the
+        discriminator's updates: that of update j is images[j::training_ratio].
 
     Returns:
       The next state, and scalars: `loss_gen` and `loss_disc`, each at the weights that its
       gradient was taken at; `logit_real` and `logit_fake`, the discriminator's mean logits when
-      it was updated.
+      it was updated (the last time).
+
+    Raises:
+      TypeError: the images are not uint8.
+      ValueError: they cannot be split evenly between the updates.
     """
+    if len(images) % gan.training_ratio:
+        raise ValueError(f"{len(images)} images cannot be split between training_ratio={gan.training_ratio} updates")
     update = {"shared": shared_update, "alternating": alternating_update}[gan.update]
     gen, disc, metrics = update(gan, state, from_uint8(images, gan.image_range))
     averaged_gen = _average(gan.ema_decay, state.step, state.averaged_gen, gen.variables)
@@ -41,13 +50,18 @@ def train_step(gan: GAN, state: GANState, images: jax.Array) -> tuple[GANState, 
 
 def shared_update(gan: GAN, state: GANState, images: jax.Array) -> tuple[NetState, NetState, Metrics]:
     """Updates both networks from one forward pass, both at the old weights (simultaneous descent)."""
-    (gen_grads, disc_grads), (gen_stats, disc_stats), metrics = shared_gradients(gan, state, images)
+    *earlier, (last, indices) = _batches(gan, images)
+    for batch in earlier:
+        state = state.replace(disc=_update_disc(gan, state, *batch)[0])
+    (gen_grads, disc_grads), (gen_stats, disc_stats), metrics = shared_gradients(gan, state, last, indices)
     gen = _apply_gradients(gan.gen_optimizer, state.gen, gen_grads, gen_stats)
     disc = _apply_gradients(gan.disc_optimizer, state.disc, disc_grads, disc_stats)
     return gen, disc, metrics
 
 
-def shared_gradients(gan: GAN, state: GANState, images: jax.Array) -> tuple[tuple, tuple, Metrics]:
+def shared_gradients(
+    gan: GAN, state: GANState, images: jax.Array, indices: jax.Array
+) -> tuple[tuple[Any, Any], tuple[Any, Any], Metrics]:
     """The gradient of each loss for its own network, from one shared forward pass.
 
     One `jax.vjp` of both losses in both networks' parameters, pulled back twice: the cotangent
@@ -59,17 +73,16 @@ def shared_gradients(gan: GAN, state: GANState, images: jax.Array) -> tuple[tupl
       gan: the static description.
       state: the state to take gradients at.
       images: [B, H, W, C] in `gan.image_range`.
+      indices: int [B], which example of the step each one is; decides its noise.
 
     Returns:
       (gen_grads, disc_grads), (gen_batch_stats, disc_batch_stats), metrics.
     """
-    z = _step_z(gan, state, images.shape[0], Purpose.Z)
 
     def losses(gen_params, disc_params):
-        fake, gen_stats = _apply(gan.gen, gen_params, state.gen.batch_stats, z)
-        fake_logits, disc_stats = _apply(gan.disc, disc_params, state.disc.batch_stats, fake)
-        real_logits, disc_stats = _apply(gan.disc, disc_params, disc_stats, images)
-        loss_gen, loss_disc = gan.gen_loss(fake_logits), gan.disc_loss(real_logits, fake_logits)
+        fake, gen_stats = _generate(gan, state, gen_params, indices)
+        loss_disc, (disc_stats, real_logits, fake_logits) = _disc_loss(gan, state, disc_params, fake, images, indices)
+        loss_gen = _gen_loss(gan, gen_params, fake_logits)
         metrics = _metrics(loss_gen, loss_disc, real_logits, fake_logits)
         return (loss_gen, loss_disc), ((gen_stats, disc_stats), metrics)
 
@@ -81,42 +94,84 @@ def shared_gradients(gan: GAN, state: GANState, images: jax.Array) -> tuple[tupl
 
 
 def alternating_update(gan: GAN, state: GANState, images: jax.Array) -> tuple[NetState, NetState, Metrics]:
-    """Updates D, then G on fresh latents against the new D.
+    """Updates D, once for each of its batches, and then G on fresh latents against the new D.
 
-    The batch statistics of each network change in its own update only.
+    The batch statistics of each network change in its own updates only.
     """
-    z = _step_z(gan, state, images.shape[0], Purpose.Z)
-    fake, _ = _apply(gan.gen, state.gen.params, state.gen.batch_stats, z)
-
-    def disc_loss(params):
-        fake_logits, stats = _apply(gan.disc, params, state.disc.batch_stats, fake)
-        real_logits, stats = _apply(gan.disc, params, stats, images)
-        return gan.disc_loss(real_logits, fake_logits), (stats, real_logits, fake_logits)
-
-    (loss_disc, aux), grads = jax.value_and_grad(disc_loss, has_aux=True)(state.disc.params)
-    disc_stats, real_logits, fake_logits = aux
-    disc = _apply_gradients(gan.disc_optimizer, state.disc, grads, disc_stats)
-
-    z = _step_z(gan, state, images.shape[0], Purpose.Z_GEN)
+    batches = _batches(gan, images)
+    for batch in batches:
+        disc, (loss_disc, real_logits, fake_logits) = _update_disc(gan, state, *batch)
+        state = state.replace(disc=disc)
+    indices = len(images) + jnp.arange(len(batches[0][0]))  # after the discriminator's own
 
     def gen_loss(params):
-        fake, stats = _apply(gan.gen, params, state.gen.batch_stats, z)
-        return gan.gen_loss(_apply(gan.disc, disc.params, disc.batch_stats, fake)[0]), stats
+        fake, stats = _generate(gan, state, params, indices)
+        fake_logits, _ = _judge(gan, state, disc.params, disc.batch_stats, fake, indices, real=False)
+        return _gen_loss(gan, params, fake_logits), stats
 
     (loss_gen, gen_stats), grads = jax.value_and_grad(gen_loss, has_aux=True)(state.gen.params)
     gen = _apply_gradients(gan.gen_optimizer, state.gen, grads, gen_stats)
     return gen, disc, _metrics(loss_gen, loss_disc, real_logits, fake_logits)
 
 
-def _step_z(gan: GAN, state: GANState, batch_size: int, purpose: Purpose) -> jax.Array:
-    key = jax.random.fold_in(jax.random.fold_in(state.key, purpose), state.step)
-    return draw_z(gan, key, jnp.arange(batch_size))
+def _batches(gan: GAN, images: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
+    """The images of each update of the discriminator, and which examples of the step they are.
+
+    Taken in turn, so that the share of any device holds its share of each.
+    """
+    ratio, indices = gan.training_ratio, jnp.arange(len(images))
+    return [(images[j::ratio], indices[j::ratio]) for j in range(ratio)]
 
 
-def _apply(net: nn.Module, params: Any, batch_stats: Any, x: jax.Array) -> tuple[jax.Array, Any]:
+def _update_disc(gan: GAN, state: GANState, images: jax.Array, indices: jax.Array) -> tuple[NetState, tuple]:
+    """The discriminator after one update on `images` and as many generated ones; its loss and logits."""
+    fake, _ = _generate(gan, state, state.gen.params, indices)
+    loss = functools.partial(_disc_loss, gan, state, fake=fake, images=images, indices=indices)
+    (loss_disc, (stats, *logits)), grads = jax.value_and_grad(loss, has_aux=True)(state.disc.params)
+    return _apply_gradients(gan.disc_optimizer, state.disc, grads, stats), (loss_disc, *logits)
+
+
+def _disc_loss(
+    gan: GAN, state: GANState, params: Any, fake: jax.Array, images: jax.Array, indices: jax.Array
+) -> tuple[jax.Array, tuple[Any, jax.Array, jax.Array]]:
+    """The discriminator's loss, with its batch statistics after both batches, and its logits on each."""
+    fake_logits, stats = _judge(gan, state, params, state.disc.batch_stats, fake, indices, real=False)
+    real_logits, stats = _judge(gan, state, params, stats, images, indices, real=True)
+    return gan.disc_loss(real_logits, fake_logits), (stats, real_logits, fake_logits)
+
+
+def _gen_loss(gan: GAN, params: Any, fake_logits: jax.Array) -> jax.Array:
+    loss = gan.gen_loss(fake_logits)
+    return loss + gan.gen_l2 * squared_norm(params) if gan.gen_l2 else loss
+
+
+def _generate(gan: GAN, state: GANState, params: Any, indices: jax.Array) -> tuple[jax.Array, Any]:
+    """The generator in training mode, on the latents of the step's examples `indices`."""
+    z = draw_z(gan, _step_key(state, Purpose.Z), indices)
+    keys = example_keys(_step_key(state, Purpose.DROPOUT_GEN), indices)
+    return _apply(gan.gen, params, state.gen.batch_stats, z, keys)
+
+
+def _judge(
+    gan: GAN, state: GANState, params: Any, batch_stats: Any, images: jax.Array, indices: jax.Array, real: bool
+) -> tuple[jax.Array, Any]:
+    """The discriminator in training mode, on images with the instance noise of this step."""
+    if gan.instance_noise:
+        keys = example_keys(_step_key(state, Purpose.NOISE_REAL if real else Purpose.NOISE_FAKE), indices)
+        noise = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:]))(keys)
+        images = images + gan.instance_noise(state.step) * noise
+    keys = example_keys(_step_key(state, Purpose.DROPOUT_REAL if real else Purpose.DROPOUT_FAKE), indices)
+    return _apply(gan.disc, params, batch_stats, images, keys)
+
+
+def _step_key(state: GANState, purpose: Purpose) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(state.key, purpose), state.step)
+
+
+def _apply(net: nn.Module, params: Any, batch_stats: Any, x: jax.Array, keys: jax.Array) -> tuple[jax.Array, Any]:
     """Applies a network in training mode: its output, and its batch statistics updated."""
     variables = {"params": params, "batch_stats": batch_stats}
-    out, updated = net.apply(variables, x, train=True, mutable=["batch_stats"])
+    out, updated = net.apply(variables, x, train=True, keys=keys, mutable=["batch_stats"])
     return out, updated.get("batch_stats", {})
 
 

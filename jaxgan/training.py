@@ -34,6 +34,7 @@ class Recipe(Protocol):
 
     data: str
     split: str
+    border: int
     batch_size: int
     steps: int
 
@@ -100,7 +101,7 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
     _check_workdir(workdir, config)
 
     gan = recipe.build()
-    dataset = data.load(recipe.data, options.data_dir, image_shape(gan), recipe.split)
+    dataset = data.load(recipe.data, options.data_dir, image_shape(gan), recipe.split, recipe.border)
     config["data_sha256"] = hashlib.sha256(dataset.images).hexdigest()
     _check_workdir(workdir, config)
 
@@ -121,8 +122,9 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
             )
         print(_introduction(recipe, state, dataset, workdir, options.devices), flush=True)
 
-        with Report(workdir, start, steps, recipe.batch_size) as report, contextlib.closing(manager):
-            state = _train(gan, state, dataset, recipe.batch_size, steps, options, manager, report)
+        images = recipe.batch_size * gan.training_ratio  # real ones, in each step
+        with Report(workdir, start, steps, images) as report, contextlib.closing(manager):
+            state = _train(gan, state, dataset, images, steps, options, manager, report)
             checkpoint.finish(manager)
         if int(state.step) < steps:
             raise Stopped(f"stopped at step {int(state.step)} of {steps}; the same command goes on from there")
@@ -157,7 +159,7 @@ def _train(
     gan: GAN,
     state: GANState,
     dataset: data.Dataset,
-    batch_size: int,
+    images: int,
     steps: int,
     options: Options,
     manager: Any,
@@ -174,7 +176,7 @@ def _train(
     metrics = None
     with _stop_signals() as stop:
         for done in range(start + 1, steps + 1):
-            batch = jax.device_put(dataset.batch(key, done - 1, batch_size), split)
+            batch = jax.device_put(dataset.batch(key, done - 1, images), split)
             jax.block_until_ready(metrics)  # one step ahead of the devices, so that the bar tells the truth
             state, metrics = step(gan, state, batch)
             report.tick(done)
