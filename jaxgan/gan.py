@@ -168,7 +168,7 @@ def from_uint8(images: jax.Array, image_range: tuple[float, float]) -> jax.Array
     if images.dtype != jnp.uint8:
         raise TypeError(f"images must be uint8 (0 to 255), not {images.dtype}")
     low, high = image_range
-    return images.astype(jnp.float32) * ((high - low) / 255) + low
+    return images.astype(jnp.result_type(float)) * ((high - low) / 255) + low
 
 
 def to_uint8(images: jax.Array, image_range: tuple[float, float]) -> jax.Array:

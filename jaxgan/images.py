@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,11 +55,28 @@ def _picture(image: np.ndarray):
     return Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
 
 
-def save_gif(path: str | os.PathLike, frames: list[Path], seconds: float = 6.0) -> None:
-    """Writes the PNG files `frames` as one endless GIF of about `seconds`, resting on the last frame."""
+def beside(pictures: dict[str, np.ndarray]) -> np.ndarray:
+    """Lays pictures of one size, uint8 [H, W, C], side by side, each under its name."""
+    from PIL import ImageDraw, ImageFont
+
+    h, w, c = next(iter(pictures.values())).shape
+    top, gap = 28, 12
+    canvas = np.full((top + h, len(pictures) * (w + gap) - gap, c), 255, np.uint8)
+    for i, picture in enumerate(pictures.values()):
+        canvas[top:, i * (w + gap) : i * (w + gap) + w] = picture
+    canvas = _picture(canvas)
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(18)
+    for i, name in enumerate(pictures):
+        draw.text((i * (w + gap) + w / 2, top / 2), name, "black", font, anchor="mm")
+    return np.asarray(canvas).reshape(top + h, -1, c)
+
+
+def save_gif(path: str | os.PathLike, frames: Sequence[Path | np.ndarray], seconds: float = 6.0) -> None:
+    """Writes pictures, uint8 [H, W, C] or PNG files, as one endless GIF of about `seconds`, resting on the last."""
     from PIL import Image
 
-    pictures = [Image.open(frame).convert("P", palette=Image.Palette.ADAPTIVE) for frame in frames]
+    pictures = [_picture(f) if isinstance(f, np.ndarray) else Image.open(f) for f in frames]
+    pictures = [picture.convert("P", palette=Image.Palette.ADAPTIVE) for picture in pictures]
     each = max(40, round(1000 * seconds / len(pictures)))  # browsers slow anything faster down
     durations = [each] * (len(pictures) - 1) + [max(each, 2000)]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)

@@ -46,8 +46,30 @@ def assert_equal(ours, xla, size, k, stride, *padding):
 # map, kernel, stride: those of the reference systems first; then odd and even kernels and strides,
 # a kernel larger than the map, a stride larger than the kernel
 CONV = [(28, 5, 2), (7, 5, 2), (4, 5, 1), (4, 4, 2), (2, 2, 1), (7, 5, 1), (5, 3, 2), (2, 3, 1), (1, 4, 2), (4, 2, 3)]
-TRANSPOSE = [(1, 4, 1), (4, 4, 2), (7, 5, 1), (7, 5, 2), (5, 4, 1), (5, 3, 2), (2, 3, 1), (1, 4, 2), (4, 2, 3), (4, 5, 3)]
-UPSAMPLE = [(7, 5, 2), (8, 3, 2), (1, 4, 4), (4, 4, 2), (2, 5, 3), (1, 5, 2), (3, 1, 2), (3, 7, 2), (5, 4, 1), (2, 2, 5)]
+TRANSPOSE = [
+    (1, 4, 1),
+    (4, 4, 2),
+    (7, 5, 1),
+    (7, 5, 2),
+    (5, 4, 1),
+    (5, 3, 2),
+    (2, 3, 1),
+    (1, 4, 2),
+    (4, 2, 3),
+    (4, 5, 3),
+]
+UPSAMPLE = [
+    (7, 5, 2),
+    (8, 3, 2),
+    (1, 4, 4),
+    (4, 4, 2),
+    (2, 5, 3),
+    (1, 5, 2),
+    (3, 1, 2),
+    (3, 7, 2),
+    (5, 4, 1),
+    (2, 2, 5),
+]
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
