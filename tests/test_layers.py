@@ -1,4 +1,4 @@
-"""The convolutions against XLA's own, in value and in both gradients, in float64."""
+"""Layers: how they start, minibatch features against their formulas, and noise keyed by example."""
 
 import functools
 
@@ -8,65 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jax import lax
 
 from jaxgan import layers
 
-NHWC = ("NHWC", "HWIO", "NHWC")
-# map, kernel, stride: odd and even kernels and strides, a kernel larger than the map, a stride larger than the kernel
-SHAPES = [(7, 5, 1), (7, 5, 2), (8, 4, 2), (4, 4, 1), (5, 3, 2), (2, 3, 1), (3, 5, 2), (1, 4, 2), (4, 2, 3), (4, 5, 3)]
-
-
-def xla_conv(x, kernel, stride):
-    return lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=NHWC)
-
-
-def xla_conv_transpose(x, kernel, stride):
-    return lax.conv_transpose(x, kernel, (stride, stride), "SAME")
-
-
-@pytest.mark.parametrize(("size", "k", "stride"), SHAPES)
-@pytest.mark.parametrize(
-    ("ours", "xla"), [(layers.conv, xla_conv), (layers.conv_transpose, xla_conv_transpose)], ids=["conv", "transpose"]
-)
-def test_equals_xla_in_value_and_gradients(ours, xla, size, k, stride, x64):
-    rng = np.random.default_rng(0)
-    x, kernel = rng.normal(size=(2, size, size + 1, 3)), rng.normal(size=(k, k, 3, 4))
-    weights = rng.normal(size=(2, 99, 99, 4))  # of the outputs, for a cotangent that is not all ones
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def value_and_gradients(function, x, kernel):
-        y, pullback = jax.vjp(lambda x, kernel: function(x, kernel, stride), x, kernel)
-        return y, pullback(weights[:, : y.shape[1], : y.shape[2]])
-
-    got, expected = value_and_gradients(ours, x, kernel), value_and_gradients(xla, x, kernel)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-12), got, expected)
-
-
-def test_a_conv_transpose_is_the_gradient_of_a_conv(x64):
-    """As Keras defines it: SAME, stride 2, kernel 5 on a 7x7 map gives 14x14."""
-    kernel = jax.random.normal(jax.random.key(0), (5, 5, 3, 4))
-    x = jax.random.normal(jax.random.key(1), (2, 7, 7, 3))
-    images = jnp.zeros((2, 14, 14, 4))
-    flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)  # a gradient's kernel is the conv's, turned around
-    _, pullback = jax.vjp(lambda images: xla_conv(images, flipped, 2), images)
-    np.testing.assert_allclose(layers.conv_transpose(x, kernel, 2), pullback(x)[0], rtol=1e-10, atol=1e-12)
-
-
-@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 3))
-def test_depth_to_space_puts_channel_p_at_phase_p(factor, size, c):
-    x = np.random.default_rng(0).normal(size=(2, size, size, factor**2 * c)).astype(np.float32)
-    y = np.asarray(layers.depth_to_space(jnp.asarray(x), factor))
-    for row in range(factor):
-        for column in range(factor):
-            start = (row * factor + column) * c
-            np.testing.assert_array_equal(y[:, row::factor, column::factor], x[..., start : start + c])
+KERNELS = (layers.Conv(32, 3), layers.ConvTranspose(32, 3, 2), layers.UpsampleConv(32, 3, 2))
 
 
 def test_layers_start_as_keras_does():
     """Glorot-uniform kernels: U(-l, l), l = sqrt(6 / (k * k * (C + features))); biases zero."""
     x = jnp.zeros((1, 8, 8, 16))
-    for layer in (layers.Conv(32, 3), layers.ConvTranspose(32, 3, 2)):
+    for layer in KERNELS:
         params = layer.init(jax.random.key(0), x)["params"]
         limit = np.sqrt(6 / (9 * (16 + 32)))
         assert params["kernel"].shape == (3, 3, 16, 32)
@@ -76,5 +27,92 @@ def test_layers_start_as_keras_does():
 
 
 def test_without_bias_there_is_none():
-    for layer in (layers.Conv(2, 3, use_bias=False), layers.ConvTranspose(2, 3, use_bias=False)):
-        assert set(layer.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))["params"]) == {"kernel"}
+    for layer in KERNELS:
+        assert set(layer.clone(use_bias=False).init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))["params"]) == {"kernel"}
+
+
+def test_a_subpixel_convolution_is_one_to_four_times_the_channels_interleaved():
+    x = jax.random.normal(jax.random.key(0), (2, 3, 4, 5))
+    layer, plain = layers.SubPixelConv(7, 4, 2), layers.Conv(4 * 7, 4)
+    variables = layer.init(jax.random.key(1), x)
+    y = np.asarray(plain.apply({"params": variables["params"]["Conv_0"]}, x))
+    got = layer.apply(variables, x)
+    assert got.shape == (2, 6, 8, 7)
+    for row in (0, 1):
+        for column in (0, 1):
+            start = 7 * (2 * row + column)
+            np.testing.assert_array_equal(got[:, row::2, column::2], y[..., start : start + 7])
+
+
+def diff(x):
+    return np.abs(x - x.mean(0, keepdims=True)).mean(-1, keepdims=True)
+
+
+def similarity(x):
+    pairs = np.exp(-np.abs(x[:, None] - x[None]))  # [i, j, H, W, C]
+    return pairs.mean((1, -1))[..., None]
+
+
+@pytest.mark.parametrize(("layer", "formula"), [(layers.append_diff, diff), (layers.append_similarity, similarity)])
+@given(b=st.integers(1, 5), h=st.integers(1, 3), c=st.integers(1, 4), scale=st.sampled_from([0.01, 1.0, 300.0]))
+def test_minibatch_features_append_what_their_formula_says(layer, formula, b, h, c, scale):
+    x = (scale * np.random.default_rng(b + h + c).normal(size=(b, h, 2, c))).astype(np.float32)
+    y = np.asarray(layer(jnp.asarray(x)))
+    np.testing.assert_array_equal(y[..., :-1], x)
+    np.testing.assert_allclose(y[..., -1:], formula(x.astype(np.float64)), rtol=1e-4, atol=1e-6 * scale)
+
+
+def test_the_similarity_of_equal_examples_is_one_and_of_distant_ones_their_share():
+    same = jnp.ones((4, 2, 2, 3))
+    np.testing.assert_allclose(layers.append_similarity(same)[..., -1], np.ones((4, 2, 2)), rtol=1e-6)
+    apart = 100.0 * jnp.arange(4.0).reshape(4, 1, 1, 1)
+    np.testing.assert_allclose(layers.append_similarity(apart)[..., -1], np.full((4, 1, 1), 1 / 4), rtol=1e-6)
+
+
+def naive_similarity(x):
+    """As the document writes it, the pairs in one array."""
+    pairs = jnp.exp(-jnp.abs(x[:, None] - x[None]))
+    return jnp.concatenate([x, jnp.mean(pairs, axis=(1, -1))[..., None]], axis=-1)
+
+
+def test_the_gradient_of_similarity_is_that_of_the_pairs(x64):
+    x = jax.random.normal(jax.random.key(0), (7, 3, 2, 4))
+    weights = jax.random.normal(jax.random.key(1), (7, 3, 2, 5))
+    grad = lambda layer: jax.grad(lambda x: jnp.sum(weights * layer(x)))  # noqa: E731
+    got, expected = grad(layers.append_similarity)(x), grad(naive_similarity)(x)
+    np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-14)
+    # And the gradient's own, as a gradient penalty takes it.
+    twice = lambda layer: jax.grad(lambda x: jnp.sum(jnp.square(grad(layer)(x))))(x)  # noqa: E731
+    np.testing.assert_allclose(twice(layers.append_similarity), twice(naive_similarity), rtol=1e-8, atol=1e-12)
+
+
+def test_similarity_never_holds_all_pairs_in_memory():
+    """Of canton_lsgan's first map, pairs are 32 times the map's 1 MiB; three copies of it are enough, both ways."""
+    x = jnp.zeros((32, 16, 16, 32))
+    weights = jnp.ones((32, 16, 16, 33))
+
+    def peak(layer):
+        both = lambda x: jax.vjp(layer, x)[1](weights)  # noqa: E731
+        return jax.jit(both).lower(x).compile().memory_analysis().temp_size_in_bytes
+
+    assert peak(layers.append_similarity) <= 3 * x.nbytes
+    assert peak(naive_similarity) >= 32 * x.nbytes  # the test would see it
+
+
+def test_dropout_drops_the_share_it_says_and_keeps_the_mean():
+    x = jnp.ones((50, 40, 30))
+    keys = jax.random.split(jax.random.key(0), 50)
+    y = np.asarray(layers.dropout(x, 0.4, keys, layer=0))
+    assert set(np.unique(y)) == {0, np.float32(1 / 0.6)}
+    np.testing.assert_allclose((y == 0).mean(), 0.4, atol=0.005)
+    np.testing.assert_array_equal(layers.dropout(x, 0.4, None, layer=0), x)
+
+
+def test_dropout_of_an_example_depends_on_its_key_and_the_layer_alone():
+    x = jnp.ones((6, 100))
+    keys = jax.random.split(jax.random.key(0), 6)
+    drop = functools.partial(layers.dropout, rate=0.5)
+    whole = drop(x, keys=keys, layer=1)
+    np.testing.assert_array_equal(drop(x[2:4], keys=keys[2:4], layer=1), whole[2:4])
+    masks = {tuple(row) for layer in (1, 2) for row in np.asarray(drop(x, keys=keys, layer=layer)).tolist()}
+    assert len(masks) == 12

@@ -12,17 +12,65 @@ from experiments import recipes
 from jaxgan import networks
 from jaxgan.gan import image_shape
 
-# Parameters, layer by layer: kernel + bias, and 2 for each channel that is batch-normalised.
+# Parameters, layer by layer as described: kernel + bias, and 2 for each channel that is batch-normalised.
 COUNTS = {
     "digits": (
         64 * 1024 + 2 * 64 + 3 * 3 * 64 * 64 + 2 * 64 + 3 * 3 * 64 * 128 + 2 * 32 + (3 * 3 * 32 * 1 + 1),
         (3 * 3 * 1 * 32 + 32) + (3 * 3 * 32 * 64) + 2 * 64 + (3 * 3 * 64 * 128) + 2 * 128 + (2 * 2 * 128 * 1 + 1),
         (8, 8, 1),
     ),
+    "keras_dcgan": (
+        (4 * 4 * 100 * 192 + 192 + 2 * 192)
+        + (4 * 4 * 192 * 96 + 96 + 2 * 96)
+        + (4 * 4 * 96 * 48 + 48 + 2 * 48)
+        + (4 * 4 * 48 * 24 + 24 + 2 * 24)
+        + (4 * 4 * 24 * 3 + 3),
+        (4 * 4 * 3 * 24 + 24)
+        + (4 * 4 * (24 + 1) * 48 + 48 + 2 * 48)  # diff has appended a channel
+        + (4 * 4 * (48 + 1) * 96 + 96 + 2 * 96)
+        + (4 * 4 * (96 + 1) * 192 + 192 + 2 * 192)
+        + (2 * 2 * (192 + 1) * 1 + 1),
+        (32, 32, 3),
+    ),
+    "keras_mnist": (
+        (100 * 12544 + 12544 + 2 * 12544)
+        + (5 * 5 * 256 * 128 + 128 + 2 * 128)
+        + (5 * 5 * 128 * 64 + 64 + 2 * 64)
+        + (5 * 5 * 64 * 32 + 32 + 2 * 32)
+        + (5 * 5 * 32 * 1 + 1),
+        (5 * 5 * 1 * 64 + 64)
+        + (5 * 5 * 64 * 128 + 128)
+        + (5 * 5 * 128 * 256 + 256)
+        + (5 * 5 * 256 * 512 + 512)
+        + (4 * 4 * 512 * 1 + 1),
+        (28, 28, 1),
+    ),
+    "canton_lsgan": (
+        (4 * 4 * 100 * 256 + 2 * 256)
+        + (4 * 4 * 256 * 128 + 2 * 128)
+        + (4 * 4 * 128 * 64 + 2 * 64)
+        + (4 * 4 * 64 * 32 + 2 * 32)
+        + (4 * 4 * 32 * 3 + 3),
+        (4 * 4 * 3 * 32)
+        + (4 * 4 * (32 + 1) * 64 + 2 * 64)  # similarity has appended a channel
+        + (4 * 4 * (64 + 1) * 128 + 2 * 128)
+        + (4 * 4 * (128 + 1) * 256 + 2 * 256)
+        + (2 * 2 * (256 + 1) * 1 + 1),
+        (32, 32, 3),
+    ),
+    "tf2_gan": ((100 * 128 + 128) + (128 * 784 + 784), (784 * 128 + 128) + (128 * 1 + 1), (28, 28, 1)),
     "tf2_dcgan": (
         100 * 12544 + 2 * 12544 + 5 * 5 * 256 * 128 + 2 * 128 + 5 * 5 * 128 * 64 + 2 * 64 + 5 * 5 * 64 * 1,
         (3 * 3 * 1 * 32 + 32) + (3 * 3 * 32 * 64 + 64) + 2 * 64 + (3 * 3 * 64 * 128 + 128) + 2 * 128 + (2048 + 1),
         (28, 28, 1),
+    ),
+    "gan_elements": (
+        (64 * 16384 + 16384)
+        + (3 * 3 * 256 * 128 + 128 + 2 * 128)
+        + (3 * 3 * 128 * 64 + 64 + 2 * 64)
+        + (3 * 3 * 64 * 1 + 1),
+        (3 * 3 * 1 * 64 + 64) + (3 * 3 * 64 * 128 + 128) + (3 * 3 * 128 * 256 + 256) + (8 * 8 * 256 * 1 + 1),
+        (32, 32, 1),
     ),
 }
 
@@ -39,7 +87,9 @@ def test_parameter_counts_and_shapes(name):
     made = jax.eval_shape(lambda key: gan.gen.init_with_output(key, z, train=False), jax.random.key(0))
     judged = jax.eval_shape(lambda key: gan.disc.init_with_output(key, images, train=False), jax.random.key(0))
     count = lambda variables: sum(x.size for x in jax.tree.leaves(variables["params"]))  # noqa: E731
-    assert (count(made[1]), count(judged[1])) == (gen_count, disc_count)
+    counted = count(made[1]), count(judged[1])
+    print(f"{name}: G {counted[0]:,} parameters -> {made[0].shape[1:]}, D {counted[1]:,} -> {judged[0].shape[1:]}")
+    assert counted == (gen_count, disc_count)
     assert made[0].shape == (2, *shape)
     assert judged[0].shape == (2,)
     assert image_shape(gan) == shape
@@ -107,3 +157,33 @@ def test_tf2_dcgan_disc_is_as_described(x64):
         x = lrelu(x, 0.01)
     expected = x.reshape(6, -1) @ p["Dense_0"]["kernel"][:, 0] + p["Dense_0"]["bias"]
     np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_the_subpixel_option_of_canton_lsgan():
+    """Every enlarging convolution has factor^2 times the kernels, and the size of the images is the same."""
+    z = jnp.zeros((2, 100))
+    images, variables = jax.eval_shape(
+        lambda key: networks.CantonLSGANGen(subpixel=True).init_with_output(key, z, train=False), jax.random.key(0)
+    )
+    assert images.shape == (2, 32, 32, 3)
+    kernels = 16 * (16 * 100 * 256 + 4 * 256 * 128 + 4 * 128 * 64 + 4 * 64 * 32 + 32 * 3)
+    assert sum(x.size for x in jax.tree.leaves(variables["params"])) == kernels + 2 * (256 + 128 + 64 + 32) + 3
+
+
+@pytest.mark.parametrize(
+    ("gen", "size"),
+    [
+        (networks.CantonLSGANGen(), (64, 96)),
+        (networks.CantonLSGANGen(subpixel=True), (64, 96)),
+        (networks.KerasDCGANGen(), (40, 48)),
+    ],
+)
+def test_a_grid_of_latents_makes_one_patch_whose_pixels_see_their_own_latents(gen, size):
+    z = jax.random.normal(jax.random.key(0), (1, 2, 3, 100))
+    variables = gen.init(jax.random.key(1), z, train=False)
+    make = jax.jit(lambda z: gen.apply(variables, z, train=False))
+    patch = np.asarray(make(z))
+    assert patch.shape == (1, *size, 3)
+    changed = np.abs(np.asarray(make(z.at[0, 0, 0].add(1.0))) - patch).max((0, 3)) > 1e-7
+    assert changed[:8, :8].all()
+    assert not changed[:, -4:].any()  # far from the first latent

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import re
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,11 +24,10 @@ def real_images(gan, count, seed=0):
     return jnp.asarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8))
 
 
-def latents(gan, state, count, purpose):
+def latents(gan, state, examples):
     """As the documentation has it: example i's key is the root key folded by purpose, step and i."""
-    key = jax.random.fold_in(jax.random.fold_in(state.key, int(purpose)), int(state.step))
-    draws = [jax.random.normal(jax.random.fold_in(key, i), (gan.z_size,)) for i in range(count)]
-    return jnp.stack(draws)
+    key = jax.random.fold_in(jax.random.fold_in(state.key, int(Purpose.Z)), int(state.step))
+    return jnp.stack([jax.random.normal(jax.random.fold_in(key, i), (gan.z_size,)) for i in examples])
 
 
 def run(net, params, stats, x):
@@ -66,8 +66,9 @@ def test_gradients_equal_those_of_each_loss_written_out(name, x64):
     state = jaxgan.init(gan, jax.random.key(3))
     state = jax.tree.map(lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x, state)
     images = real_images(gan, 6)
-    real, z = from_uint8(images, gan.image_range), latents(gan, state, 6, Purpose.Z)
-    (gen_grads, disc_grads), _, metrics = jax.jit(shared_gradients, static_argnums=0)(gan, state, real)
+    real, z = from_uint8(images, gan.image_range), latents(gan, state, range(6))
+    gradients = jax.jit(shared_gradients, static_argnums=0)
+    (gen_grads, disc_grads), _, metrics = gradients(gan, state, real, jnp.arange(6))
     loss_gen, loss_disc = separate_losses(gan, recipe.real_label, recipe.disc_loss_scale, state, z, real)
     want_gen, want_gen_grads = jax.jit(jax.value_and_grad(loss_gen))(state.gen.params)
     want_disc, want_disc_grads = jax.jit(jax.value_and_grad(loss_disc))(state.disc.params)
@@ -82,8 +83,9 @@ def test_gradients_in_float32_differ_by_rounding_only():
     gan = recipes.get("digits").build()
     state = jaxgan.init(gan, jax.random.key(3))
     images = real_images(gan, 16)
-    real, z = from_uint8(images, gan.image_range), latents(gan, state, 16, Purpose.Z)
-    (gen_grads, disc_grads), _, _ = jax.jit(shared_gradients, static_argnums=0)(gan, state, real)
+    real, z = from_uint8(images, gan.image_range), latents(gan, state, range(16))
+    gradients = jax.jit(shared_gradients, static_argnums=0)
+    (gen_grads, disc_grads), _, _ = gradients(gan, state, real, jnp.arange(16))
     loss_gen, loss_disc = separate_losses(gan, 1.0, 1.0, state, z, real)
     errors = relative_error((gen_grads, disc_grads), (jax.jit(jax.grad(loss_gen))(state.gen.params),
                                                       jax.jit(jax.grad(loss_disc))(state.disc.params)))  # fmt: skip
@@ -159,7 +161,7 @@ def test_neither_loss_moves_the_other_network(digits, update):
 def test_shared_update_is_simultaneous_descent(digits):
     """theta_G - 0.1 grad L_G(theta_G, theta_D) and theta_D - 0.2 grad L_D(theta_G, theta_D), at the old weights."""
     gan, state, images = digits
-    real, z = from_uint8(images, gan.image_range), latents(gan, state, 8, Purpose.Z)
+    real, z = from_uint8(images, gan.image_range), latents(gan, state, range(8))
     loss_gen, loss_disc = separate_losses(gan, 1.0, 1.0, state, z, real)
     new, metrics = jax.jit(jaxgan.train_step, static_argnums=0)(gan, state, images)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
@@ -177,13 +179,13 @@ def test_alternating_update_takes_the_generators_gradient_at_the_new_discriminat
     gan, state, images = digits
     gan = dataclasses.replace(gan, update="alternating")
     new, _ = jax.jit(jaxgan.train_step, static_argnums=0)(gan, state, images)
-    real, z = from_uint8(images, gan.image_range), latents(gan, state, 8, Purpose.Z)
+    real, z = from_uint8(images, gan.image_range), latents(gan, state, range(8))
     _, loss_disc = separate_losses(gan, 1.0, 1.0, state, z, real)
     grads = jax.jit(jax.grad(loss_disc))(state.disc.params)
     disc = jax.tree.map(lambda p, g: p - 0.2 * g, state.disc.params, grads)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
     jax.tree.map(close, new.disc.params, disc)
-    fresh = latents(gan, state, 8, Purpose.Z_GEN)
+    fresh = latents(gan, state, range(8, 16))
     assert not jnp.allclose(fresh, z)
     loss_gen, _ = separate_losses(gan, 1.0, 1.0, state.replace(disc=new.disc), fresh, real)
     grads = jax.jit(jax.grad(loss_gen))(state.gen.params)
@@ -193,7 +195,7 @@ def test_alternating_update_takes_the_generators_gradient_at_the_new_discriminat
 def test_batch_statistics_follow_the_fake_batch_and_then_the_real_one(digits):
     gan, state, images = digits
     new, _ = jax.jit(jaxgan.train_step, static_argnums=0)(gan, state, images)
-    z = latents(gan, state, 8, Purpose.Z)
+    z = latents(gan, state, range(8))
     fake, gen_stats = run(gan.gen, state.gen.params, state.gen.batch_stats, z)
     _, stats = run(gan.disc, state.disc.params, state.disc.batch_stats, fake)
     _, stats = run(gan.disc, state.disc.params, stats, from_uint8(images, gan.image_range))
@@ -244,3 +246,89 @@ def test_images_must_be_uint8(digits):
     gan, state, images = digits
     with pytest.raises(TypeError, match="uint8"):
         jaxgan.train_step(gan, state, images.astype(jnp.float32))
+
+
+def shares(images, ratio):
+    """The real images of each update of the discriminator, as documented, and which examples of the step they are."""
+    return [(images[j::ratio], range(j, len(images), ratio)) for j in range(ratio)]
+
+
+@pytest.mark.parametrize("update", ["shared", "alternating"])
+def test_training_ratio(digits, update):
+    """Three updates of D, each on images and latents of its own; G's at the D that the kind of step says."""
+    gan, state, images = digits
+    gan = dataclasses.replace(gan, update=update, training_ratio=3, disc_optimizer=optax.sgd(0.02))
+    images = real_images(gan, 24)
+    new, _ = jax.jit(jaxgan.train_step, static_argnums=0)(gan, state, images)
+    now = state
+    for share, examples in shares(images, 3):
+        real, z = from_uint8(share, gan.image_range), latents(gan, state, examples)
+        before = now
+        loss_gen, loss_disc = separate_losses(gan, 1.0, 1.0, now, z, real)
+        grads = jax.jit(jax.grad(loss_disc))(now.disc.params)
+        fake, _ = run(gan.gen, state.gen.params, state.gen.batch_stats, z)
+        _, stats = run(gan.disc, now.disc.params, now.disc.batch_stats, fake)
+        _, stats = run(gan.disc, now.disc.params, stats, real)
+        params = jax.tree.map(lambda p, g: p - 0.02 * g, now.disc.params, grads)
+        now = now.replace(disc=now.disc.replace(params=params, batch_stats=stats))
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
+    jax.tree.map(close, new.disc.params, now.disc.params)
+    jax.tree.map(close, new.disc.batch_stats, now.disc.batch_stats)
+    if update == "alternating":
+        loss_gen, _ = separate_losses(gan, 1.0, 1.0, now, latents(gan, state, range(24, 32)), real)
+    else:  # at the D before its last update, on the latents of that one
+        loss_gen, _ = separate_losses(gan, 1.0, 1.0, before, z, real)
+    grads = jax.jit(jax.grad(loss_gen))(state.gen.params)
+    jax.tree.map(close, new.gen.params, jax.tree.map(lambda p, g: p - 0.1 * g, state.gen.params, grads))
+
+
+def test_images_must_be_a_batch_for_each_update(digits):
+    gan, state, images = digits
+    with pytest.raises(ValueError, match="training_ratio=3"):
+        jaxgan.train_step(dataclasses.replace(gan, training_ratio=3), state, images)
+
+
+def test_instance_noise_follows_its_schedule_and_differs_by_example_and_kind(digits):
+    """A D that returns its images' pixels shows what it was given."""
+
+    class Mirror(nn.Module):
+        @nn.compact
+        def __call__(self, images, train, keys=None):
+            return images * self.param("one", nn.initializers.ones, ())
+
+    seen = {}
+
+    def record(real, fake):
+        jax.debug.callback(lambda real, fake: seen.update(real=real, fake=fake), real, fake)
+        return jnp.mean(real) + jnp.mean(fake)
+
+    gan, _, _ = digits
+    gan = dataclasses.replace(
+        gan, disc=Mirror(), disc_loss=record, disc_optimizer=optax.sgd(0), instance_noise=lambda t: 0.1 * 0.5**t
+    )
+    state, images = jaxgan.init(gan, jax.random.key(0)), np.full((64, 8, 8, 1), 255, np.uint8)
+    step = jax.jit(jaxgan.train_step, static_argnums=0)
+    noises = []
+    for t in range(3):
+        z = latents(gan, state, range(64))
+        fake, _ = run(gan.gen, state.gen.params, state.gen.batch_stats, z)
+        state, _ = step(gan, state, images)
+        jax.effects_barrier()
+        both = [np.asarray(seen["real"]) - 1, np.asarray(seen["fake"] - fake)]
+        np.testing.assert_allclose([noise.std() for noise in both], 0.1 * 0.5**t, rtol=0.05)
+        noises += [noise / noise.std() for noise in both]
+    flat = np.concatenate(noises).reshape(len(noises) * 64, -1)
+    correlation = np.abs(np.corrcoef(flat)) - np.eye(len(flat))
+    assert correlation.max() < 0.7  # of 64 pixels each; equal noise would give 1
+
+
+def test_the_l2_norm_of_the_generators_parameters_is_part_of_its_loss_alone(digits):
+    gan, state, images = digits
+    with_l2 = dataclasses.replace(gan, gen_l2=0.01)
+    step = jax.jit(jaxgan.train_step, static_argnums=0)
+    (plain, metrics), (decayed, metrics_l2) = step(gan, state, images), step(with_l2, state, images)
+    norm = sum(float((np.asarray(x, np.float64) ** 2).sum()) for x in jax.tree.leaves(state.gen.params))
+    np.testing.assert_allclose(metrics_l2["loss_gen"] - metrics["loss_gen"], 0.01 * norm, rtol=1e-3)
+    moved = jax.tree.map(lambda p, old: p - 0.1 * 2 * 0.01 * old, plain.gen.params, state.gen.params)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), decayed.gen.params, moved)
+    jax.tree.map(np.testing.assert_array_equal, decayed.disc.params, plain.disc.params)
