@@ -69,8 +69,8 @@ class Recipe:
     """The decay of the mean gradient in Adam; RMSprop keeps none, so 0."""
     beta2: float = 0.999
     """The decay of the mean squared gradient, in Adam and in RMSprop."""
-    clip: float = math.inf
-    """Each element of a gradient is clipped to [-clip, clip]."""
+    clip: float | None = None
+    """Each element of a gradient is clipped to [-clip, clip]; None leaves it as it is."""
     update: Literal["shared", "alternating"] = "shared"
     """Both networks from one forward pass, or the discriminator and then the generator."""
     training_ratio: int = 1
@@ -89,7 +89,7 @@ class Recipe:
             **dict.fromkeys(("real_label", "instance_noise_decay"), (share, lambda x: 0 <= x <= 1)),
             **dict.fromkeys(("beta1", "beta2", "ema_decay"), (decay, is_decay)),
             "border": ("at least 0", lambda x: x >= 0),
-            "clip": ("above 0", lambda x: x > 0),
+            "clip": ("above 0", lambda x: x is None or x > 0),
         }
         for name, (what, holds) in allowed.items():
             if not holds(getattr(self, name)):
@@ -134,7 +134,7 @@ class Recipe:
             "adam": lambda: optax.adam(rate, self.beta1, self.beta2),
             "rmsprop": lambda: optax.rmsprop(rate, self.beta2, eps=1e-7, eps_in_sqrt=False),
         }[self.optimizer]()
-        return optax.chain(optax.clip(self.clip), descend) if self.clip < math.inf else descend
+        return optax.chain(optax.clip(self.clip), descend) if self.clip else descend
 
     def config(self) -> dict[str, Any]:
         """The fields that decide a run's numbers, as plain values; `from_config` is the inverse."""

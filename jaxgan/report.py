@@ -28,7 +28,7 @@ class Report:
         from tensorboardX import SummaryWriter
 
         (workdir / "samples").mkdir(exist_ok=True)
-        for late in (p for p in _grids(workdir) if int(p.stem) > start):
+        for late in (p for p in grids(workdir) if int(p.stem) > start):
             late.unlink()
         kept = [m for m in read_metrics(workdir) if m["step"] <= start]
         partial = workdir / "metrics.jsonl.partial"
@@ -98,14 +98,14 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     return [line for line in lines if isinstance(line, dict) and "step" in line]
 
 
-def _grids(workdir: Path) -> list[Path]:
+def grids(workdir: Path) -> list[Path]:
     """The sample grids of a run, by step."""
     return sorted((p for p in (workdir / "samples").glob("*.png") if p.stem.isdecimal()), key=lambda p: int(p.stem))
 
 
 def draw(workdir: Path) -> None:
     """Makes `samples.gif` and `losses.png` of what a run has left in its workdir."""
-    if frames := _grids(workdir):
+    if frames := grids(workdir):
         images.save_gif(workdir / "samples.gif", frames)
     if metrics := read_metrics(workdir):
         _draw_losses(workdir / "losses.png", metrics)
