@@ -26,6 +26,13 @@ class Train:
     settings: Annotated[recipes.Recipe, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="recipe")] = recipes.get("digits")
 
 
+class _Unchecked(recipes.Recipe):
+    """Any values at all, since it is not known yet for which recipe they are meant."""
+
+    def __post_init__(self):
+        pass
+
+
 def main() -> None:
     """Parses the flags, trains, and says where the results are."""
     flags = _parse(sys.argv[1:])
@@ -43,7 +50,8 @@ def main() -> None:
 def _parse(args: list[str]) -> Train:
     """Parses twice: which recipe it is decides the other flags' defaults, and what --help says."""
     without_help = [arg for arg in args if arg not in ("-h", "--help")]
-    name = parse(Train, "experiments.train", without_help).recipe
+    any_recipe = Train(settings=_Unchecked(**vars(recipes.get("digits"))))
+    name = parse(Train, "experiments.train", without_help, any_recipe).recipe
     try:
         default = Train(name, settings=recipes.get(name))
     except ValueError as error:

@@ -97,6 +97,25 @@ def test_sample(finished, tmp_path):
     np.testing.assert_array_equal(np.load(more)["images"][:70], images)
 
 
+def test_sample_paths_and_real_images_beside(finished, tmp_path):
+    workdir, _, _ = finished
+    strip, gif, npz = tmp_path / "strip.png", tmp_path / "walk.gif", tmp_path / "paths.npz"
+    status, out, err = call(
+        "sample", workdir, "--interpolate", "5", "--count", "3", "--out", strip, "--gif", gif, "--npz", npz
+    )
+    assert status == 0, err
+    assert len(out.splitlines()) == 3
+    assert np.load(npz)["images"].shape == (15, 8, 8, 1)
+    assert Image.open(gif).n_frames == 9  # there and back
+    width, height = Image.open(strip).size
+    assert width > 1.5 * height
+    beside = tmp_path / "beside.png"
+    status, _, err = call("sample", workdir, "--beside-real", "--out", beside)
+    assert status == 0, err
+    width, height = Image.open(beside).size
+    assert 1.8 * height < width < 2.1 * height
+
+
 def test_help_shows_the_recipes_own_defaults():
     status, out, _ = call("train", "tf2_dcgan", "--help")
     assert status == 0
@@ -145,6 +164,9 @@ WRONG = {
     "empty folder": (["--data", "folder:{bad}/empty"], "empty"),
     "a text file among the images": (["--data", "folder:{bad}/text"], "notes.txt"),
     "images of different sizes": (["--data", "folder:{bad}/sizes"], "9.png"),
+    "an option of another recipe": (["--subpixel"], "--subpixel"),
+    "a border that leaves nothing": (["--border", "4"], "--border"),
+    "no updates of D": (["--training-ratio", "0"], "--training-ratio"),
     "too many devices": (["--devices", "99"], "--devices"),
     "a workdir that cannot be made": (["--workdir", "/proc/nothing/run"], "--workdir"),
 }
@@ -199,6 +221,11 @@ def test_a_truncated_checkpoint_is_named_and_nothing_is_lost(tmp_path):
         (["{run}", "--count", "0"], "--count"),
         (["{run}", "--npz", "{tmp}/missing/s.npz"], "missing"),
         (["{run}", "--out", "{tmp}/grid.jpg"], "--out"),
+        (["{run}", "--latent-grid", "2", "2"], "--latent-grid"),
+        (["{run}", "--latent-grid", "0", "2"], "--latent-grid"),
+        (["{run}", "--interpolate", "1"], "--interpolate"),
+        (["{run}", "--gif", "{tmp}/walk.gif"], "--interpolate"),
+        (["{run}", "--interpolate", "3", "--beside-real"], "one at a time"),
     ],
 )
 def test_wrong_input_to_sample(finished, tmp_path, args, named):

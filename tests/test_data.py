@@ -287,3 +287,23 @@ def test_data_prepared_in_another_format_is_refused(tmp_path):
     (folder / "dataset_info.json").write_text(json.dumps(info | {"fileFormat": "tfrecord"}))
     message = error_of("mnist", str(tmp_path))
     assert all(word in message for word in [str(folder), "array_record", "download_and_prepare"]), message
+
+
+@needs_tfds
+def test_a_border_pads_mnist_and_does_not_resize_it():
+    plain = data.load("mnist", str(TFDS), split="test")
+    padded = data.load("mnist", str(TFDS), (32, 32, 1), "test", border=2)
+    assert padded.images.shape == (10_000, 32, 32, 1)
+    np.testing.assert_array_equal(padded.images[:, 2:-2, 2:-2], plain.images)
+    assert padded.images.sum(dtype=np.int64) == plain.images.sum(dtype=np.int64)
+
+
+def test_a_border_around_images_that_are_resized():
+    plain, padded = data.load("digits", None, (28, 28, 1)), data.load("digits", None, (32, 32, 1), border=2)
+    np.testing.assert_array_equal(padded.images[:, 2:-2, 2:-2], plain.images)
+    assert not padded.images[:, [0, 1, -2, -1]].any()
+    assert not padded.images[:, :, [0, 1, -2, -1]].any()
+
+
+def test_a_border_wider_than_the_image_is_refused():
+    assert "--border 4 leaves nothing of an image of 8x8" in error_of("digits", None, (8, 8, 1), "train", 4)

@@ -127,6 +127,27 @@ def test_a_gif_plays_its_frames_endlessly_and_rests_on_the_last(tmp_path, count,
     assert shades == [5 + i for i in range(count)]
 
 
+def test_a_gif_of_pictures_in_memory(tmp_path):
+    images.save_gif(tmp_path / "all.gif", [np.full((6, 6, 1), shade, np.uint8) for shade in (10, 20, 30)])
+    with Image.open(tmp_path / "all.gif") as gif:
+        assert gif.n_frames == 3
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_side_by_side_under_their_names(channels):
+    left, right = noise(60, 90, channels), noise(60, 90, channels)[::-1]
+    both = images.beside({"real": left, "generated": right})
+    height, width, _ = both.shape
+    assert width == 2 * 90 + 12
+    np.testing.assert_array_equal(both[-60:, :90], left)
+    np.testing.assert_array_equal(both[-60:, -90:], right)
+    assert (both[-60:, 90:-90] == 255).all()
+    names = both[: height - 60]
+    assert (names[:, :90] < 100).any()
+    assert (names[:, -90:] < 100).sum() > (names[:, :90] < 100).sum()  # the longer name has more ink
+    assert not (names[:, 90:-90] < 100).any()
+
+
 def test_a_gif_of_one_frame(tmp_path):
     images.save_png(tmp_path / "0.png", noise(6, 6, 3))
     images.save_gif(tmp_path / "one.gif", [tmp_path / "0.png"])

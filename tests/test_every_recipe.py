@@ -1,0 +1,62 @@
+"""Every recipe by its command, two steps long: on its own data and on the embedded digits, with either update."""
+
+import functools
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from experiments import recipes, train
+from jaxgan import data
+
+TFDS = Path(__file__).parents[2] / "shared/data/tfds"
+OWN = {"keras_dcgan": "cifar10", "canton_lsgan": "cifar10", "digits": "digits"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def each_dataset_is_loaded_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load", functools.cache(data.load))
+        yield
+
+
+def run(monkeypatch, workdir, name, *flags):
+    """`python -m experiments.train NAME --steps 2 …`, in this process; what config.json says it was."""
+    quick = ["--steps", "2", "--batch-size", "8", "--log-every", "1"]
+    monkeypatch.setattr("os._exit", sys.exit)  # a refusal would end the tests, too
+    monkeypatch.setattr(sys, "argv", ["train", name, *quick, "--workdir", str(workdir), *flags])
+    train.main()
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    assert all(math.isfinite(value) for line in lines for value in line.values())
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary["step"] == 2
+    assert min(Image.open(workdir / "samples" / "000002.png").size) > 400
+    return json.loads((workdir / "config.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("update", ["shared", "alternating"])
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_on_the_embedded_digits(name, update, monkeypatch, tmp_path):
+    config = run(monkeypatch, tmp_path, name, "--data", "digits", "--update", update)
+    assert (config["recipe"], config["data"], config["update"]) == (name, "digits", update)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared TensorFlow datasets in {TFDS}")
+@pytest.mark.parametrize("update", ["shared", "alternating"])
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_on_its_own_data(name, update, monkeypatch, tmp_path):
+    config = run(monkeypatch, tmp_path, name, "--data-dir", str(TFDS), "--update", update)
+    assert (config["data"], config["update"]) == (OWN.get(name, "mnist"), update)
+
+
+@pytest.mark.slow
+def test_options_of_the_recipes(monkeypatch, tmp_path):
+    flags = ("--data", "digits", "--subpixel", "--training-ratio", "2", "--optimizer", "rmsprop", "--beta1", "0")
+    config = run(monkeypatch, tmp_path, "canton_lsgan", *flags, "--clip", "0.5", "--gen-time-decay", "0.1")
+    assert (config["subpixel"], config["training_ratio"], config["clip"]) == (True, 2, 0.5)

@@ -1,0 +1,91 @@
+"""Samples, patches from grids of latents, and paths between latents."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgan
+from experiments import recipes
+from jaxgan import sampling
+from jaxgan.gan import draw_z, to_uint8
+
+KEY = jax.random.key(1)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    gan = recipes.get("digits").build()
+    state = jaxgan.init(gan, jax.random.key(0))
+    return gan, state.replace(averaged_gen=jax.tree.map(lambda x: x * 0.5, state.averaged_gen))
+
+
+def made(gan, variables, z):
+    return np.asarray(to_uint8(gan.gen.apply(variables, z, train=False), gan.image_range)).astype(int)
+
+
+def assert_same_images(got, expected):
+    assert got.shape == expected.shape
+    assert np.abs(got.astype(int) - expected).max() <= 1  # a value half-way may round either way
+
+
+def test_samples(digits):
+    gan, state = digits
+    images = jaxgan.sample(gan, state, KEY, 70)
+    assert images.shape == (70, 8, 8, 1)
+    assert images.dtype == np.uint8
+    np.testing.assert_array_equal(jaxgan.sample(gan, state, KEY, 10), images[:10])
+    assert (jaxgan.sample(gan, state, jax.random.key(2), 10) != images[:10]).any()
+    last = jaxgan.sample(gan, state, KEY, 10, averaged=False)
+    assert (last != images[:10]).any()
+    z = draw_z(gan, KEY, jnp.arange(70))
+    assert_same_images(images, made(gan, state.averaged_gen, z))
+    assert_same_images(last, made(gan, state.gen.variables, z[:10]))
+
+
+@pytest.mark.parametrize("prior", ["normal", "uniform"])
+def test_a_path_leads_from_each_sample_to_the_next(digits, prior):
+    gan, state = digits
+    gan = dataclasses.replace(gan, prior=prior)
+    paths = sampling.interpolate(gan, state, KEY, count=5, steps=9)
+    assert paths.shape == (5, 9, 8, 8, 1)
+    samples = jaxgan.sample(gan, state, KEY, 6)
+    assert_same_images(paths[:, 0], samples[:-1].astype(int))
+    assert_same_images(paths[:, -1], samples[1:].astype(int))
+    z = np.asarray(draw_z(gan, KEY, jnp.arange(6)))
+    half = np.sqrt(0.5) if prior == "normal" else 0.5  # equal shares of both ends
+    assert_same_images(paths[:, 4], made(gan, state.averaged_gen, jnp.asarray(half * (z[:-1] + z[1:]))))
+
+
+def test_latents_on_a_path_are_as_long_as_any():
+    """cos(u)^2 + sin(u)^2 = 1: the variance of the prior all along."""
+    gan = dataclasses.replace(recipes.get("digits").build(), z_size=4000, gen=_Shows())
+    state = jaxgan.GANState(0, KEY, None, None, {})
+    paths = sampling.interpolate(gan, state, KEY, count=2, steps=7).astype(float)
+    np.testing.assert_allclose(paths.std(axis=(2, 3, 4)), paths[:, :1].std(axis=(2, 3, 4)).repeat(7, 1), rtol=0.05)
+
+
+class _Shows(jaxgan.networks.nn.Module):
+    """A generator whose images are its latents, scaled to be within the range."""
+
+    def __call__(self, z, train, keys=None):
+        return z.reshape(len(z), 1, -1, 1) / 5
+
+
+def test_a_grid_of_latents_makes_patches(monkeypatch):
+    gan = recipes.get("keras_dcgan").build()
+    state = jaxgan.init(gan, jax.random.key(0))
+    monkeypatch.setattr(sampling, "PIECE", 4)
+    patches = jaxgan.sample(gan, state, KEY, 3, latent_grid=(1, 2))
+    assert patches.shape == (3, 32, 40, 3)
+    np.testing.assert_array_equal(jaxgan.sample(gan, state, KEY, 1, latent_grid=(1, 2)), patches[:1])
+    assert_same_images(patches, made(gan, state.averaged_gen, draw_z(gan, KEY, jnp.arange(3), (1, 2))))
+
+
+@pytest.mark.parametrize("name", ["digits", "keras_mnist", "tf2_gan", "tf2_dcgan", "gan_elements"])
+def test_a_grid_of_latents_needs_a_fully_convolutional_generator(name):
+    gan = recipes.get(name).build()
+    with pytest.raises(ValueError, match="has a dense layer"):
+        jaxgan.sample(gan, None, KEY, 1, latent_grid=(2, 2))
