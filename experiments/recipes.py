@@ -86,7 +86,8 @@ class Recipe:
         allowed = {
             **dict.fromkeys(("steps", "batch_size", "z_size", "training_ratio"), (positive, lambda x: x >= 1)),
             **dict.fromkeys((*rates, "gen_time_decay", "disc_time_decay"), (rate, is_rate)),
-            **dict.fromkeys(("real_label", "instance_noise_decay"), (share, lambda x: 0 <= x <= 1)),
+            "real_label": (share, lambda x: 0 <= x <= 1),
+            "instance_noise_decay": ("above 0 and at most 1", lambda x: 0 < x <= 1),
             **dict.fromkeys(("beta1", "beta2", "ema_decay"), (decay, is_decay)),
             "border": ("at least 0", lambda x: x >= 0),
             "clip": ("above 0", lambda x: x is None or x > 0),

@@ -85,7 +85,8 @@ def test_the_results_are_those_of_the_runs():
     assert set(results) == set(recipes.RECIPES) - {"digits"}
     section = README.split("## Results")[1]
     for name, r in results.items():
-        row = f"| `{name}` | {r['updates']:,} | {r['minutes']} min | {r['machine']} | {r['loss_gen']} | {r['loss_disc']} |"
+        row = f"| `{name}` | {r['updates']:,} | {r['minutes']} min | {r['machine']} |"
+        row += f" {r['loss_gen']} | {r['loss_disc']} |"
         assert row in section
     pictures = {p.name for p in (ROOT / "experiments/results").glob("*.png")} - {"digits.png"}
     assert set(re.findall(r'src="experiments/results/([^"]+)"', section)) == pictures
