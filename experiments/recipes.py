@@ -6,7 +6,7 @@ A new recipe is one entry of `RECIPES`; a new network or loss is one function or
 import dataclasses
 import math
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import flax.linen as nn
 import optax
@@ -90,8 +90,12 @@ class Recipe:
             "instance_noise_decay": ("above 0 and at most 1", lambda x: 0 < x <= 1),
             **dict.fromkeys(("beta1", "beta2", "ema_decay"), (decay, is_decay)),
             "border": ("at least 0", lambda x: x >= 0),
-            "clip": ("above 0", lambda x: x is None or x > 0),
+            "clip": ("above 0 and finite", lambda x: x is None or 0 < x < math.inf),
         }
+        for field in dataclasses.fields(self):
+            if get_origin(field.type) is Literal:
+                choices = get_args(field.type)
+                allowed[field.name] = (f"one of {', '.join(choices)}", choices.__contains__)
         for name, (what, holds) in allowed.items():
             if not holds(getattr(self, name)):
                 raise ValueError(f"--{name.replace('_', '-')} must be {what}, not {getattr(self, name)}")

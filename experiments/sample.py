@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ import tyro
 import jaxgan
 from experiments import recipes
 from experiments.cli import fail, one_line_errors, parse
-from jaxgan import GAN, GANState, checkpoint, data, images
+from jaxgan import GAN, checkpoint, data, images
 from jaxgan.gan import image_shape
 
 
@@ -27,7 +27,7 @@ class Sample:
     seed: int = 0
     """Decides the latents: image i is the same for every count."""
     out: Path | None = None
-    """Where to save the picture, as PNG (by default WORKDIR/samples-seedSEED.png; none if --npz is given)."""
+    """Where to save the picture, as PNG (by default a name in WORKDIR; none if only --npz or --gif is given)."""
     npz: Path | None = None
     """Where to save the images: `images`, uint8 [N, H, W, C]."""
     weights: Literal["averaged", "last"] = "averaged"
@@ -37,9 +37,9 @@ class Sample:
     interpolate: Annotated[int | None, tyro.conf.arg(metavar="STEPS")] = None
     """Draw paths, each of so many images, from one sample to the next; a row of the picture each."""
     gif: Path | None = None
-    """Where to save the paths of --interpolate as a GIF, too."""
+    """Where to save the paths of --interpolate as a GIF."""
     beside_real: bool = False
-    """Put as many real images of the run's data beside the generated ones."""
+    """Put as many real images of the run's data beside the generated ones, in the picture."""
     data_dir: str | None = None
     """Where TensorFlow Datasets keeps its data, for --beside-real (by default ~/tensorflow_datasets)."""
 
@@ -48,21 +48,27 @@ def main() -> None:
     """Parses the flags, draws, saves, and says where."""
     flags = parse(Sample, "experiments.sample")
     _check(flags)
-    kind = "path" if flags.interpolate else "patch" if flags.latent_grid else "beside" if flags.beside_real else ""
-    count = flags.count or {"path": 8, "patch": 1}.get(kind, 64)
-    name = {"path": "interpolation", "patch": "patch", "beside": "beside-real"}.get(kind, "samples")
-    out = flags.out or (None if flags.npz or flags.gif else flags.workdir / f"{name}-seed{flags.seed}.png")
+    name, count = "samples", 64
+    if flags.interpolate:
+        name, count = "interpolation", 8
+    elif flags.latent_grid:
+        name, count = "patch", 1
+    elif flags.beside_real:
+        name = "beside-real"
+    out = flags.out
+    if flags.beside_real or not (flags.npz or flags.gif):
+        out = out or flags.workdir / f"{name}-seed{flags.seed}.png"
     for path in filter(None, (out, flags.npz, flags.gif)):
         if not path.parent.is_dir():
             fail(f"{path}: there is no folder {path.parent}; make it first")
         if path.is_dir():
             fail(f"{path} is a folder; name a file")
-    config = _config(flags.workdir)
+    recipe = _recipe(flags.workdir)
+    gan = recipe.build()
     with one_line_errors():
-        gan, state = _load(flags.workdir, config)
-        samples = _draw(flags, gan, state, count)
+        samples = _draw(flags, gan, flags.count or count)
         if out:
-            images.save_png(out, _picture(flags, config, gan, samples))
+            images.save_png(out, _picture(flags, recipe, image_shape(gan), samples))
         if flags.gif:
             frames = [images.grid(samples[:, t]) for t in range(flags.interpolate)]
             images.save_gif(flags.gif, [*frames, *frames[-2::-1]])  # there and back
@@ -87,6 +93,8 @@ def _check(flags: Sample) -> None:
         fail("--latent-grid, --interpolate and --beside-real are different pictures; ask for one at a time")
     if flags.gif and not flags.interpolate:
         fail(f"--gif {flags.gif} shows the paths of --interpolate; say --interpolate STEPS too")
+    if flags.data_dir and not flags.beside_real:
+        fail(f"--data-dir {flags.data_dir} is where --beside-real finds its images; say --beside-real too")
     if not (flags.workdir / "config.json").is_file():
         fail(f"{flags.workdir} holds no run (there is no config.json); give the workdir of a run of experiments.train")
     for flag, suffix in (("out", ".png"), ("npz", ".npz"), ("gif", ".gif")):
@@ -95,41 +103,38 @@ def _check(flags: Sample) -> None:
             fail(f"--{flag} {path} must end in {suffix}")
 
 
-def _config(workdir: Path) -> dict[str, Any]:
+def _recipe(workdir: Path) -> recipes.Recipe:
     path = workdir / "config.json"
     try:
-        config = json.loads(path.read_text())
-        recipes.from_config(config)
+        return recipes.from_config(json.loads(path.read_text()))
+    except OSError as error:
+        fail(f"{path} cannot be read ({error.strerror}); make it readable")
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         fail(f"{path} is not the config.json of a run ({error!r}); mend it, or name another workdir")
-    return config
 
 
-def _load(workdir: Path, config: dict[str, Any]) -> tuple[GAN, GANState]:
-    if not (workdir / "checkpoints").is_dir():
-        fail(f"{workdir} holds no checkpoint; train first")
-    gan = recipes.from_config(config).build()
-    like = jaxgan.init(gan, jax.random.key(0))
-    return gan, checkpoint.restore(checkpoint.open_manager(workdir / "checkpoints"), like)
-
-
-def _draw(flags: Sample, gan: GAN, state: GANState, count: int) -> np.ndarray:
+def _draw(flags: Sample, gan: GAN, count: int) -> np.ndarray:
+    """The images, uint8 [count, H, W, C]; with --interpolate [count, steps, H, W, C]."""
+    if not (flags.workdir / "checkpoints").is_dir():
+        fail(f"{flags.workdir} holds no checkpoint; train first")
+    state = checkpoint.read(flags.workdir / "checkpoints", jaxgan.init(gan, jax.random.key(0)))
     key, averaged = jax.random.key(flags.seed), flags.weights == "averaged"
     if flags.interpolate:
         return jaxgan.sampling.interpolate(gan, state, key, count, flags.interpolate, averaged)
     try:
         return jaxgan.sample(gan, state, key, count, averaged, flags.latent_grid)
     except ValueError as error:
+        if not flags.latent_grid:
+            raise
         fail(f"--latent-grid: {error}, such as that of canton_lsgan or keras_dcgan")
 
 
-def _picture(flags: Sample, config: dict[str, Any], gan: GAN, samples: np.ndarray) -> np.ndarray:
+def _picture(flags: Sample, recipe: recipes.Recipe, shape: data.Shape, samples: np.ndarray) -> np.ndarray:
     if flags.interpolate:
         return images.grid(samples.reshape(-1, *samples.shape[2:]), columns=flags.interpolate)
     if not flags.beside_real:
         return images.grid(samples)
-    recipe = recipes.from_config(config)
-    dataset = data.load(recipe.data, flags.data_dir, image_shape(gan), recipe.split, recipe.border)
+    dataset = data.load(recipe.data, flags.data_dir, shape, recipe.split, recipe.border)
     real = dataset.batch(jax.random.key(flags.seed), 0, len(samples))
     return images.beside({"real": images.grid(real), "generated": images.grid(samples)})
 

@@ -24,15 +24,18 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be restored or written; the message names it and says what would help."""
 
 
-def open_manager(directory: str | os.PathLike, keep: int | None = None) -> ocp.CheckpointManager:
+def open_manager(
+    directory: str | os.PathLike, keep: int | None = None, read_only: bool = False
+) -> ocp.CheckpointManager:
     """Opens a folder of checkpoints, clearing away any that a killed process left half written.
 
     Args:
       directory: made when the first checkpoint is saved.
       keep: how many of the newest to keep; None keeps all.
+      read_only: leaves all as it is, since a run may be writing there.
     """
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # what fails is raised, too
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=not read_only, read_only=read_only)
     handlers = {"state": ocp.StandardCheckpointHandler(), "digest": ocp.JsonCheckpointHandler()}
     return ocp.CheckpointManager(Path(directory).absolute(), options=options, item_handlers=handlers)
 
@@ -86,6 +89,12 @@ def restore(manager: ocp.CheckpointManager, like: Any) -> Any:
     if not whole:
         raise CheckpointError(_damaged(path, manager))
     return jax.tree.map(_with_key, like, restored.state)
+
+
+def read(directory: str | os.PathLike, like: Any) -> Any:
+    """The newest checkpoint of a folder in which a run may be writing; as `restore`."""
+    with contextlib.closing(open_manager(directory, read_only=True)) as manager:
+        return restore(manager, like)
 
 
 def state_sha256(state: Any) -> str:

@@ -113,7 +113,9 @@ def _conv_by_phases(
     return y.reshape(x.shape[0], h * factor, w * factor, -1)[:, : sizes[0], : sizes[1]]
 
 
-def _phase_taps(source: np.ndarray, used: np.ndarray, size: int, out: int) -> tuple[np.ndarray, list, tuple]:
+def _phase_taps(
+    source: np.ndarray, used: np.ndarray, size: int, out: int
+) -> tuple[np.ndarray, list[int], tuple[int, int]]:
     """The small kernels of all phases along one axis, as sums of a kernel's taps.
 
     Args:

@@ -26,7 +26,8 @@ BatchNorm = functools.partial(nn.BatchNorm, momentum=0.99, epsilon=1e-3)
 class Conv(nn.Module):
     """A convolution with a square kernel: [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features].
 
-    Parameters are those of `flax.linen.Conv`: `kernel` [k, k, C, features] and `bias` [features].
+    With VALID padding H and W first lose kernel_size - 1. Parameters are those of `flax.linen.Conv`:
+    `kernel` [k, k, C, features] and `bias` [features].
     """
 
     features: int
@@ -44,7 +45,8 @@ class Conv(nn.Module):
 class ConvTranspose(nn.Module):
     """A transposed convolution with a square kernel: [B, H, W, C] -> [B, H * stride, W * stride, features].
 
-    Parameters are those of `flax.linen.ConvTranspose`: `kernel` [k, k, C, features] and `bias`.
+    With VALID padding H becomes (H - 1) * stride + max(kernel_size, stride). Parameters are those of
+    `flax.linen.ConvTranspose`: `kernel` [k, k, C, features] and `bias`.
     """
 
     features: int

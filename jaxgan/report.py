@@ -38,7 +38,8 @@ class Report:
         self._workdir, self._batch_size = workdir, batch_size
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1, flush_secs=10)
         self._screen = _screen(start, steps)
-        self._begin = self._since = time.perf_counter()
+        self._since = time.perf_counter()
+        self._begin = self._since - (kept[-1].get("seconds", 0) if kept else 0)  # of all the run's processes
         self._since_step = start
 
     def __enter__(self) -> "Report":

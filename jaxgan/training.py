@@ -128,8 +128,8 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
             checkpoint.finish(manager)
         if int(state.step) < steps:
             raise Stopped(f"stopped at step {int(state.step)} of {steps}; the same command goes on from there")
-        if start == steps and (workdir / "summary.json").exists():
-            return json.loads((workdir / "summary.json").read_text())  # finished before; it knows how long that took
+        if start == steps and (finished := _read_summary(workdir)).get("step") == steps:
+            return finished  # it knows how long that took
         draw(workdir)
         summary = _summarise(config, state, read_metrics(workdir)) | {
             "seconds": round(time.perf_counter() - begin, 3),
@@ -139,6 +139,14 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
         }
         _write_json(workdir / "summary.json", summary)
     return summary
+
+
+def _read_summary(workdir: Path) -> dict[str, Any]:
+    """The summary of a finished run, or an empty one where there is none, or not a whole one."""
+    try:
+        return dict(json.loads((workdir / "summary.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _summarise(config: dict[str, Any], state: GANState, metrics: list[dict[str, Any]]) -> dict[str, Any]:
@@ -295,5 +303,5 @@ def _introduction(recipe: Recipe, state: GANState, dataset: data.Dataset, workdi
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     """Writes a whole file or none: config.json must never be half there."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
+    partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
     partial.replace(path)

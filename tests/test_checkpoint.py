@@ -140,3 +140,12 @@ def test_the_digest_sees_every_bit_and_every_name(state):
     ):
         digests.add(state_sha256({**state, **change}))
     assert len(digests) == 7
+
+
+def test_reading_leaves_alone_what_a_run_is_writing(tmp_path, state, like):
+    save(tmp_path, {5: state})
+    (tmp_path / "6.orbax-checkpoint-tmp").mkdir()
+    assert state_sha256(checkpoint.read(tmp_path, like)) == state_sha256(state)
+    assert (tmp_path / "6.orbax-checkpoint-tmp").is_dir()
+    checkpoint.open_manager(tmp_path).close()  # the run's own clears it away
+    assert not (tmp_path / "6.orbax-checkpoint-tmp").exists()

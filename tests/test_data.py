@@ -290,6 +290,11 @@ def test_data_prepared_in_another_format_is_refused(tmp_path):
 
 
 @needs_tfds
+def test_a_split_can_join_two():
+    assert len(data.load("mnist", str(TFDS), split="train+test").images) == 70_000
+
+
+@needs_tfds
 def test_a_border_pads_mnist_and_does_not_resize_it():
     plain = data.load("mnist", str(TFDS), split="test")
     padded = data.load("mnist", str(TFDS), (32, 32, 1), "test", border=2)

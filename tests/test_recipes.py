@@ -12,14 +12,14 @@ from experiments import recipes
 from jaxgan import losses
 from jaxgan.gan import image_shape
 
-# Of RECIPES.md's table: data, batch, latent, prior, image range, update.
+# What the descriptions say: data, batch, latent, prior, image range, update; learning rates of G and D, beta1, beta2.
 TABLE = {
-    "keras_dcgan": ("cifar10", 32, 100, "normal", (-1, 1), "shared"),
-    "keras_mnist": ("mnist", 256, 100, "uniform", (0, 1), "alternating"),
-    "canton_lsgan": ("cifar10", 32, 100, "normal", (-1, 1), "shared"),
-    "tf2_gan": ("mnist", 128, 100, "normal", (-1, 1), "shared"),
-    "tf2_dcgan": ("mnist", 128, 100, "normal", (-1, 1), "shared"),
-    "gan_elements": ("mnist", 32, 64, "normal", (-1, 1), "alternating"),
+    "keras_dcgan": ("cifar10", 32, 100, "normal", (-1, 1), "shared", 1e-4, 1e-4, 0.2, 0.999),
+    "keras_mnist": ("mnist", 256, 100, "uniform", (0, 1), "alternating", 4e-4, 8e-4, 0.0, 0.9),
+    "canton_lsgan": ("cifar10", 32, 100, "normal", (-1, 1), "shared", 1e-4, 1e-4, 0.5, 0.999),
+    "tf2_gan": ("mnist", 128, 100, "normal", (-1, 1), "shared", 2e-4, 2e-4, 0.5, 0.999),
+    "tf2_dcgan": ("mnist", 128, 100, "normal", (-1, 1), "shared", 1e-4, 1e-4, 0.9, 0.999),
+    "gan_elements": ("mnist", 32, 64, "normal", (-1, 1), "alternating", 1e-4, 1e-4, 0.5, 0.9),
 }
 
 
@@ -27,7 +27,9 @@ TABLE = {
 def test_the_documents_own_settings(name):
     recipe = recipes.get(name)
     gan = recipe.build()
-    assert (recipe.data, recipe.batch_size, gan.z_size, gan.prior, gan.image_range, gan.update) == TABLE[name]
+    game = (recipe.data, recipe.batch_size, gan.z_size, gan.prior, gan.image_range, gan.update)
+    rates = (recipe.gen_learning_rate, recipe.disc_learning_rate, recipe.beta1, recipe.beta2)
+    assert game + rates == TABLE[name]
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -106,6 +108,9 @@ def test_a_runs_config_says_which_recipe_it_was(name):
     [
         ("digits", {"training_ratio": 0}, "--training-ratio must be at least 1, not 0"),
         ("digits", {"clip": 0.0}, "--clip must be above 0"),
+        ("digits", {"clip": float("inf")}, "--clip must be above 0 and finite"),
+        ("digits", {"loss": "hinge"}, "--loss must be one of non_saturating, least_squares, not hinge"),
+        ("digits", {"prior": ["normal"]}, "--prior must be one of normal, uniform"),
         ("digits", {"border": -1}, "--border must be at least 0"),
         ("digits", {"instance_noise_decay": 1.5}, "--instance-noise-decay must be above 0 and at most 1"),
         ("digits", {"instance_noise_decay": 0.0}, "--instance-noise-decay must be above 0 and at most 1"),

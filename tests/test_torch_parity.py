@@ -1,4 +1,4 @@
-"""Each reference system against an independent PyTorch implementation: losses, gradients, one update.
+"""Each reference system against an independent PyTorch implementation: losses, gradients, updates, batch moments.
 
 In float64, since Adam's first update is nearly the sign of the gradient, and that of a bias before batch
 normalisation is rounding alone.
@@ -18,10 +18,11 @@ from experiments import recipes
 from jaxgan.gan import Purpose, image_shape
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
-if torch:
-    import torch_reference
+import torch_reference  # noqa: E402
 
 B = 6
+UPDATES = 2  # the first of Adam's does not depend on its betas
+MOMENTUM = {"keras_mnist": 0.9, "gan_elements": 0.8}  # of batch normalisation, 0.99 elsewhere
 DROPOUTS = {  # of a map's size and channels, by number
     "gen": {"keras_mnist": [(7, 7, 256)]},
     "disc": {"keras_mnist": [(14, 14, 64), (7, 7, 128), (4, 4, 256), (4, 4, 512)]},
@@ -58,7 +59,7 @@ def draws_of(name, gan, state, count):
         return [nchw(stack(draw(layer, s), purpose, examples)) for layer, s in enumerate(shapes)]
 
     def noise(purpose, examples):
-        std = float(np.float32(0.1)) if name == "canton_lsgan" else 0  # schedules are float32
+        std = 0.1 * 0.999 ** int(state.step) if name == "canton_lsgan" else 0
         return nchw(std * stack(lambda key: jax.random.normal(key, image_shape(gan)), purpose, examples))
 
     draw_z = {
@@ -113,64 +114,70 @@ def flat(params, layers):
     ]
 
 
-def both_updates(name):
-    """The same update in both: (losses, gradients, new parameters, how far they moved) of each."""
-    recipe = recipes.get(name)
-    gan = recipe.build()
+def expected_stats(layers, momentum, passes):
+    """Running moments of each batch normalisation, from 0 and 1, over the batches of those passes."""
+    for layer in layers:
+        if isinstance(layer, torch_reference.BatchNorm):
+            mean, var = torch.zeros_like(layer.bias), torch.ones_like(layer.bias)
+            for i in passes:
+                mean = momentum * mean + (1 - momentum) * layer.moments[i][0]
+                var = momentum * var + (1 - momentum) * layer.moments[i][1]
+            yield mean.detach().numpy(), var.detach().numpy()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", torch_reference.NETWORKS)
+def test_losses_gradients_updates_and_batch_moments(name, x64):
+    gan = recipes.get(name).build()
     gan = dataclasses.replace(
         gan,
         gen_optimizer=optax.chain(remember_gradient(), gan.gen_optimizer),
         disc_optimizer=optax.chain(remember_gradient(), gan.disc_optimizer),
     )
+    if gan.instance_noise:  # the recipe's schedule is float32
+        gan = dataclasses.replace(gan, instance_noise=lambda t: 0.1 * 0.999 ** t.astype(jnp.float64))
     state = jaxgan.init(gan, jax.random.key(3))
-    cast = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x, tree)  # noqa: E731
-    params = [cast(randomised(net.params, i)) for i, net in enumerate((state.gen, state.disc))]
+    double = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x, tree)  # noqa: E731
+    params = [double(randomised(net.params, i)) for i, net in enumerate((state.gen, state.disc))]
     state = state.replace(
-        gen=cast(state.gen).replace(params=params[0]), disc=cast(state.disc).replace(params=params[1])
+        gen=double(state.gen).replace(params=params[0]), disc=double(state.disc).replace(params=params[1])
     )
-    images = np.random.default_rng(1).integers(0, 256, (B, *image_shape(gan)), np.uint8)
-    new, metrics = jax.jit(jaxgan.train_step, static_argnums=0)(gan, state, images)
+    step = jax.jit(jaxgan.train_step, static_argnums=0)
 
     torch.set_default_dtype(torch.float64)
     try:
         nets = torch_reference.NETWORKS[name]()
         starts = [flat(p, layers) for p, layers in zip(params, nets, strict=True)]
-        with torch.no_grad():
-            for start, layers in zip(starts, nets, strict=True):
-                targets = [p for layer in layers for p in layer.parameters()]
-                for target, value in zip(targets, start, strict=True):
-                    assert target.shape == value.shape
-                    target.copy_(torch.from_numpy(np.array(value)))
+        for start, layers in zip(starts, nets, strict=True):
+            for target, value in zip(torch_reference.parameters(layers), start, strict=True):
+                assert target.shape == value.shape
+                target.data = torch.from_numpy(np.array(value, order="C"))
+        optimizers = torch_reference.optimizers(name, *nets)
         alternating = name in ("keras_mnist", "gan_elements")
         low, high = (0, 1) if name == "keras_mnist" else (-1, 1)
-        real = nchw(images / 255 * (high - low) + low)
-        losses, grads = torch_reference.update(
-            name, alternating, *nets, real, draws_of(name, gan, state, 1 + alternating)
-        )
+        for seed in range(UPDATES):
+            images = np.random.default_rng(seed).integers(0, 256, (B, *image_shape(gan)), np.uint8)
+            real, draws = nchw(images / 255 * (high - low) + low), draws_of(name, gan, state, 1 + alternating)
+            state, metrics = step(gan, state, images)
+            losses, grads = torch_reference.update(name, alternating, *nets, optimizers, real, draws)
+            np.testing.assert_allclose([metrics["loss_gen"], metrics["loss_disc"]], losses, rtol=1e-7)
     finally:
         torch.set_default_dtype(torch.float32)
-    expected = [
-        (grad.numpy(), p.detach().numpy() - start)
-        for layers, net_grads, net_starts in zip(nets, grads, starts, strict=True)
-        for p, grad, start in zip(
-            [p for layer in layers for p in layer.parameters()], net_grads, net_starts, strict=True
-        )
-    ]
-    got = [
-        (grad, p - start)
-        for layers, net, net_starts in zip(nets, (new.gen, new.disc), starts, strict=True)
-        for grad, p, start in zip(flat(net.opt_state[0], layers), flat(net.params, layers), net_starts, strict=True)
-    ]
-    return (float(metrics["loss_gen"]), float(metrics["loss_disc"])), got, losses, expected
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", torch_reference.NETWORKS)
-def test_losses_gradients_and_one_update(name, x64):
-    losses, got, expected_losses, expected = both_updates(name)
-    np.testing.assert_allclose(losses, expected_losses, rtol=1e-9)
-    steepest, furthest = (max(np.abs(values).max() for values in column) for column in zip(*expected, strict=True))
-    assert furthest > 1e-5
-    for (grad, move), (expected_grad, expected_move) in zip(got, expected, strict=True):
-        np.testing.assert_allclose(grad, expected_grad, rtol=1e-4, atol=1e-12 * steepest)
-        np.testing.assert_allclose(move, expected_move, rtol=1e-4, atol=1e-6 * furthest)
+    gen_passes = [i for i in range(UPDATES * (1 + alternating)) if i % (1 + alternating) == alternating]
+    disc_passes = [i for i in range(UPDATES * (2 + alternating)) if i % (2 + alternating) < 2]  # fake, then real
+    for layers, net, start, grad, passes in zip(
+        nets, (state.gen, state.disc), starts, grads, (gen_passes, disc_passes), strict=True
+    ):
+        steepest = max(float(g.abs().max()) for g in grad)
+        for got, expected in zip(flat(net.opt_state[0], layers), grad, strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-9 * steepest)
+        moves = [(p.detach().numpy() - s) for p, s in zip(torch_reference.parameters(layers), start, strict=True)]
+        furthest = max(np.abs(move).max() for move in moves)
+        assert furthest > 1e-5
+        for got, s, move in zip(flat(net.params, layers), start, moves, strict=True):
+            np.testing.assert_allclose(got - s, move, rtol=1e-4, atol=1e-4 * furthest)
+        stats = [net.batch_stats[f"BatchNorm_{i}"] for i in range(len(net.batch_stats))]
+        for got, (mean, var) in zip(stats, expected_stats(layers, MOMENTUM.get(name, 0.99), passes), strict=True):
+            np.testing.assert_allclose(got["mean"], mean, rtol=1e-4, atol=1e-8)
+            np.testing.assert_allclose(got["var"], var, rtol=1e-4)

@@ -166,6 +166,31 @@ def test_a_finished_run_keeps_its_summary_and_bears_files_gone_or_added(finished
     assert (workdir / "samples" / "notes.txt").exists()
 
 
+@pytest.mark.parametrize("left", ["of fewer steps", "half a file"])
+def test_a_summary_that_is_not_the_finished_runs_is_written_anew(finished, tmp_path, left):
+    """As a kill leaves it, between the last checkpoint of a longer run and its summary."""
+    original, summary = finished
+    workdir = tmp_path / "run"
+    shutil.copytree(original, workdir)
+    text = json.dumps({**summary, "step": 5, "state_sha256": "0"})
+    (workdir / "summary.json").write_text(text if left == "of fewer steps" else text[:20])
+    again = training.run(recipe(), workdir, 0, OPTIONS)
+    assert (again["step"], again["state_sha256"]) == (9, summary["state_sha256"])
+    assert json.loads((workdir / "summary.json").read_text()) == again
+
+
+def test_the_clock_of_a_resumed_run_goes_on(tmp_path):
+    training.run(recipe(steps=4), tmp_path, 0, OPTIONS)
+    lines = metrics_of(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(json.dumps({**m, "seconds": 1000 + i}) + "\n" for i, m in enumerate(lines))
+    )
+    training.run(recipe(), tmp_path, 0, OPTIONS)
+    seconds = [m["seconds"] for m in metrics_of(tmp_path)]
+    assert seconds == sorted(seconds)
+    assert seconds[len(lines)] > 1000
+
+
 def test_several_devices_give_the_same_losses(finished, tmp_path):
     workdir, _ = finished
     training.run(recipe(), tmp_path, 0, dataclasses.replace(OPTIONS, devices=4))

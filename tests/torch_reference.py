@@ -45,13 +45,16 @@ class Dense(nn.Linear):
 
 
 class BatchNorm(nn.Module):
-    """Over all but the channels, at axis 1, with the batch's own moments."""
+    """Over all but the channels, at axis 1, with the batch's own moments; it remembers those of every batch."""
 
     def __init__(self, channels):
         super().__init__()
         self.scale, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.moments = []
 
     def forward(self, x):
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        self.moments.append((x.detach().mean(axes), x.detach().var(axes, correction=0)))
         return F.batch_norm(x, None, None, self.scale, self.bias, training=True, eps=1e-3)
 
 
@@ -194,8 +197,13 @@ def gen_loss(name, fake, params):
     return bce(fake, 1.0)
 
 
+def parameters(layers):
+    return [p for layer in layers for p in layer.parameters()]
+
+
 def optimizers(name, gen, disc):
-    """PyTorch's own. Keras's RMSprop with clipped gradients and no decay yet at its first update is PyTorch's."""
+    """PyTorch's own. Its RMSprop is Keras's, but for the time decay: less than 1e-7 in the first updates."""
+    gen, disc = parameters(gen), parameters(disc)
     if name == "keras_mnist":
         return [torch.optim.RMSprop(p, lr, alpha=0.9, eps=1e-7) for p, lr in ((gen, 4e-4), (disc, 8e-4))]
     lr, betas = {
@@ -221,7 +229,7 @@ def apply(layers, x, masks):
     return x
 
 
-def update(name, alternating, gen, disc, real, draws):
+def update(name, alternating, gen, disc, optimizers, real, draws):
     """One update of both networks, in place.
 
     Args:
@@ -229,6 +237,7 @@ def update(name, alternating, gen, disc, real, draws):
       alternating: whether D is updated first, and G then on latents of its own.
       gen: the generator's layers.
       disc: the discriminator's.
+      optimizers: of both.
       real: [B, C, H, W].
       draws: for each pass of the generator (one, or two if alternating): `z`, `masks_gen`, `masks_fake`,
         `noise_fake`; the first also `masks_real`, `noise_real`.
@@ -236,9 +245,7 @@ def update(name, alternating, gen, disc, real, draws):
     Returns:
       (loss_gen, loss_disc), (gen_grads, disc_grads).
     """
-    gen_params = [p for layer in gen for p in layer.parameters()]
-    disc_params = [p for layer in disc for p in layer.parameters()]
-    gen_optimizer, disc_optimizer = optimizers(name, gen_params, disc_params)
+    gen_params, disc_params = parameters(gen), parameters(disc)
 
     def judge_fake(draw):
         fake = apply(gen, draw["z"], draw["masks_gen"])
@@ -255,11 +262,11 @@ def update(name, alternating, gen, disc, real, draws):
     loss_disc = DISC_LOSS[name](real_logits, fake_logits)
     disc_grads = torch.autograd.grad(loss_disc, disc_params, retain_graph=True)
     if alternating:
-        descend(disc_optimizer, disc_params, disc_grads)
+        descend(optimizers[1], disc_params, disc_grads)
         fake_logits = judge_fake(draws[1])
     loss_gen = gen_loss(name, fake_logits, gen_params)
     gen_grads = torch.autograd.grad(loss_gen, gen_params)
     if not alternating:
-        descend(disc_optimizer, disc_params, disc_grads)
-    descend(gen_optimizer, gen_params, gen_grads)
+        descend(optimizers[1], disc_params, disc_grads)
+    descend(optimizers[0], gen_params, gen_grads)
     return (loss_gen.item(), loss_disc.item()), (gen_grads, disc_grads)

@@ -1,0 +1,88 @@
+"""The script behind the README's results: what it writes, and how it goes on."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import reproduce
+
+TFDS = Path(__file__).parents[2] / "shared/data/tfds"
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """`python -m experiments.reproduce …` with few updates, in this process; what results.json holds then."""
+    monkeypatch.setattr("os._exit", sys.exit)
+
+    def call(*flags, **updates):
+        monkeypatch.setattr(reproduce, "UPDATES", {**reproduce.UPDATES, **updates})
+        folders = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--data-dir", str(TFDS)]
+        monkeypatch.setattr(sys, "argv", ["reproduce", *flags, *folders])
+        reproduce.main()
+        return json.loads((tmp_path / "out" / "results.json").read_text())
+
+    return call
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared MNIST in {TFDS}")
+def test_it_goes_on_and_never_back(run, tmp_path):
+    first = run("tf2_gan", tf2_gan=3)["tf2_gan"]
+    assert first["updates"] == 3
+    assert np.isfinite([first["loss_gen"], first["loss_disc"], first["minutes"]]).all()
+    assert first == run("tf2_gan", tf2_gan=3)["tf2_gan"]
+    longer = run("tf2_gan", tf2_gan=5)["tf2_gan"]
+    assert longer["updates"] == 5
+    assert longer["state_sha256"] != first["state_sha256"]
+    assert run("tf2_gan", tf2_gan=3)["tf2_gan"]["updates"] == 5
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["results.json", "tf2_gan-losses.png", "tf2_gan.png"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared MNIST in {TFDS}")
+def test_a_system_that_fails_does_not_keep_the_others_from_it(run, monkeypatch, capfd, tmp_path):
+    train = reproduce.training.run
+
+    def diverge(recipe, *args):
+        if recipe.name == "tf2_dcgan":
+            raise FloatingPointError("step 7: loss_gen is nan")
+        return train(recipe, *args)
+
+    monkeypatch.setattr(reproduce.training, "run", diverge)
+    with pytest.raises(SystemExit) as end:
+        run("tf2_dcgan", "tf2_gan", tf2_gan=2)
+    assert end.value.code == 1
+    assert "tf2_dcgan: step 7: loss_gen is nan" in capfd.readouterr().err
+    assert set(json.loads((tmp_path / "out" / "results.json").read_text())) == {"tf2_gan"}
+
+
+@pytest.mark.parametrize(("flags", "named"), [(["digits"], "digits"), (["nonesuch"], "tf2_gan, gan_elements")])
+def test_a_system_that_there_is_not(run, capfd, flags, named):
+    with pytest.raises(SystemExit) as end:
+        run(*flags)
+    assert end.value.code == 2
+    assert named in capfd.readouterr().err
+
+
+def test_results_that_cannot_be_read_are_named_before_anything_is_trained(run, capfd, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "results.json").write_text('{"tf2_gan": ')
+    with pytest.raises(SystemExit) as end:
+        run("tf2_gan")
+    assert end.value.code == 2
+    assert "results.json" in capfd.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_evolution_shows_equally_spaced_steps(tmp_path):
+    (tmp_path / "samples").mkdir()
+    for step in (0, 30, 60, 90, 1000, 2000, 3000, 4000, 5000):
+        Image.new("L", (80, 80), step // 25).save(tmp_path / "samples" / f"{step:06d}.png")
+    picture = reproduce._evolution(tmp_path)
+    assert picture.shape[1] == 6 * (40 + 12) - 12
+    shades = [int(picture[-20, 20 + i * 52, 0]) for i in range(6)]
+    assert shades == [0, 40, 80, 120, 160, 200]
