@@ -202,18 +202,25 @@ def parameters(layers):
 
 
 def optimizers(name, gen, disc):
-    """PyTorch's own. Its RMSprop is Keras's, but for the time decay: less than 1e-7 in the first updates."""
+    """PyTorch's own, each with its schedule: (G's, D's)."""
     gen, disc = parameters(gen), parameters(disc)
     if name == "keras_mnist":
-        return [torch.optim.RMSprop(p, lr, alpha=0.9, eps=1e-7) for p, lr in ((gen, 4e-4), (disc, 8e-4))]
-    lr, betas = {
-        "keras_dcgan": (1e-4, (0.2, 0.999)),
-        "canton_lsgan": (1e-4, (0.5, 0.999)),
-        "tf2_gan": (2e-4, (0.5, 0.999)),
-        "tf2_dcgan": (1e-4, (0.9, 0.999)),
-        "gan_elements": (1e-4, (0.5, 0.9)),
-    }[name]
-    return [torch.optim.Adam(p, lr, betas) for p in (gen, disc)]
+        made = [torch.optim.RMSprop(p, lr, alpha=0.9, eps=1e-7) for p, lr in ((gen, 4e-4), (disc, 8e-4))]
+        decays = (3e-8, 6e-8)
+    else:
+        lr, betas = {
+            "keras_dcgan": (1e-4, (0.2, 0.999)),
+            "canton_lsgan": (1e-4, (0.5, 0.999)),
+            "tf2_gan": (2e-4, (0.5, 0.999)),
+            "tf2_dcgan": (1e-4, (0.9, 0.999)),
+            "gan_elements": (1e-4, (0.5, 0.9)),
+        }[name]
+        made, decays = [torch.optim.Adam(p, lr, betas) for p in (gen, disc)], (0, 0)
+    schedule = torch.optim.lr_scheduler.LambdaLR
+    return [
+        (optimizer, schedule(optimizer, lambda t, decay=decay: 1 / (1 + decay * t)))
+        for optimizer, decay in zip(made, decays, strict=True)
+    ]
 
 
 def parametric(layers):
@@ -251,10 +258,11 @@ def update(name, alternating, gen, disc, optimizers, real, draws):
         fake = apply(gen, draw["z"], draw["masks_gen"])
         return apply(disc, fake + draw["noise_fake"], draw["masks_fake"]).flatten()
 
-    def descend(optimizer, params, grads):
+    def descend(optimizer_and_schedule, params, grads):
         for p, grad in zip(params, grads, strict=True):
             p.grad = grad.clamp(-1, 1) if name == "keras_mnist" else grad
-        optimizer.step()
+        for each in optimizer_and_schedule:
+            each.step()
 
     first = draws[0]
     fake_logits = judge_fake(first)
