@@ -55,9 +55,12 @@ def main() -> None:
     for name in flags.recipes:
         if name not in UPDATES:
             fail(f"no reference system is named {name!r}; there are {', '.join(UPDATES)}")
+    try:
+        flags.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(f"--out {flags.out} cannot be made ({error.strerror}); name another")
     failed = []
     with one_line_errors():
-        flags.out.mkdir(parents=True, exist_ok=True)
         results = _read_results(flags.out)
         for name in flags.recipes:
             try:

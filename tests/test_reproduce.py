@@ -78,6 +78,14 @@ def test_results_that_cannot_be_read_are_named_before_anything_is_trained(run, c
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_place_that_cannot_be_written_is_named(run, capfd, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(SystemExit) as end:
+        run("tf2_gan")
+    assert end.value.code == 2
+    assert "--out" in capfd.readouterr().err
+
+
 def test_the_evolution_shows_equally_spaced_steps(tmp_path):
     (tmp_path / "samples").mkdir()
     for step in (0, 30, 60, 90, 1000, 2000, 3000, 4000, 5000):
