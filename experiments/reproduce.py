@@ -68,9 +68,7 @@ def main() -> None:
             except FloatingPointError as error:
                 print(f"{name}: {error}", file=sys.stderr)
                 failed.append(name)
-            partial = flags.out / "results.json.partial"
-            partial.write_text(json.dumps(dict(sorted(results.items())), indent=2) + "\n")
-            partial.replace(flags.out / "results.json")
+            training.write_json(flags.out / "results.json", dict(sorted(results.items())))
     print(f"see {flags.out}")
     if failed:
         fail(f"{', '.join(failed)} did not reach the last step", 1)

@@ -144,9 +144,13 @@ _init = jax.jit(_init_state, static_argnames=("gan", "impl"), compiler_options={
 
 def image_shape(gan: GAN) -> tuple[int, int, int]:
     """The (H, W, C) of the images that the generator makes; nothing is computed."""
-    z = jax.ShapeDtypeStruct((1, gan.z_size), jnp.float32)
-    images = jax.eval_shape(lambda z: gan.gen.init_with_output(jax.random.key(0), z, train=False)[0], z)
-    return images.shape[1:]
+    return generated_shape(gan)[1:]
+
+
+def generated_shape(gan: GAN, grid: tuple[int, ...] = ()) -> tuple[int, ...]:
+    """The shape of what the generator makes of one latent, or of one grid (h, w) of them; nothing is computed."""
+    z = jax.ShapeDtypeStruct((1, *grid, gan.z_size), jnp.float32)
+    return jax.eval_shape(lambda z: gan.gen.init_with_output(jax.random.key(0), z, train=False)[0], z).shape
 
 
 def example_keys(key: jax.Array, indices: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan.gan import GAN, GANState, draw_z, to_uint8
+from jaxgan.gan import GAN, GANState, draw_z, generated_shape, to_uint8
 
 # Samples are drawn in pieces of one size, so that the first ten of a hundred are the same as ten.
 PIECE = 64
@@ -39,20 +39,13 @@ def sample(
       ValueError: a `latent_grid`, for a generator that is not fully convolutional.
     """
     grid = latent_grid or ()
-    if grid and not _is_fully_convolutional(gan, grid):
+    if grid and generated_shape(gan, grid)[0] != 1:
         raise ValueError(
             "the generator has a dense layer, and makes one image of each latent; a grid needs one without"
         )
     piece = max(1, PIECE // int(np.prod(grid)))
     pieces = (_draw(gan, key, start + jnp.arange(piece), grid) for start in range(0, count, piece))
     return _generate(gan, state, averaged, pieces)[:count]
-
-
-def _is_fully_convolutional(gan: GAN, grid: tuple[int, int]) -> bool:
-    """Whether a grid of latents becomes one image; a dense layer makes one of each."""
-    z = jax.ShapeDtypeStruct((1, *grid, gan.z_size), jnp.float32)
-    made = jax.eval_shape(lambda z: gan.gen.init_with_output(jax.random.key(0), z, train=False)[0], z)
-    return len(made) == 1
 
 
 def interpolate(gan: GAN, state: GANState, key: jax.Array, count: int, steps: int, averaged: bool = True) -> np.ndarray:

@@ -107,7 +107,7 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
 
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        _write_json(workdir / "config.json", config)
+        write_json(workdir / "config.json", config)
     except OSError as error:
         raise RunError(f"--workdir {workdir} cannot be written ({error.strerror}); name another") from error
     with _lock(workdir):
@@ -137,7 +137,7 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
             "devices": [device.device_kind for device in jax.local_devices()[: options.devices]],
             "jax_version": jax.__version__,
         }
-        _write_json(workdir / "summary.json", summary)
+        write_json(workdir / "summary.json", summary)
     return summary
 
 
@@ -300,8 +300,8 @@ def _introduction(recipe: Recipe, state: GANState, dataset: data.Dataset, workdi
     return f"{what}\n{how}"
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    """Writes a whole file or none: config.json must never be half there."""
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Writes a whole file or none: what a later run reads must never be half there."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
     partial.replace(path)
