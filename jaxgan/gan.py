@@ -38,11 +38,12 @@ class GAN:
     Two of them are equal only if they hold the same functions: build one, and keep it, or all is compiled again.
 
     Attributes:
-      gen: a module called as gen(z [B, z_size], train, keys) -> images [B, H, W, C] within `image_range`;
-        keys [B] is what dropout draws from, or None.
-      disc: a module called as disc(images [B, H, W, C], train, keys) -> logits [B].
-      gen_loss: fake_logits -> scalar, the generator's loss.
-      disc_loss: (real_logits, fake_logits) -> scalar, the discriminator's loss.
+      gen: a module called as gen(z [B, z_size], train, keys, axis_name) -> images [B, H, W, C] within
+        `image_range`; keys [B] is what dropout draws from, or None.
+      disc: a module called as disc(images [B, H, W, C], train, keys, axis_name) -> logits [B].
+      gen_loss: fake_logits -> scalar, the generator's loss: a mean over examples, for it is averaged over
+        devices and microbatches.
+      disc_loss: (real_logits, fake_logits) -> scalar, the discriminator's loss, likewise.
       gen_optimizer: the generator's optimiser.
       disc_optimizer: the discriminator's optimiser.
       z_size: the length of a latent.
@@ -57,6 +58,13 @@ class GAN:
       gen_l2: this times the squared L2 norm of all the generator's parameters is added to its loss.
       ema_decay: the share of the averaged generator that is kept at each step, in [0, 1);
         0 makes it the generator itself.
+      accumulate: each update's gradients are the mean over this many microbatches, one after the other, for
+        batches larger than memory. Microbatch k is the examples k::accumulate. Without batch
+        statistics that is the same update. With batch normalisation each microbatch is normalised
+        by its own moments (over all devices), and running averages move once for each; it is another
+        update, then. Minibatch features would see less than the batch: see `judges_alone`.
+      axis_name: the axis of a `jax.pmap` or `jax.shard_map` that the batch is split over, in the order of the
+        devices; None where one device has all of it. `jaxgan.parallel` sets it.
     """
 
     gen: nn.Module
@@ -73,6 +81,8 @@ class GAN:
     instance_noise: Callable[[jax.Array], jax.Array] | None = None
     gen_l2: float = 0.0
     ema_decay: float = 0.0
+    accumulate: int = 1
+    axis_name: str | None = None
 
 
 class NetState(struct.PyTreeNode):

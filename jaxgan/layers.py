@@ -106,49 +106,67 @@ def _kernel_and_bias(layer: nn.Module, function: Callable, x: jax.Array) -> jax.
     return y if bias is None else y + bias.reshape(1, 1, 1, -1)
 
 
-def append_diff(x: jax.Array) -> jax.Array:
+def append_diff(x: jax.Array, axis_name: str | None = None) -> jax.Array:
     """Appends how far each pixel is from the batch's mean: [B, H, W, C] -> [B, H, W, C + 1].
 
     The channel is mean_c |x - mean_b x|, the `diff` of "Fast DCGAN in Keras".
+
+    Args:
+      x: the batch, or a device's share of it.
+      axis_name: the axis of devices that the batch is split over; the mean is the whole batch's.
     """
-    diff = jnp.abs(x - jnp.mean(x, axis=0, keepdims=True))
-    return jnp.concatenate([x, jnp.mean(diff, axis=-1, keepdims=True)], axis=-1)
+    mean = jnp.mean(x, axis=0, keepdims=True)
+    if axis_name is not None:
+        mean = lax.pmean(mean, axis_name)
+    return jnp.concatenate([x, jnp.mean(jnp.abs(x - mean), axis=-1, keepdims=True)], axis=-1)
 
 
-def append_similarity(x: jax.Array) -> jax.Array:
+def append_similarity(x: jax.Array, axis_name: str | None = None) -> jax.Array:
     """Appends how similar each pixel is to the batch's others at its place: [B, H, W, C] -> [B, H, W, C + 1].
 
     The channel is mean_{j, c} exp(-|x_i - x_j|), in (0, 1], j = i included: the minibatch discrimination of
     "Fast LSGAN in Canton". Pairs are visited one example j at a time, forwards and
     backwards, so that memory grows with B, not with B^2.
+
+    Args:
+      x: the batch, or a device's share of it.
+      axis_name: the axis of devices that the batch is split over; j visits the whole batch. Each device
+        holds one feature's map of all examples for that time: with more of them the pairs, B^2 / N on each
+        of N devices, take too long before that takes too much memory.
     """
-    return jnp.concatenate([x, _similarity(x)], axis=-1)
+    return jnp.concatenate([x, _similarity(axis_name, x)], axis=-1)
 
 
-@jax.custom_vjp
-def _similarity(x: jax.Array) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _similarity(axis_name: str | None, x: jax.Array) -> jax.Array:
     """Mean over j and channels of exp(-|x_i - x_j|): [B, H, W, C] -> [B, H, W, 1]."""
-    total = _sum_over(lambda x_j: jnp.exp(-jnp.abs(x - x_j)), x)
-    return jnp.mean(total, axis=-1, keepdims=True) / len(x)
+    mean = _mean_over(axis_name, lambda x_j: jnp.exp(-jnp.abs(x - x_j)), x)
+    return jnp.mean(mean, axis=-1, keepdims=True)
 
 
-def _similarity_backward(x: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
+def _similarity_backward(axis_name: str | None, x: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
     # x_i stands in the sums of its own pixel and of every other: the cotangents of both are added.
     def pair(x_j, cotangent_j):
         difference = x - x_j
         return (cotangent + cotangent_j) * jnp.sign(difference) * jnp.exp(-jnp.abs(difference))
 
-    return (-_sum_over(pair, x, cotangent) / (len(x) * x.shape[-1]),)
+    return (-_mean_over(axis_name, pair, x, cotangent) / x.shape[-1],)
 
 
-_similarity.defvjp(lambda x: (_similarity(x), x), _similarity_backward)
+_similarity.defvjp(lambda axis_name, x: (_similarity(axis_name, x), x), _similarity_backward)
 
 
-def _sum_over(function: Callable, x: jax.Array, *others: jax.Array) -> jax.Array:
-    """The sum over j of function(x[j:j+1], *others[j:j+1]), each [B, H, W, C], holding one at a time."""
-    rows = jax.tree.map(lambda a: a[:, None], (x, *others))
+def _mean_over(axis_name: str | None, function: Callable, x: jax.Array, *others: jax.Array) -> jax.Array:
+    """The mean over all examples j of function(x_j, *others_j), each [1, H, W, C], holding one at a time.
+
+    In the order of the batch, so that it is the same on any number of devices.
+    """
+    arrays = (x, *others)
+    if axis_name is not None:
+        arrays = lax.all_gather(arrays, axis_name, tiled=True)
+    rows = jax.tree.map(lambda a: a[:, None], arrays)
     total, _ = lax.scan(lambda total, row: (total + function(*row), None), jnp.zeros_like(x), rows)
-    return total
+    return total / len(arrays[0])
 
 
 def dropout(x: jax.Array, rate: float, keys: jax.Array | None, layer: int) -> jax.Array:

@@ -8,6 +8,7 @@ codebases do: a pass for the discriminator's update, then a second one for the g
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -19,10 +20,14 @@ from jaxgan.gan import GAN, GANState, NetState, Purpose, draw_z, example_keys, f
 from jaxgan.losses import squared_norm
 
 Metrics = dict[str, jax.Array]
+Gradients = tuple[Any, tuple[Any, Any], Metrics]  # of either network or both, the batch statistics after, metrics
 
 
 def train_step(gan: GAN, state: GANState, images: jax.Array) -> tuple[GANState, Metrics]:
     """One update of the generator, and `gan.training_ratio` of the discriminator.
+
+    On an axis of devices (`gan.axis_name`) each holds its share of the images and a copy of the state; what comes
+    out is the whole batch's, the same on all of them.
 
     Args:
       gan: the static description; `gan.update` says which step this is.
@@ -37,10 +42,13 @@ def train_step(gan: GAN, state: GANState, images: jax.Array) -> tuple[GANState, 
 
     Raises:
       TypeError: the images are not uint8.
-      ValueError: they cannot be split evenly between the updates.
+      ValueError: they cannot be split evenly between the updates, and those into microbatches.
     """
-    if len(images) % gan.training_ratio:
-        raise ValueError(f"{len(images)} images cannot be split between training_ratio={gan.training_ratio} updates")
+    if len(images) % (gan.training_ratio * gan.accumulate):
+        raise ValueError(
+            f"{len(images)} images cannot be split between training_ratio={gan.training_ratio} updates "
+            f"of accumulate={gan.accumulate} microbatches"
+        )
     update = {"shared": shared_update, "alternating": alternating_update}[gan.update]
     gen, disc, metrics = update(gan, state, from_uint8(images, gan.image_range))
     averaged_gen = _average(gan.ema_decay, state.step, state.averaged_gen, gen.variables)
@@ -50,18 +58,32 @@ def train_step(gan: GAN, state: GANState, images: jax.Array) -> tuple[GANState, 
 
 def shared_update(gan: GAN, state: GANState, images: jax.Array) -> tuple[NetState, NetState, Metrics]:
     """Updates both networks from one forward pass, both at the old weights (simultaneous descent)."""
-    *earlier, (last, indices) = _batches(gan, images)
+    *earlier, last = _batches(gan, images)
     for batch in earlier:
-        state = state.replace(disc=_update_disc(gan, state, *batch)[0])
-    (gen_grads, disc_grads), (gen_stats, disc_stats), metrics = shared_gradients(gan, state, last, indices)
+        state, _ = _update_disc(gan, state, *batch)
+    (gen_grads, disc_grads), (gen_stats, disc_stats), metrics = _whole(shared_gradients, gan, state, *last)
     gen = _apply_gradients(gan.gen_optimizer, state.gen, gen_grads, gen_stats)
     disc = _apply_gradients(gan.disc_optimizer, state.disc, disc_grads, disc_stats)
     return gen, disc, metrics
 
 
-def shared_gradients(
-    gan: GAN, state: GANState, images: jax.Array, indices: jax.Array
-) -> tuple[tuple[Any, Any], tuple[Any, Any], Metrics]:
+def alternating_update(gan: GAN, state: GANState, images: jax.Array) -> tuple[NetState, NetState, Metrics]:
+    """Updates D, once for each of its batches, and then G on fresh latents against the new D.
+
+    The batch statistics of each network change in its own updates only.
+    """
+    batches = _batches(gan, images)
+    for batch in batches:
+        state, metrics = _update_disc(gan, state, *batch)
+    _, indices = batches[-1]
+    device, devices = _place(gan)
+    indices = devices * len(images) + device * len(indices) + jnp.arange(len(indices))  # after D's own
+    grads, (stats, _), gen_metrics = _whole(gen_gradients, gan, state, None, indices)
+    gen = _apply_gradients(gan.gen_optimizer, state.gen, grads, stats)
+    return gen, state.disc, gen_metrics | metrics
+
+
+def shared_gradients(gan: GAN, state: GANState, images: jax.Array, indices: jax.Array) -> Gradients:
     """The gradient of each loss for its own network, from one shared forward pass.
 
     One `jax.vjp` of both losses in both networks' parameters, pulled back twice: the cotangent
@@ -76,14 +98,15 @@ def shared_gradients(
       indices: int [B], which example of the step each one is; decides its noise.
 
     Returns:
-      (gen_grads, disc_grads), (gen_batch_stats, disc_batch_stats), metrics.
+      (gen_grads, disc_grads), (gen_batch_stats, disc_batch_stats), metrics. On an axis of devices, gradients and
+      metrics are those of the share: their mean over the axis is the whole batch's.
     """
 
     def losses(gen_params, disc_params):
         fake, gen_stats = _generate(gan, state, gen_params, indices)
-        loss_disc, (disc_stats, real_logits, fake_logits) = _disc_loss(gan, state, disc_params, fake, images, indices)
-        loss_gen = _gen_loss(gan, gen_params, fake_logits)
-        metrics = _metrics(loss_gen, loss_disc, real_logits, fake_logits)
+        loss_disc, (disc_stats, logits) = _disc_loss(gan, state, disc_params, fake, images, indices)
+        loss_gen = _gen_loss(gan, gen_params, logits["fake"])
+        metrics = {"loss_gen": loss_gen, "loss_disc": loss_disc} | _mean_logits(logits)
         return (loss_gen, loss_disc), ((gen_stats, disc_stats), metrics)
 
     both, pullback, (stats, metrics) = jax.vjp(losses, state.gen.params, state.disc.params, has_aux=True)
@@ -93,25 +116,68 @@ def shared_gradients(
     return (gen_grads, disc_grads), stats, metrics
 
 
-def alternating_update(gan: GAN, state: GANState, images: jax.Array) -> tuple[NetState, NetState, Metrics]:
-    """Updates D, once for each of its batches, and then G on fresh latents against the new D.
+def disc_gradients(gan: GAN, state: GANState, images: jax.Array, indices: jax.Array) -> Gradients:
+    """The gradient of the discriminator's loss alone; as `shared_gradients`, with disc_grads for its first result."""
+    fake, _ = _generate(gan, state, state.gen.params, indices)
+    loss = functools.partial(_disc_loss, gan, state, fake=fake, images=images, indices=indices)
+    (loss_disc, (stats, logits)), grads = jax.value_and_grad(loss, has_aux=True)(state.disc.params)
+    return grads, (state.gen.batch_stats, stats), {"loss_disc": loss_disc} | _mean_logits(logits)
 
-    The batch statistics of each network change in its own updates only.
-    """
-    batches = _batches(gan, images)
-    for batch in batches:
-        disc, (loss_disc, real_logits, fake_logits) = _update_disc(gan, state, *batch)
-        state = state.replace(disc=disc)
-    indices = len(images) + jnp.arange(len(batches[0][0]))  # after the discriminator's own
 
-    def gen_loss(params):
+def gen_gradients(gan: GAN, state: GANState, images: None, indices: jax.Array) -> Gradients:
+    """The gradient of the generator's loss alone, without `images`; as `shared_gradients`, with gen_grads first."""
+
+    def loss(params):
         fake, stats = _generate(gan, state, params, indices)
-        fake_logits, _ = _judge(gan, state, disc.params, disc.batch_stats, fake, indices, real=False)
-        return _gen_loss(gan, params, fake_logits), stats
+        logits, _ = _judge(gan, state, state.disc.params, state.disc.batch_stats, fake, indices, real=False)
+        return _gen_loss(gan, params, logits), stats
 
-    (loss_gen, gen_stats), grads = jax.value_and_grad(gen_loss, has_aux=True)(state.gen.params)
-    gen = _apply_gradients(gan.gen_optimizer, state.gen, grads, gen_stats)
-    return gen, disc, _metrics(loss_gen, loss_disc, real_logits, fake_logits)
+    (loss_gen, stats), grads = jax.value_and_grad(loss, has_aux=True)(state.gen.params)
+    return grads, (stats, state.disc.batch_stats), {"loss_gen": loss_gen}
+
+
+def _whole(gradients: Callable, gan: GAN, state: GANState, images: jax.Array | None, indices: jax.Array) -> Gradients:
+    """`gradients` of the whole batch: the mean over its microbatches, and over the devices that share it.
+
+    Batch statistics are those after the last microbatch.
+    """
+    nets = (state.gen, state.disc)
+    # A copy for each device: differentiated as one, they would be summed over the devices wherever they are used.
+    params = _on_each_device(gan, [net.params for net in nets])
+
+    def of_microbatch(stats, batch):
+        gen, disc = (net.replace(params=p, batch_stats=s) for net, p, s in zip(nets, params, stats, strict=True))
+        grads, stats, metrics = gradients(gan, state.replace(gen=gen, disc=disc), *batch)
+        return stats, (grads, metrics)
+
+    stats, batch = tuple(net.batch_stats for net in nets), (images, indices)
+    if gan.accumulate == 1:
+        stats, mean = of_microbatch(stats, batch)
+    else:
+        micro = jax.tree.map(lambda x: x.reshape(-1, gan.accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
+        _, like = jax.eval_shape(of_microbatch, stats, jax.tree.map(lambda x: x[0], micro))
+        zeros = _on_each_device(gan, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like))
+
+        def add(carry, batch):
+            stats, new = of_microbatch(carry[0], batch)
+            return (stats, jax.tree.map(jnp.add, carry[1], new)), None
+
+        (stats, total), _ = jax.lax.scan(add, (stats, zeros), micro)
+        mean = jax.tree.map(lambda x: x / gan.accumulate, total)
+    grads, metrics = mean if gan.axis_name is None else jax.lax.pmean(mean, gan.axis_name)
+    return grads, stats, metrics
+
+
+def _on_each_device(gan: GAN, tree: Any) -> Any:
+    """The same values, but each device's own: what is computed from them may differ between devices."""
+    if gan.axis_name is None:
+        return tree
+    return jax.tree.map(lambda x: jax.lax.pcast(x, gan.axis_name, to="varying"), tree)
+
+
+def _place(gan: GAN) -> tuple[jax.Array | int, int]:
+    """Which device this is of how many."""
+    return (0, 1) if gan.axis_name is None else (jax.lax.axis_index(gan.axis_name), jax.lax.axis_size(gan.axis_name))
 
 
 def _batches(gan: GAN, images: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
@@ -119,25 +185,27 @@ def _batches(gan: GAN, images: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
 
     Taken in turn, so that the share of any device holds its share of each.
     """
-    ratio, indices = gan.training_ratio, jnp.arange(len(images))
+    ratio, indices = gan.training_ratio, _place(gan)[0] * len(images) + jnp.arange(len(images))
     return [(images[j::ratio], indices[j::ratio]) for j in range(ratio)]
 
 
-def _update_disc(gan: GAN, state: GANState, images: jax.Array, indices: jax.Array) -> tuple[NetState, tuple]:
-    """The discriminator after one update on `images` and as many generated ones; its loss and logits."""
-    fake, _ = _generate(gan, state, state.gen.params, indices)
-    loss = functools.partial(_disc_loss, gan, state, fake=fake, images=images, indices=indices)
-    (loss_disc, (stats, *logits)), grads = jax.value_and_grad(loss, has_aux=True)(state.disc.params)
-    return _apply_gradients(gan.disc_optimizer, state.disc, grads, stats), (loss_disc, *logits)
+def _update_disc(gan: GAN, state: GANState, images: jax.Array, indices: jax.Array) -> tuple[GANState, Metrics]:
+    """The state after one update of the discriminator, on `images` and as many generated ones."""
+    grads, (_, stats), metrics = _whole(disc_gradients, gan, state, images, indices)
+    return state.replace(disc=_apply_gradients(gan.disc_optimizer, state.disc, grads, stats)), metrics
 
 
 def _disc_loss(
     gan: GAN, state: GANState, params: Any, fake: jax.Array, images: jax.Array, indices: jax.Array
-) -> tuple[jax.Array, tuple[Any, jax.Array, jax.Array]]:
+) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
     """The discriminator's loss, with its batch statistics after both batches, and its logits on each."""
     fake_logits, stats = _judge(gan, state, params, state.disc.batch_stats, fake, indices, real=False)
     real_logits, stats = _judge(gan, state, params, stats, images, indices, real=True)
-    return gan.disc_loss(real_logits, fake_logits), (stats, real_logits, fake_logits)
+    return gan.disc_loss(real_logits, fake_logits), (stats, {"real": real_logits, "fake": fake_logits})
+
+
+def _mean_logits(logits: dict[str, jax.Array]) -> Metrics:
+    return {f"logit_{kind}": jnp.mean(values) for kind, values in logits.items()}
 
 
 def _gen_loss(gan: GAN, params: Any, fake_logits: jax.Array) -> jax.Array:
@@ -149,7 +217,7 @@ def _generate(gan: GAN, state: GANState, params: Any, indices: jax.Array) -> tup
     """The generator in training mode, on the latents of the step's examples `indices`."""
     z = draw_z(gan, _step_key(state, Purpose.Z), indices)
     keys = example_keys(_step_key(state, Purpose.DROPOUT_GEN), indices)
-    return _apply(gan.gen, params, state.gen.batch_stats, z, keys)
+    return _apply(gan, gan.gen, params, state.gen.batch_stats, z, keys)
 
 
 def _judge(
@@ -161,17 +229,19 @@ def _judge(
         noise = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:]))(keys)
         images = images + gan.instance_noise(state.step) * noise
     keys = example_keys(_step_key(state, Purpose.DROPOUT_REAL if real else Purpose.DROPOUT_FAKE), indices)
-    return _apply(gan.disc, params, batch_stats, images, keys)
+    return _apply(gan, gan.disc, params, batch_stats, images, keys)
 
 
 def _step_key(state: GANState, purpose: Purpose) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(state.key, purpose), state.step)
 
 
-def _apply(net: nn.Module, params: Any, batch_stats: Any, x: jax.Array, keys: jax.Array) -> tuple[jax.Array, Any]:
+def _apply(
+    gan: GAN, net: nn.Module, params: Any, batch_stats: Any, x: jax.Array, keys: jax.Array
+) -> tuple[jax.Array, Any]:
     """Applies a network in training mode: its output, and its batch statistics updated."""
     variables = {"params": params, "batch_stats": batch_stats}
-    out, updated = net.apply(variables, x, train=True, keys=keys, mutable=["batch_stats"])
+    out, updated = net.apply(variables, x, train=True, keys=keys, axis_name=gan.axis_name, mutable=["batch_stats"])
     return out, updated.get("batch_stats", {})
 
 
@@ -190,12 +260,3 @@ def _average(decay: float, step: jax.Array, average: dict[str, Any], new: dict[s
         return new
     keep = jnp.minimum(decay, (1 + step) / (10 + step))
     return jax.tree.map(lambda a, n: (a + (1 - keep) * (n - a)).astype(a.dtype), average, new)
-
-
-def _metrics(loss_gen: jax.Array, loss_disc: jax.Array, real_logits: jax.Array, fake_logits: jax.Array) -> Metrics:
-    return {
-        "loss_gen": loss_gen,
-        "loss_disc": loss_disc,
-        "logit_real": jnp.mean(real_logits),
-        "logit_fake": jnp.mean(fake_logits),
-    }

@@ -296,7 +296,7 @@ def test_instance_noise_follows_its_schedule_and_differs_by_example_and_kind(dig
 
     class Mirror(nn.Module):
         @nn.compact
-        def __call__(self, images, train, keys=None):
+        def __call__(self, images, train, keys=None, axis_name=None):
             return images * self.param("one", nn.initializers.ones, ())
 
     seen = {}
