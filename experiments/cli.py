@@ -11,7 +11,9 @@ import tyro
 
 from jaxgan.checkpoint import CheckpointError
 from jaxgan.data import DataError
+from jaxgan.processes import ProcessError, ProcessLost
 from jaxgan.training import RunError, Stopped
+from jaxgan.workdir import WorkdirError
 
 T = TypeVar("T")
 
@@ -45,9 +47,9 @@ def one_line_errors() -> Iterator[None]:
     """Turns what a user can mend into one line on stderr; a mistake of ours keeps its traceback."""
     try:
         yield
-    except (DataError, CheckpointError, RunError, OSError) as error:
+    except (DataError, CheckpointError, RunError, WorkdirError, ProcessError, OSError) as error:
         fail(error)
-    except FloatingPointError as error:
+    except (FloatingPointError, ProcessLost) as error:
         fail(error, 1)
     except Stopped as error:
         fail(error, 130)

@@ -75,6 +75,9 @@ class Recipe:
     """Both networks from one forward pass, or the discriminator and then the generator."""
     training_ratio: int = 1
     """Updates of the discriminator, each on its own images, for one of the generator."""
+    accumulate: int = 1
+    """Microbatches that each update's gradients are averaged over, for batches larger than memory. Batch normalisation
+    then sees one at a time, so it is another update; without it, it is the same."""
     ema_decay: float = 0.999
     """The share of the averaged generator kept at each step; 0 samples from the last weights."""
 
@@ -84,7 +87,9 @@ class Recipe:
         is_rate, is_decay = lambda x: 0 <= x < math.inf, lambda x: 0 <= x < 1
         rates = ("disc_loss_scale", "gen_l2", "instance_noise", "gen_learning_rate", "disc_learning_rate")
         allowed = {
-            **dict.fromkeys(("steps", "batch_size", "z_size", "training_ratio"), (positive, lambda x: x >= 1)),
+            **dict.fromkeys(
+                ("steps", "batch_size", "z_size", "training_ratio", "accumulate"), (positive, lambda x: x >= 1)
+            ),
             **dict.fromkeys((*rates, "gen_time_decay", "disc_time_decay"), (rate, is_rate)),
             "real_label": (share, lambda x: 0 <= x <= 1),
             "instance_noise_decay": ("above 0 and at most 1", lambda x: 0 < x <= 1),
@@ -130,6 +135,7 @@ class Recipe:
             training_ratio=self.training_ratio,
             instance_noise=noise if self.instance_noise else None,
             gen_l2=self.gen_l2,
+            accumulate=self.accumulate,
             ema_decay=self.ema_decay,
         )
 

@@ -20,6 +20,7 @@ from experiments import recipes
 from experiments.cli import fail, one_line_errors, parse
 from jaxgan import checkpoint, data, images, report, training
 from jaxgan.gan import image_shape
+from jaxgan.workdir import write_json
 
 # Updates on two CPU cores. Where None, the document's own number takes less than 40 minutes; for tf2_dcgan it is
 # the number after which the document shows its samples.
@@ -68,7 +69,7 @@ def main() -> None:
             except FloatingPointError as error:
                 print(f"{name}: {error}", file=sys.stderr)
                 failed.append(name)
-            training.write_json(flags.out / "results.json", dict(sorted(results.items())))
+            write_json(flags.out / "results.json", dict(sorted(results.items())))
     print(f"see {flags.out}")
     if failed:
         fail(f"{', '.join(failed)} did not reach the last step", 1)

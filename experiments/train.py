@@ -9,7 +9,19 @@ import tyro
 
 from experiments import recipes
 from experiments.cli import fail, one_line_errors, parse
-from jaxgan import training
+from jaxgan import processes, training
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """The processes of one run; without these flags, what Slurm or another cluster's environment says."""
+
+    coordinator: str | None = None
+    """HOST:PORT where process 0 listens for the others; the same for all."""
+    num_processes: int | None = None
+    """How many processes there are."""
+    process_id: int | None = None
+    """Which one this is, from 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +34,7 @@ class Train:
     """Of the root key: all randomness comes from it."""
     workdir: str | None = None
     """Where everything is written (by default runs/RECIPE, with the flags that make it another run)."""
+    cluster: Annotated[Cluster, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="several processes")] = Cluster()
     options: Annotated[training.Options, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="run")] = training.Options()
     settings: Annotated[recipes.Recipe, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="recipe")] = recipes.get("digits")
 
@@ -40,7 +53,10 @@ def main() -> None:
         fail("--workdir is empty; name a folder, or leave the flag away")
     workdir = flags.workdir or _default_workdir(flags)
     with one_line_errors():
+        processes.join(**vars(flags.cluster))
         summary = training.run(flags.settings, workdir, flags.seed, flags.options)
+    if not processes.is_leader():
+        return
     print(
         f"step {summary['step']} reached; see {workdir}/samples.gif, {workdir}/losses.png and {workdir}/samples\n"
         f"more samples: python -m experiments.sample {workdir}"

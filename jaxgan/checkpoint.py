@@ -46,8 +46,9 @@ def save(manager: ocp.CheckpointManager, step: int, state: Any) -> None:
     Raises:
       CheckpointError: this or the last checkpoint could not be written.
     """
-    # A copy, for the next step is free to overwrite the state's own buffers while these are written.
-    arrays = jax.tree.map(jnp.copy, _key_data(state))
+    # In the host's memory, where no device has a say in how they are stored; and a copy, for the next step is free
+    # to overwrite the state's own buffers while these are written.
+    arrays = jax.tree.map(np.array, _key_data(state))
     digest = ocp.args.JsonSave({"state_sha256": state_sha256(arrays)})
     with _saving(manager):
         manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(arrays), digest=digest))
@@ -77,8 +78,7 @@ def restore(manager: ocp.CheckpointManager, like: Any) -> Any:
     if step is None:
         raise CheckpointError(f"{manager.directory} holds no checkpoint; train first")
     path = manager.directory / str(step)
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), _key_data(like))
+    target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), _key_data(like))
     args = ocp.args.Composite(state=ocp.args.StandardRestore(target), digest=ocp.args.JsonRestore())
     try:
         with _quiet():
@@ -116,7 +116,7 @@ def _key_data(state: Any) -> Any:
 
 
 def _with_key(like: Any, array: jax.Array) -> jax.Array:
-    return jax.random.wrap_key_data(array, impl=str(jax.random.key_impl(like))) if _is_key(like) else array
+    return jax.random.wrap_key_data(array, impl=str(jax.random.key_impl(like))) if _is_key(like) else jnp.asarray(array)
 
 
 def _damaged(path: Path, manager: ocp.CheckpointManager) -> str:

@@ -30,8 +30,8 @@ class Dataset:
     name: str
     images: np.ndarray
 
-    def batch(self, key: jax.Array, step: int, batch_size: int) -> np.ndarray:
-        """The real images of one step: uint8 [batch_size, H, W, C].
+    def batch(self, key: jax.Array, step: int, batch_size: int, part: tuple[int, int] = (0, 1)) -> np.ndarray:
+        """The real images of one step: uint8 [batch_size, H, W, C], or one of equal parts of them.
 
         Each epoch is a fresh permutation of all images, and batches follow one another through the
         epochs without a gap: every image is used once before any is used again.
@@ -40,8 +40,10 @@ class Dataset:
           key: the run's root key.
           step: which step, from 0.
           batch_size: how many images.
+          part: (i, n) gives the i-th of n parts, in order; n divides batch_size.
         """
-        return self.images[batch_indices(key, step, batch_size, len(self.images))]
+        indices = batch_indices(key, step, batch_size, len(self.images))
+        return self.images[indices.reshape(part[1], -1)[part[0]]]
 
 
 def batch_indices(key: jax.Array, step: int, batch_size: int, size: int) -> np.ndarray:

@@ -163,6 +163,18 @@ def generated_shape(gan: GAN, grid: tuple[int, ...] = ()) -> tuple[int, ...]:
     return jax.eval_shape(lambda z: gan.gen.init_with_output(jax.random.key(0), z, train=False)[0], z).shape
 
 
+def judges_alone(gan: GAN, state: GANState) -> bool:
+    """Whether the discriminator judges each image alone, its batch statistics aside: without minibatch features."""
+
+    @jax.jit
+    def first_logit(others: jax.Array) -> jax.Array:
+        image = jnp.zeros((1, *image_shape(gan)))
+        return gan.disc.apply(state.disc.variables, jnp.concatenate([image, others]), train=False)[0]
+
+    noise = jax.random.normal(jax.random.key(0), (3, *image_shape(gan)))
+    return bool(first_logit(noise) == first_logit(jnp.zeros_like(noise)))
+
+
 def example_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
     """One key for each example: [B] keys from [B] indices into the whole batch."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)

@@ -1,11 +1,12 @@
 """The same step on several devices, of one process or of several: the batch is split, the state copied.
 
-Each device holds a share of the batch, and the step does what is the whole batch's over the axis: moments, minibatch
+Each device holds a share of the batch, and what is the whole batch's goes over the axis: moments, minibatch
 features, gradients and losses. Noise is keyed by the example's index in the whole batch. So the number of
 devices is not a hyperparameter: it changes the order of sums, and nothing else.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -18,51 +19,20 @@ from jaxgan.train_step import Metrics, train_step
 AXIS = "batch"
 
 Step = Callable[[GANState, np.ndarray], tuple[GANState, Metrics]]
-Form = Callable[[GAN, Sequence[jax.Device]], Step]
 
 
-def pmap_step(gan: GAN, devices: Sequence[jax.Device]) -> Step:
-    """`train_step` under `jax.pmap`.
+def choose_devices(count: int | None = None) -> list[jax.Device]:
+    """The first `count` devices of each process, or all there are; process by process.
 
-    Args:
-      gan: the static description.
-      devices: those of all processes, the same number of each, as from `choose_devices`.
-
-    Returns:
-      (state, images) -> (state, metrics), where `images` are this process's share of the batch. The state is
-      donated.
+    Raises:
+      ValueError: a process has fewer.
     """
-    gan, count = _on_axis(gan, devices), len(own(devices))
-    step = jax.pmap(
-        lambda state, images: train_step(gan, state, images),
-        axis_name=AXIS,
-        in_axes=(None, 0),
-        out_axes=(None, None),
-        devices=devices,
-        donate_argnums=0,
-    )
-    return lambda state, images: step(state, images.reshape(count, -1, *images.shape[1:]))
-
-
-def shard_map_step(gan: GAN, devices: Sequence[jax.Device]) -> Step:
-    """`train_step` under `jax.shard_map`, which also proves, when it is traced, that the state stays the same everywhere.
-
-    As `pmap_step`.
-    """
-    gan = _on_axis(gan, devices)
-    mesh = Mesh(np.array(devices), (AXIS,))
-    copied, split = PartitionSpec(), PartitionSpec(gan.axis_name)
-    step = jax.jit(
-        jax.shard_map(
-            lambda state, images: train_step(gan, state, images),
-            mesh=mesh,
-            in_specs=(copied, split),
-            out_specs=(copied, copied),
-        ),
-        donate_argnums=0,
-    )
-    placed = NamedSharding(mesh, split)
-    return lambda state, images: step(state, jax.make_array_from_process_local_data(placed, images))
+    processes = [jax.local_devices(process) for process in range(jax.process_count())]
+    fewest = min(processes, key=len)
+    count = len(fewest) if count is None else count
+    if not 1 <= count <= len(fewest):
+        raise ValueError(f"{count} devices asked for, {len(fewest)} available ({fewest[0].platform})")
+    return [device for local in processes for device in local[:count]]
 
 
 def place(state: GANState, devices: Sequence[jax.Device]) -> GANState:
@@ -74,13 +44,45 @@ def place(state: GANState, devices: Sequence[jax.Device]) -> GANState:
 
 
 def own_copy(state: GANState) -> GANState:
-    """The copy of the state on this process's first device: for what one process does without the others."""
+    """The copy of the state on this process's first device: for what a process does without the others."""
     return jax.tree.map(lambda x: x.addressable_data(0), state)
 
 
-def own(devices: Sequence[jax.Device]) -> list[jax.Device]:
-    """Those of them that are this process's."""
-    return [device for device in devices if device.process_index == jax.process_index()]
+def pmap_step(gan: GAN, devices: Sequence[jax.Device]) -> Step:
+    """`train_step` under `jax.pmap`.
+
+    Args:
+      gan: the static description.
+      devices: as from `choose_devices`: those of all processes, the same number of each.
+
+    Returns:
+      (state, images) -> (state, metrics). The state is as from `place`, and donated; the images are this
+      process's contiguous share of the batch, uint8 [B * training_ratio / processes, H, W, C].
+    """
+    gan, count = _on_axis(gan, devices), len(devices) // jax.process_count()
+    step = jax.pmap(
+        functools.partial(train_step, gan),
+        axis_name=AXIS,
+        in_axes=(None, 0),
+        out_axes=(None, None),  # metrics, too, are the same on all devices
+        devices=devices,
+        donate_argnums=0,
+    )
+    return lambda state, images: step(state, images.reshape(count, -1, *images.shape[1:]))
+
+
+def shard_map_step(gan: GAN, devices: Sequence[jax.Device]) -> Step:
+    """`train_step` under `jax.shard_map`, as `pmap_step`.
+
+    JAX checks here, when the step is traced, that the state cannot come to differ between devices.
+    """
+    gan, mesh = _on_axis(gan, devices), Mesh(np.array(devices), (AXIS,))
+    copied, split = PartitionSpec(), PartitionSpec(gan.axis_name)
+    step = jax.shard_map(
+        functools.partial(train_step, gan), mesh=mesh, in_specs=(copied, split), out_specs=(copied, copied)
+    )
+    step, sharding = jax.jit(step, donate_argnums=0), NamedSharding(mesh, split)
+    return lambda state, images: step(state, jax.make_array_from_process_local_data(sharding, images))
 
 
 def _on_axis(gan: GAN, devices: Sequence[jax.Device]) -> GAN:

@@ -9,7 +9,6 @@ workdir/losses.png         both losses and the discriminator's mean logits over 
 
 import contextlib
 import json
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,18 +57,9 @@ class Report:
         self._screen.tick(step)
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Reports the scalars of a step, with the images per second since the last report.
-
-        Raises:
-          FloatingPointError: one of them is not finite.
-        """
+        """Reports the scalars of a step, with the images per second since the last report."""
         now = time.perf_counter()
         values = {name: float(value) for name, value in metrics.items()}
-        bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
-        if bad:
-            raise FloatingPointError(
-                f"step {step}: {' and '.join(bad)}; the newest checkpoint is from before. Try smaller learning rates"
-            )
         values["images_per_second"] = (step - self._since_step) * self._batch_size / (now - self._since)
         self._since, self._since_step = now, step
         line = {

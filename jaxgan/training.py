@@ -1,32 +1,36 @@
 """The host's loop: `run(recipe, workdir)` trains, reports, samples and saves, and resumes where it stopped.
 
 A run is a function of (recipe, seed): how often it reports or saves, and where it was interrupted,
-leave no trace in its final state.
+leave no trace in its final state; the number of devices none but rounding.
+
+Where a run has several processes, each of them calls `run`: the leader alone reports, samples and writes, and all
+of them save.
 """
 
 import contextlib
 import dataclasses
 import hashlib
-import json
+import math
 import os
 import signal
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from jaxgan import checkpoint, data, parallel
-from jaxgan.gan import GAN, GANState, Purpose, image_shape, init
+from jaxgan import checkpoint, data, parallel, processes
+from jaxgan.gan import GAN, GANState, Purpose, image_shape, init, judges_alone
 from jaxgan.report import Report, draw, read_metrics
 from jaxgan.sampling import sample
-from jaxgan.train_step import train_step
+from jaxgan.workdir import check, claim, read_summary, write_json
 
 GRID = 64  # images in a sample grid
+AFTER_NAN = "the newest checkpoint is from before. Try smaller learning rates"
 
 
 class Recipe(Protocol):
@@ -36,6 +40,7 @@ class Recipe(Protocol):
     split: str
     border: int
     batch_size: int
+    accumulate: int
     steps: int
 
     def build(self) -> GAN:
@@ -59,8 +64,10 @@ class Options:
 
     data_dir: str | None = None
     """Where TensorFlow Datasets keeps its data (by default ~/tensorflow_datasets)."""
-    devices: int = 1
-    """Over how many devices each batch is split."""
+    devices: int | None = None
+    """Over how many devices each batch is split, those of each process; None takes all there are."""
+    parallel: Literal["pmap", "shard_map"] = "pmap"
+    """What runs the step on them."""
     log_every: int = 50
     """Steps between lines of metrics."""
     sample_every: int = 250
@@ -87,66 +94,68 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
       The summary, as in `summary.json`.
 
     Raises:
-      RunError: an option does not fit, or the workdir is another run's or cannot be written to.
+      RunError: an option does not fit.
+      workdir.WorkdirError: the workdir is another run's, or cannot be written to.
       data.DataError: the data cannot be had.
       checkpoint.CheckpointError: the newest checkpoint is damaged, or one cannot be written.
+      processes.ProcessError: the processes are not of one run, or one of them has met any of these.
+      processes.ProcessLost: one of them has ended.
       FloatingPointError: a loss or a weight is no longer finite.
       Stopped: the run was asked to stop.
     """
     begin, workdir, steps = time.perf_counter(), Path(workdir), recipe.steps
-    config = {**recipe.config(), "seed": seed}
-    _check_options(recipe, options)
-    if not 0 <= seed < 2**32:
-        raise RunError(f"--seed must be from 0 to {2**32 - 1}, not {seed}")
-    _check_workdir(workdir, config)
-
-    gan = recipe.build()
-    dataset = data.load(recipe.data, options.data_dir, image_shape(gan), recipe.split, recipe.border)
-    config["data_sha256"] = hashlib.sha256(dataset.images).hexdigest()
-    _check_workdir(workdir, config)
-
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_json(workdir / "config.json", config)
-    except OSError as error:
-        raise RunError(f"--workdir {workdir} cannot be written ({error.strerror}); name another") from error
-    with _lock(workdir):
-        state = init(gan, jax.random.key(seed))
-        manager = checkpoint.open_manager(workdir / "checkpoints", options.keep)
-        if manager.latest_step() is not None:
-            state = checkpoint.restore(manager, state)
-        start = int(state.step)
-        if start > steps:
-            raise RunError(
-                f"--steps {steps}: {workdir} is at step {start} already; ask for more, or name another --workdir"
-            )
-        print(_introduction(recipe, state, dataset, workdir, options.devices), flush=True)
+    with processes.in_step(Stopped, FloatingPointError), contextlib.ExitStack() as stack:
+        gan, config = recipe.build(), {**recipe.config(), "seed": seed}
+        with processes.together() as same:
+            devices = _check_options(recipe, seed, options)
+            check(workdir, config)
+            dataset = data.load(recipe.data, options.data_dir, image_shape(gan), recipe.split, recipe.border)
+            config["data_sha256"] = hashlib.sha256(dataset.images).hexdigest()
+            check(workdir, config)
+            state = init(gan, jax.random.key(seed))
+            if recipe.accumulate > 1 and not judges_alone(gan, state):
+                raise RunError(
+                    f"--accumulate {recipe.accumulate}: this recipe's discriminator compares the images of a batch with "
+                    "one another, and would see a part of them at a time; leave it at 1, and use more devices"
+                )
+            same |= config | dataclasses.asdict(options) | {"steps": steps, "devices": len(devices), "data_dir": None}
+        leader = processes.is_leader()
+        with processes.together():
+            if leader:
+                stack.enter_context(claim(workdir, config))
+        with processes.together() as same:
+            manager = checkpoint.open_manager(workdir / "checkpoints", options.keep)
+            stack.enter_context(contextlib.closing(manager))
+            if manager.latest_step() is not None:
+                state = checkpoint.restore(manager, state)
+            start = int(state.step)
+            if start > steps:
+                raise RunError(
+                    f"--steps {steps}: {workdir} is at step {start} already; ask for more, or name another --workdir"
+                )
+            same["newest checkpoint in --workdir, which all must share,"] = start
 
         images = recipe.batch_size * gan.training_ratio  # real ones, in each step
-        with Report(workdir, start, steps, images) as report, contextlib.closing(manager):
-            state = _train(gan, state, dataset, images, steps, options, manager, report)
-            checkpoint.finish(manager)
+        report = None
+        if leader:
+            print(_introduction(recipe, state, dataset, workdir, devices), flush=True)
+            report = stack.enter_context(Report(workdir, start, steps, images))
+        state = _train(gan, state, dataset, images, steps, options, devices, manager, report)
+        checkpoint.finish(manager)
         if int(state.step) < steps:
             raise Stopped(f"stopped at step {int(state.step)} of {steps}; the same command goes on from there")
-        if start == steps and (finished := _read_summary(workdir)).get("step") == steps:
-            return finished  # it knows how long that took
-        draw(workdir)
-        summary = _summarise(config, state, read_metrics(workdir)) | {
-            "seconds": round(time.perf_counter() - begin, 3),
-            "steps_resumed_from": start,
-            "devices": [device.device_kind for device in jax.local_devices()[: options.devices]],
-            "jax_version": jax.__version__,
-        }
-        write_json(workdir / "summary.json", summary)
-    return summary
-
-
-def _read_summary(workdir: Path) -> dict[str, Any]:
-    """The summary of a finished run, or an empty one where there is none, or not a whole one."""
-    try:
-        return dict(json.loads((workdir / "summary.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
+        with processes.together():
+            # A run that was finished before knows how long it took.
+            if leader and not (start == steps and read_summary(workdir).get("step") == steps):
+                draw(workdir)
+                summary = _summarise(config, state, read_metrics(workdir)) | {
+                    "seconds": round(time.perf_counter() - begin, 3),
+                    "steps_resumed_from": start,
+                    "devices": [device.device_kind for device in devices],
+                    "jax_version": jax.__version__,
+                }
+                write_json(workdir / "summary.json", summary)
+        return read_summary(workdir)
 
 
 def _summarise(config: dict[str, Any], state: GANState, metrics: list[dict[str, Any]]) -> dict[str, Any]:
@@ -170,39 +179,49 @@ def _train(
     images: int,
     steps: int,
     options: Options,
+    devices: list[jax.Device],
     manager: Any,
-    report: Report,
+    report: Report | None,
 ) -> GANState:
-    """Takes `state` to step `steps`, or to where the run is asked to stop, and saves it there."""
-    copied, split = parallel.shardings(options.devices)
-    key, start = jax.random.clone(state.key), int(state.step)  # the state's own is donated
+    """Takes `state` to step `steps`, or to where the run is asked to stop, and saves it there.
+
+    Without a report nothing is sampled either.
+    """
+    key, start = state.key, int(state.step)
     samples_key = jax.random.fold_in(key, Purpose.SAMPLES)
-    state = jax.device_put(state, copied)
-    step = jax.jit(train_step, static_argnums=0, donate_argnums=1)
-    if start == 0:
+    step = {"pmap": parallel.pmap_step, "shard_map": parallel.shard_map_step}[options.parallel](gan, devices)
+    part = (jax.process_index(), jax.process_count())
+    if report and start == 0:
         report.samples(0, sample(gan, state, samples_key, GRID))
-    metrics = None
-    with _stop_signals() as stop:
+    state, metrics = parallel.place(state, devices), None
+    with _stop_signals() as asked_to_stop:
         for done in range(start + 1, steps + 1):
-            batch = jax.device_put(dataset.batch(key, done - 1, images), split)
+            batch = dataset.batch(key, done - 1, images, part)
             jax.block_until_ready(metrics)  # one step ahead of the devices, so that the bar tells the truth
-            state, metrics = step(gan, state, batch)
-            report.tick(done)
-            last, save = done == steps or stop.is_set(), done % options.checkpoint_every == 0
+            state, metrics = step(state, batch)
+            last, save = asked_to_stop(done) or done == steps, done % options.checkpoint_every == 0
+            if report:
+                report.tick(done)
             if done == 1 or done % options.log_every == 0 or save or last:
-                report.log(done, metrics)
-            if done % options.sample_every == 0 or done == steps:
-                report.samples(done, sample(gan, state, samples_key, GRID))
+                _check_metrics(done, metrics)
+                if report:
+                    report.log(done, metrics)
+            if report and (done % options.sample_every == 0 or done == steps):
+                report.samples(done, sample(gan, parallel.own_copy(state), samples_key, GRID))
             if save or last:
-                if not _is_finite(state):
-                    raise FloatingPointError(
-                        f"step {done}: a weight is no longer finite; the newest checkpoint is from before. "
-                        "Try smaller learning rates"
-                    )
-                checkpoint.save(manager, done, state)
+                own = parallel.own_copy(state)
+                if not _is_finite(own):
+                    raise FloatingPointError(f"step {done}: a weight is no longer finite; {AFTER_NAN}")
+                checkpoint.save(manager, done, own)
             if last:
                 break
-    return state
+    return parallel.own_copy(state)
+
+
+def _check_metrics(step: int, metrics: dict[str, jax.Array]) -> None:
+    bad = [f"{name} is {float(value)}" for name, value in metrics.items() if not math.isfinite(value)]
+    if bad:
+        raise FloatingPointError(f"step {step}: {' and '.join(bad)}; {AFTER_NAN}")
 
 
 @jax.jit
@@ -213,12 +232,16 @@ def _is_finite(state: GANState) -> jax.Array:
 
 
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; a second one acts as usual."""
-    stop, signals = threading.Event(), (signal.SIGINT, signal.SIGTERM)
+def _stop_signals() -> Iterator[Callable[[int], bool]]:
+    """Whether to stop after a step, which the first SIGINT or SIGTERM asks for; a second one acts as usual.
+
+    Several processes must stop at one step: JAX's preemption service sees to that, and has SIGTERM for itself.
+    """
+    several = jax.process_count() > 1
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # signals are the main thread's
+        yield lambda step: False  # signals are the main thread's
         return
+    stop, signals = threading.Event(), (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM)
     usual = {number: signal.getsignal(number) for number in signals}
 
     def restore() -> None:
@@ -228,80 +251,49 @@ def _stop_signals() -> Iterator[threading.Event]:
     def request(*_: Any) -> None:
         restore()
         stop.set()
+        if several:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     for number in signals:
         signal.signal(number, request)
     try:
-        yield stop
+        yield processes.all_asked_to_stop if several else lambda step: stop.is_set()
     finally:
         restore()
 
 
-@contextlib.contextmanager
-def _lock(workdir: Path) -> Iterator[None]:
-    """Refuses a workdir that another process is training in; the lock goes with the process, however it ends."""
-    import fcntl
-
-    with (workdir / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunError(f"another process is training in {workdir}; wait for it, or name another") from error
-        yield
-
-
-def _check_options(recipe: Recipe, options: Options) -> None:
-    counts = {k: v for k, v in dataclasses.asdict(options).items() if k != "data_dir"}
-    for name, value in {"steps": recipe.steps, "batch_size": recipe.batch_size, **counts}.items():
+def _check_options(recipe: Recipe, seed: int, options: Options) -> list[jax.Device]:
+    """The devices of the run; refuses what does not fit."""
+    counts = {k: v for k, v in dataclasses.asdict(options).items() if type(v) is int}
+    counts = {"steps": recipe.steps, "batch_size": recipe.batch_size, "accumulate": recipe.accumulate, **counts}
+    for name, value in counts.items():
         if value < 1:
             raise RunError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    if not 0 <= seed < 2**32:
+        raise RunError(f"--seed must be from 0 to {2**32 - 1}, not {seed}")
     try:
-        parallel.shardings(options.devices)
+        devices = parallel.choose_devices(options.devices)
     except ValueError as error:
         raise RunError(f"--devices: {error}") from error
-    if recipe.batch_size % options.devices:
-        raise RunError(f"--batch-size {recipe.batch_size} cannot be split evenly over --devices {options.devices}")
+    if recipe.batch_size % (len(devices) * recipe.accumulate):
+        local = len(devices) // jax.process_count()
+        of = f" in each of {jax.process_count()} processes" if local < len(devices) else ""
+        micro = f" and --accumulate {recipe.accumulate} microbatches" if recipe.accumulate > 1 else ""
+        raise RunError(
+            f"--batch-size {recipe.batch_size} cannot be split evenly over --devices {local}{of}{micro}; "
+            f"choose a multiple of {len(devices) * recipe.accumulate}, or fewer devices"
+        )
+    return devices
 
 
-def _check_workdir(workdir: Path, config: dict[str, Any]) -> None:
-    """Refuses a workdir that holds another run, or that cannot be written to; writes nothing."""
-    path = workdir / "config.json"
-    unknown = f"{path} is not a run's config.json; name another --workdir"
-    try:
-        if path.exists():
-            before = json.loads(path.read_text())
-            if not isinstance(before, dict) or "recipe" not in before:
-                raise RunError(unknown)
-            differ = [
-                f"{name} is {before.get(name)!r} there, {value!r} here"
-                for name, value in json.loads(json.dumps(config)).items()
-                if before.get(name) != value
-            ]
-            if differ:
-                raise RunError(f"{workdir} holds another run ({'; '.join(differ)}); name another --workdir")
-        elif (workdir / "checkpoints").exists() or (workdir / "metrics.jsonl").exists():
-            raise RunError(f"{workdir} holds a run but no config.json to know it by; name another --workdir")
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise RunError(unknown) from None
-    except OSError as error:
-        raise RunError(f"--workdir {workdir} cannot be read ({error.strerror}); name another") from error
-    folder = next(p for p in (workdir, *workdir.absolute().parents) if p.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        why = "is not writable" if folder.is_dir() else "is not a folder"
-        raise RunError(f"--workdir {workdir}: {folder} {why}; name another")
-
-
-def _introduction(recipe: Recipe, state: GANState, dataset: data.Dataset, workdir: Path, devices: int) -> str:
+def _introduction(
+    recipe: Recipe, state: GANState, dataset: data.Dataset, workdir: Path, devices: list[jax.Device]
+) -> str:
     n, h, w, c = dataset.images.shape
     gen, disc = (sum(x.size for x in jax.tree.leaves(net.params)) for net in (state.gen, state.disc))
     what = f"{dataset.name}: {n:,} images of {h}x{w}x{c}; generator {gen:,} parameters, discriminator {disc:,}"
-    kind = jax.local_devices()[0].device_kind
-    how = f"steps {int(state.step)} to {recipe.steps} of {recipe.batch_size} images on {devices} x {kind}, in {workdir}"
+    on = f"{len(devices)} x {devices[0].device_kind}"
+    if jax.process_count() > 1:
+        on += f" of {jax.process_count()} processes"
+    how = f"steps {int(state.step)} to {recipe.steps} of {recipe.batch_size} images on {on}, in {workdir}"
     return f"{what}\n{how}"
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Writes a whole file or none: what a later run reads must never be half there."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
-    partial.replace(path)
