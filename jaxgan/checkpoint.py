@@ -84,6 +84,8 @@ def restore(manager: ocp.CheckpointManager, like: Any) -> Any:
         with _quiet():
             restored = manager.restore(step, args=args)
         whole = state_sha256(restored.state) == restored.digest["state_sha256"]
+    except jax.errors.JaxRuntimeError:  # of communication, where another process has ended
+        raise
     except Exception as error:  # Orbax and TensorStore raise nearly every kind
         raise CheckpointError(_damaged(path, manager)) from error
     if not whole:
@@ -130,6 +132,8 @@ def _saving(manager: ocp.CheckpointManager):
     try:
         with _quiet():
             yield
+    except jax.errors.JaxRuntimeError:
+        raise
     except Exception as error:  # Orbax and TensorStore raise nearly every kind here too
         why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise CheckpointError(
