@@ -115,10 +115,11 @@ def append_diff(x: jax.Array, axis_name: str | None = None) -> jax.Array:
       x: the batch, or a device's share of it.
       axis_name: the axis of devices that the batch is split over; the mean is the whole batch's.
     """
-    mean = jnp.mean(x, axis=0, keepdims=True)
-    if axis_name is not None:
-        mean = lax.pmean(mean, axis_name)
-    return jnp.concatenate([x, jnp.mean(jnp.abs(x - mean), axis=-1, keepdims=True)], axis=-1)
+    with jax.named_scope("minibatch_features"):
+        mean = jnp.mean(x, axis=0, keepdims=True)
+        if axis_name is not None:
+            mean = lax.pmean(mean, axis_name)
+        return jnp.concatenate([x, jnp.mean(jnp.abs(x - mean), axis=-1, keepdims=True)], axis=-1)
 
 
 def append_similarity(x: jax.Array, axis_name: str | None = None) -> jax.Array:
@@ -163,7 +164,8 @@ def _mean_over(axis_name: str | None, function: Callable, x: jax.Array, *others:
     """
     arrays = (x, *others)
     if axis_name is not None:
-        arrays = lax.all_gather(arrays, axis_name, tiled=True)
+        with jax.named_scope("minibatch_features"):
+            arrays = lax.all_gather(arrays, axis_name, tiled=True)
     rows = jax.tree.map(lambda a: a[:, None], arrays)
     total, _ = lax.scan(lambda total, row: (total + function(*row), None), jnp.zeros_like(x), rows)
     return total / len(arrays[0])

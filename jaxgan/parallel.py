@@ -37,7 +37,7 @@ def choose_devices(count: int | None = None) -> list[jax.Device]:
 
 def place(state: GANState, devices: Sequence[jax.Device]) -> GANState:
     """The state, the same in every process, copied to each of the devices."""
-    everywhere = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
+    everywhere = NamedSharding(_mesh(devices), PartitionSpec())
     data = state.replace(key=jax.random.key_data(state.key))
     data = jax.tree.map(lambda x: jax.make_array_from_process_local_data(everywhere, np.asarray(x)), data)
     return data.replace(key=jax.random.wrap_key_data(data.key, impl=str(jax.random.key_impl(state.key))))
@@ -59,30 +59,44 @@ def pmap_step(gan: GAN, devices: Sequence[jax.Device]) -> Step:
       (state, images) -> (state, metrics). The state is as from `place`, and donated; the images are this
       process's contiguous share of the batch, uint8 [B * training_ratio / processes, H, W, C].
     """
-    gan, count = _on_axis(gan, devices), len(devices) // jax.process_count()
-    step = jax.pmap(
-        functools.partial(train_step, gan),
+    step = pmapped(gan, devices)
+    count = len(devices) // jax.process_count()
+    return lambda state, images: step(state, images.reshape(count, -1, *images.shape[1:]))
+
+
+def shard_map_step(gan: GAN, devices: Sequence[jax.Device]) -> Step:
+    """`train_step` under `jax.shard_map`; as `pmap_step`."""
+    step = shard_mapped(gan, devices)
+    split = NamedSharding(_mesh(devices), PartitionSpec(AXIS))
+    return lambda state, images: step(state, jax.make_array_from_process_local_data(split, images))
+
+
+def pmapped(gan: GAN, devices: Sequence[jax.Device]) -> Callable:
+    """(state, images [devices of this process, share, H, W, C]) -> (state, metrics), the state donated."""
+    return jax.pmap(
+        functools.partial(train_step, _on_axis(gan, devices)),
         axis_name=AXIS,
         in_axes=(None, 0),
         out_axes=(None, None),  # metrics, too, are the same on all devices
         devices=devices,
         donate_argnums=0,
     )
-    return lambda state, images: step(state, images.reshape(count, -1, *images.shape[1:]))
 
 
-def shard_map_step(gan: GAN, devices: Sequence[jax.Device]) -> Step:
-    """`train_step` under `jax.shard_map`, as `pmap_step`.
+def shard_mapped(gan: GAN, devices: Sequence[jax.Device]) -> Callable:
+    """(state, images [B, H, W, C] split between the devices) -> (state, metrics), the state donated.
 
     JAX checks here, when the step is traced, that the state cannot come to differ between devices.
     """
-    gan, mesh = _on_axis(gan, devices), Mesh(np.array(devices), (AXIS,))
+    gan = _on_axis(gan, devices)
     copied, split = PartitionSpec(), PartitionSpec(gan.axis_name)
-    step = jax.shard_map(
-        functools.partial(train_step, gan), mesh=mesh, in_specs=(copied, split), out_specs=(copied, copied)
-    )
-    step, sharding = jax.jit(step, donate_argnums=0), NamedSharding(mesh, split)
-    return lambda state, images: step(state, jax.make_array_from_process_local_data(sharding, images))
+    step = functools.partial(train_step, gan)
+    step = jax.shard_map(step, mesh=_mesh(devices), in_specs=(copied, split), out_specs=(copied, copied))
+    return jax.jit(step, donate_argnums=0)
+
+
+def _mesh(devices: Sequence[jax.Device]) -> Mesh:
+    return Mesh(np.array(devices), (AXIS,))
 
 
 def _on_axis(gan: GAN, devices: Sequence[jax.Device]) -> GAN:

@@ -164,7 +164,12 @@ def _whole(gradients: Callable, gan: GAN, state: GANState, images: jax.Array | N
 
         (stats, total), _ = jax.lax.scan(add, (stats, zeros), micro)
         mean = jax.tree.map(lambda x: x / gan.accumulate, total)
-    grads, metrics = mean if gan.axis_name is None else jax.lax.pmean(mean, gan.axis_name)
+    grads, metrics = mean
+    if gan.axis_name is not None:
+        with jax.named_scope("gradients"):
+            grads = jax.lax.pmean(grads, gan.axis_name)
+        with jax.named_scope("losses"):
+            metrics = jax.lax.pmean(metrics, gan.axis_name)
     return grads, stats, metrics
 
 

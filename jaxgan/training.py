@@ -115,8 +115,8 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
             state = init(gan, jax.random.key(seed))
             if recipe.accumulate > 1 and not judges_alone(gan, state):
                 raise RunError(
-                    f"--accumulate {recipe.accumulate}: this recipe's discriminator compares the images of a batch with "
-                    "one another, and would see a part of them at a time; leave it at 1, and use more devices"
+                    f"--accumulate {recipe.accumulate}: the discriminator compares the images of a batch with one "
+                    "another, and would see a part of them at a time; leave it at 1, and use more devices"
                 )
             same |= config | dataclasses.asdict(options) | {"steps": steps, "devices": len(devices), "data_dir": None}
         leader = processes.is_leader()

@@ -1,0 +1,93 @@
+"""What the devices of a step tell one another: `python -m experiments.communication [RECIPE …]`.
+
+Counted in the compiled program: the bytes of every array that a collective operation reduces or gathers, by
+what it is for. They depend on the recipe and its batch, not on the number of devices. With N devices, a ring
+has each of them send 2 (N - 1) / N times what is reduced, and (N - 1) / N times what is gathered.
+"""
+
+import dataclasses
+import math
+import re
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+import jaxgan
+from experiments import recipes
+from experiments.cli import fail, parse
+from jaxgan import parallel
+from jaxgan.gan import GAN, image_shape
+
+# What an operation is for, by the scope it stands in. "other" is nothing that a step should need.
+KINDS = {"gradients": "gradients", "moments": r"BatchNorm_\d+", "features": "minibatch_features", "losses": "losses"}
+COLUMNS = (*KINDS, "other")
+
+# One operation for each array, so that each can be told what it is for.
+APART = {"xla_disable_hlo_passes": "all-reduce-combiner,cpu-all-reduce-combiner,all-gather-combiner"}
+
+COLLECTIVE = re.compile(
+    r" = (?P<arrays>.*?) (all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all|collective-broadcast)"
+    r'(-start)?\(.*op_name="(?P<scope>[^"]*)"'
+)
+ARRAY = re.compile(r"\b(?:pred|[a-z]+(?P<bits>\d+))\[(?P<shape>[\d,]*)\]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Communication:
+    """Counts the bytes that the devices exchange in one step."""
+
+    recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE …]")] = tuple(
+        recipes.RECIPES
+    )
+    """Which ones."""
+
+
+def main() -> None:
+    """Compiles each recipe's step for two devices, and prints a row for it."""
+    jax.config.update("jax_num_cpu_devices", 2)
+    flags = parse(Communication, "experiments.communication")
+    for name in flags.recipes:
+        if name not in recipes.RECIPES:
+            fail(f"no recipe is named {name!r}; there are {', '.join(recipes.RECIPES)}")
+    print("| recipe | batch | " + " | ".join(COLUMNS) + " |")
+    print("|---" * (2 + len(COLUMNS)) + "|")
+    for name in flags.recipes:
+        recipe = recipes.get(name)
+        print(row(name, recipe.batch_size, bytes_per_step(recipe.build(), recipe.batch_size)), flush=True)
+
+
+def row(name: str, batch_size: int, count: dict[str, int]) -> str:
+    """A row of the table, in KiB."""
+    kib = [count[kind] / 1024 for kind in COLUMNS]
+    return f"| `{name}` | {batch_size} | {' | '.join(f'{k:,.0f}' if k >= 10 else f'{k:.2g}' for k in kib)} |"
+
+
+def bytes_per_step(gan: GAN, batch_size: int) -> dict[str, int]:
+    """The bytes of the arrays that one step's collectives reduce or gather, by kind.
+
+    Args:
+      gan: the static description.
+      batch_size: of the whole batch.
+    """
+    state = jaxgan.init(gan, jax.random.key(0))
+    images = jax.ShapeDtypeStruct((batch_size * gan.training_ratio, *image_shape(gan)), jnp.uint8)
+    step = parallel.shard_mapped(gan, parallel.choose_devices(2))
+    return count_bytes(step.lower(state, images).compile(compiler_options=APART).as_text())
+
+
+def count_bytes(program: str) -> dict[str, int]:
+    """The same, of the text of a compiled program."""
+    count = dict.fromkeys(COLUMNS, 0)
+    for found in COLLECTIVE.finditer(program):
+        parts = found["scope"].split("/")
+        kind = next((k for k, scope in KINDS.items() if any(re.fullmatch(scope, part) for part in parts)), "other")
+        for array in ARRAY.finditer(found["arrays"]):
+            shape = [int(size) for size in array["shape"].split(",") if size]
+            count[kind] += int(array["bits"] or 8) * math.prod(shape) // 8
+    return count
+
+
+if __name__ == "__main__":
+    main()
