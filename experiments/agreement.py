@@ -1,0 +1,139 @@
+"""How well a run on several devices agrees with one on a single device: `python -m experiments.agreement [RECIPE …]`.
+
+Each recipe trains on 1, 2, 4, … devices, under `jax.pmap` and under `jax.shard_map`, beside the plain jitted step. A
+row holds the largest relative difference of either loss, over all of these:
+
+float64        over all updates of runs that go their own ways
+float32, each  one update from the plain run's state, at each of its steps: its losses, and the next ones
+float32, 5 …   at that update of runs that go their own ways
+one bit        likewise at the last update, of a plain run whose generator began one bit off in every weight
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+import jaxgan
+from experiments import recipes
+from experiments.cli import fail, parse
+from jaxgan import parallel
+from jaxgan.gan import GAN, GANState, image_shape
+from jaxgan.parallel import Step
+
+FORMS = {"pmap": parallel.pmap_step, "shard_map": parallel.shard_map_step}
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """Trains for a few updates on several devices, and on one, and compares the losses."""
+
+    recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE …]")] = tuple(
+        recipes.RECIPES
+    )
+    """Which ones."""
+    devices: int = 8
+    """The most devices. A machine without accelerators divides its CPU into as many."""
+    updates: int = 20
+    """How many updates."""
+    batch_size: int = 16
+    """Images in each, random ones."""
+
+
+def main() -> None:
+    """Prints a row for each recipe."""
+    flags = parse(Agreement, "experiments.agreement")
+    for name in flags.recipes:
+        if name not in recipes.RECIPES:
+            fail(f"no recipe is named {name!r}; there are {', '.join(recipes.RECIPES)}")
+    counts = [2**i for i in range(flags.devices.bit_length())]
+    if flags.batch_size % counts[-1] or flags.updates < 2:
+        fail(f"--batch-size must be a multiple of {counts[-1]}, and --updates at least 2")
+    jax.config.update("jax_num_cpu_devices", counts[-1])
+    marks = [t for t in (1, 5, 10, 20, 50, 100) if t <= flags.updates]
+    print("| recipe | float64 | float32, each |", *(f"{t} |" for t in marks), f"one bit, {marks[-1]} |")
+    print("|---" * (4 + len(marks)) + "|")
+    for name in flags.recipes:
+        gan = recipes.get(name).build()
+        images = random_images(gan, flags.updates, flags.batch_size)
+        print(f"| `{name}` |", *(f"{d:.0e} |" for d in _row(gan, images, counts, marks)), flush=True)
+
+
+def _row(gan: GAN, images: np.ndarray, counts: Sequence[int], marks: Sequence[int]) -> list[float]:
+    """The columns of a recipe."""
+    variants = [(form, jax.devices()[:n]) for form in FORMS.values() for n in counts]
+    state = jaxgan.init(gan, jax.random.key(0))
+    with jax.enable_x64(True):
+        state64 = as_float64(state)
+        plain, _ = run(plain_step(gan), state64, images)
+        apart = [run(form(gan, d), parallel.place(state64, d), images)[0] for form, d in variants]
+        float64 = difference(apart, plain).max()
+    plain, states = run(plain_step(gan), state, images)
+    apart, each = [], []
+    for form, devices in variants:
+        step = form(gan, devices)
+        apart.append(run(step, parallel.place(state, devices), images)[0])
+        each.append(run_each(step, devices, states, images))
+    free = difference(apart, plain)
+    bit, _ = run(plain_step(gan), _one_bit_off(state), images)
+    one_bit = difference(bit, plain)[marks[-1] - 1]
+    return [float64, difference(each, pairs(plain)).max(), *(free[t - 1] for t in marks), one_bit]
+
+
+def random_images(gan: GAN, updates: int, batch_size: int) -> np.ndarray:
+    """A batch for each update: uint8 [updates, batch_size * training_ratio, H, W, C]."""
+    shape = (updates, batch_size * gan.training_ratio, *image_shape(gan))
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def plain_step(gan: GAN) -> Step:
+    """The jitted step, on one device; the state is not donated."""
+    step = jax.jit(jaxgan.train_step, static_argnums=0)
+    return lambda state, images: step(gan, state, images)
+
+
+def run(step: Step, state: GANState, images: Iterable[np.ndarray]) -> tuple[np.ndarray, list[GANState]]:
+    """The losses [updates, 2] of a run, and its states before each update (which a donating step has taken)."""
+    losses, states = [], []
+    for batch in images:
+        states.append(state)
+        state, metrics = step(state, batch)
+        losses.append([float(metrics["loss_gen"]), float(metrics["loss_disc"])])
+    return np.array(losses), states
+
+
+def run_each(step: Step, devices: Sequence[jax.Device], states: list[GANState], images: np.ndarray) -> np.ndarray:
+    """Two updates from each of the states but the last; their losses [updates - 1, 2, 2], as `pairs` has them."""
+    return np.array(
+        [run(step, parallel.place(state, devices), images[t : t + 2])[0] for t, state in enumerate(states[:-1])]
+    )
+
+
+def pairs(losses: np.ndarray) -> np.ndarray:
+    """The losses of each update beside those of the next: [updates, 2] -> [updates - 1, 2, 2]."""
+    return np.stack([losses[:-1], losses[1:]], axis=1)
+
+
+def difference(several: Any, plain: np.ndarray) -> np.ndarray:
+    """The largest relative difference from `plain` [updates, ...] at each update, over all of `several`."""
+    apart = np.abs(np.asarray(several) / plain - 1)
+    return apart.max(axis=tuple(i for i in range(apart.ndim) if i != apart.ndim - plain.ndim))
+
+
+def as_float64(state: GANState) -> GANState:
+    """The state with all its floats in float64, where `jax.enable_x64` allows them."""
+    return jax.tree.map(lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x, state)
+
+
+def _one_bit_off(state: GANState) -> GANState:
+    """The state with each weight of the generator moved to its neighbour among the floats."""
+    params = jax.tree.map(lambda x: jnp.nextafter(x, jnp.float32(jnp.inf)), state.gen.params)
+    return state.replace(gen=state.gen.replace(params=params))
+
+
+if __name__ == "__main__":
+    main()
