@@ -10,6 +10,7 @@ one bit        likewise at the last update, of a plain run whose generator began
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
@@ -20,8 +21,8 @@ import tyro
 
 import jaxgan
 from experiments import recipes
-from experiments.cli import fail, parse
-from jaxgan import parallel
+from experiments.cli import Cluster, fail, one_line_errors, parse
+from jaxgan import parallel, processes
 from jaxgan.gan import GAN, GANState, image_shape
 from jaxgan.parallel import Step
 
@@ -37,11 +38,12 @@ class Agreement:
     )
     """Which ones."""
     devices: int = 8
-    """The most devices. A machine without accelerators divides its CPU into as many."""
+    """The most devices, in each process. A machine without accelerators divides its CPU into as many."""
     updates: int = 20
     """How many updates."""
     batch_size: int = 16
     """Images in each, random ones."""
+    cluster: Annotated[Cluster, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="several processes")] = Cluster()
 
 
 def main() -> None:
@@ -51,33 +53,37 @@ def main() -> None:
         if name not in recipes.RECIPES:
             fail(f"no recipe is named {name!r}; there are {', '.join(recipes.RECIPES)}")
     counts = [2**i for i in range(flags.devices.bit_length())]
-    if flags.batch_size % counts[-1] or flags.updates < 2:
-        fail(f"--batch-size must be a multiple of {counts[-1]}, and --updates at least 2")
     jax.config.update("jax_num_cpu_devices", counts[-1])
+    with one_line_errors():
+        processes.join(**vars(flags.cluster))
+    if flags.updates < 2 or flags.batch_size % (counts[-1] * jax.process_count()):
+        fail(f"--batch-size must be a multiple of {counts[-1] * jax.process_count()}, and --updates at least 2")
     marks = [t for t in (1, 5, 10, 20, 50, 100) if t <= flags.updates]
-    print("| recipe | float64 | float32, each |", *(f"{t} |" for t in marks), f"one bit, {marks[-1]} |")
-    print("|---" * (4 + len(marks)) + "|")
+    show = functools.partial(print, flush=True) if processes.is_leader() else lambda *_: None
+    show("| recipe | float64 | float32, each |", *(f"{t} |" for t in marks), f"one bit, {marks[-1]} |")
+    show("|---" * (4 + len(marks)) + "|")
     for name in flags.recipes:
         gan = recipes.get(name).build()
         images = random_images(gan, flags.updates, flags.batch_size)
-        print(f"| `{name}` |", *(f"{d:.0e} |" for d in _row(gan, images, counts, marks)), flush=True)
+        show(f"| `{name}` |", *(f"{d:.0e} |" for d in _row(gan, images, counts, marks)))
 
 
 def _row(gan: GAN, images: np.ndarray, counts: Sequence[int], marks: Sequence[int]) -> list[float]:
     """The columns of a recipe."""
-    variants = [(form, jax.devices()[:n]) for form in FORMS.values() for n in counts]
+    variants = [(form, parallel.choose_devices(n)) for form in FORMS.values() for n in counts]
+    share = np.split(images, jax.process_count(), axis=1)[jax.process_index()]
     state = jaxgan.init(gan, jax.random.key(0))
     with jax.enable_x64(True):
         state64 = as_float64(state)
         plain, _ = run(plain_step(gan), state64, images)
-        apart = [run(form(gan, d), parallel.place(state64, d), images)[0] for form, d in variants]
+        apart = [run(form(gan, d), parallel.place(state64, d), share)[0] for form, d in variants]
         float64 = difference(apart, plain).max()
     plain, states = run(plain_step(gan), state, images)
     apart, each = [], []
     for form, devices in variants:
         step = form(gan, devices)
-        apart.append(run(step, parallel.place(state, devices), images)[0])
-        each.append(run_each(step, devices, states, images))
+        apart.append(run(step, parallel.place(state, devices), share)[0])
+        each.append(run_each(step, devices, states, share))
     free = difference(apart, plain)
     bit, _ = run(plain_step(gan), _one_bit_off(state), images)
     one_bit = difference(bit, plain)[marks[-1] - 1]

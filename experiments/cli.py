@@ -1,6 +1,7 @@
 """Flags in, one clear line and exit status 2 where they are wrong."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import sys
@@ -16,6 +17,18 @@ from jaxgan.training import RunError, Stopped
 from jaxgan.workdir import WorkdirError
 
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """The processes of one run; without these flags, what Slurm or another cluster's environment says."""
+
+    coordinator: str | None = None
+    """HOST:PORT where process 0 listens for the others; the same for all."""
+    num_processes: int | None = None
+    """How many processes there are."""
+    process_id: int | None = None
+    """Which one this is, from 0."""
 
 
 def parse(flags: type[T], module: str, args: list[str] | None = None, default: T | None = None) -> T:

@@ -8,20 +8,8 @@ from typing import Annotated
 import tyro
 
 from experiments import recipes
-from experiments.cli import fail, one_line_errors, parse
+from experiments.cli import Cluster, fail, one_line_errors, parse
 from jaxgan import processes, training
-
-
-@dataclasses.dataclass(frozen=True)
-class Cluster:
-    """The processes of one run; without these flags, what Slurm or another cluster's environment says."""
-
-    coordinator: str | None = None
-    """HOST:PORT where process 0 listens for the others; the same for all."""
-    num_processes: int | None = None
-    """How many processes there are."""
-    process_id: int | None = None
-    """Which one this is, from 0."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from experiments import recipes, train
-from jaxgan import data
+from jaxgan import data, processes
 
 TFDS = Path(__file__).parents[2] / "shared/data/tfds"
 OWN = {"keras_dcgan": "cifar10", "canton_lsgan": "cifar10", "digits": "digits"}
@@ -27,6 +27,7 @@ def run(monkeypatch, workdir, name, *flags):
     """`python -m experiments.train NAME --steps 2 …`, in this process; what config.json says it was."""
     quick = ["--steps", "2", "--batch-size", "8", "--log-every", "1"]
     monkeypatch.setattr("os._exit", sys.exit)  # a refusal would end the tests, too
+    monkeypatch.setattr(processes, "join", lambda **_: None)  # too late: devices are in use
     monkeypatch.setattr(sys, "argv", ["train", name, *quick, "--workdir", str(workdir), *flags])
     train.main()
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
@@ -42,7 +43,8 @@ def run(monkeypatch, workdir, name, *flags):
 @pytest.mark.parametrize("update", ["shared", "alternating"])
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_on_the_embedded_digits(name, update, monkeypatch, tmp_path):
-    config = run(monkeypatch, tmp_path, name, "--data", "digits", "--update", update)
+    parallel = {"shared": "pmap", "alternating": "shard_map"}[update]  # on all eight devices
+    config = run(monkeypatch, tmp_path, name, "--data", "digits", "--update", update, "--parallel", parallel)
     assert (config["recipe"], config["data"], config["update"]) == (name, "digits", update)
 
 
@@ -51,7 +53,7 @@ def test_on_the_embedded_digits(name, update, monkeypatch, tmp_path):
 @pytest.mark.parametrize("update", ["shared", "alternating"])
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_on_its_own_data(name, update, monkeypatch, tmp_path):
-    config = run(monkeypatch, tmp_path, name, "--data-dir", str(TFDS), "--update", update)
+    config = run(monkeypatch, tmp_path, name, "--data-dir", str(TFDS), "--update", update, "--devices", "1")
     assert (config["data"], config["update"]) == (OWN.get(name, "mnist"), update)
 
 

@@ -70,7 +70,7 @@ def test_latents_on_a_path_are_as_long_as_any():
 class _Shows(jaxgan.networks.nn.Module):
     """A generator whose images are its latents, scaled to be within the range."""
 
-    def __call__(self, z, train, keys=None):
+    def __call__(self, z, train, keys=None, axis_name=None):
         return z.reshape(len(z), 1, -1, 1) / 5
 
 

@@ -230,21 +230,6 @@ def test_donating_the_state_leaves_the_callers_key_alone(digits):
     assert state.gen.params["Dense_0"]["kernel"].is_deleted()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["digits", "canton_lsgan"])
-def test_on_several_devices_the_step_is_the_same(name):
-    """Split over four devices: moments and minibatch features of the whole batch, each example's noise unchanged."""
-    gan = dataclasses.replace(recipes.get(name).build(), training_ratio=2)
-    state, images = jaxgan.init(gan, jax.random.key(0)), real_images(gan, 16)
-    step = jax.jit(jaxgan.train_step, static_argnums=0)
-    copied, split = jaxgan.parallel.shardings(4)
-    one, several = state, jax.device_put(state, copied)
-    for _ in range(2):
-        one, metrics = step(gan, one, images)
-        several, split_metrics = step(gan, several, jax.device_put(images, split))
-        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3), split_metrics, metrics)
-
-
 def test_images_must_be_uint8(digits):
     gan, state, images = digits
     with pytest.raises(TypeError, match="uint8"):

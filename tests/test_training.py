@@ -12,8 +12,9 @@ from PIL import Image
 from experiments import recipes
 from jaxgan import data, training
 from jaxgan.training import Options, RunError, Stopped
+from jaxgan.workdir import WorkdirError, claim
 
-OPTIONS = Options(log_every=2, sample_every=3, checkpoint_every=4, keep=2)
+OPTIONS = Options(devices=1, log_every=2, sample_every=3, checkpoint_every=4, keep=2)
 
 
 def recipe(**changes):
@@ -77,7 +78,7 @@ def test_event_files_hold_the_same_scalars(finished):
 def test_the_same_seed_gives_the_same_state_and_another_does_not(finished, tmp_path):
     _, summary = finished
     # How often a run reports and saves leaves no trace.
-    same = training.run(recipe(), tmp_path / "same", 0, Options(log_every=5, checkpoint_every=100))
+    same = training.run(recipe(), tmp_path / "same", 0, Options(devices=1, log_every=5, checkpoint_every=100))
     other = training.run(recipe(), tmp_path / "other", 1, OPTIONS)
     assert same["state_sha256"] == summary["state_sha256"] != other["state_sha256"]
 
@@ -116,10 +117,10 @@ def test_a_stop_signal_saves_and_the_run_goes_on_from_there(finished, tmp_path, 
     handler = signal.getsignal(signal.SIGTERM)
     batch = data.Dataset.batch
 
-    def batch_and_signal(self, key, step, batch_size):
+    def batch_and_signal(self, key, step, *args):
         if step == 2:
             signal.raise_signal(signal.SIGTERM)
-        return batch(self, key, step, batch_size)
+        return batch(self, key, step, *args)
 
     with monkeypatch.context() as patch:
         patch.setattr(data.Dataset, "batch", batch_and_signal)
@@ -133,23 +134,27 @@ def test_a_stop_signal_saves_and_the_run_goes_on_from_there(finished, tmp_path, 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_saved(tmp_path):
     with pytest.raises(FloatingPointError, match=r"step \d: .*loss_gen is nan"):
-        training.run(recipe(gen_learning_rate=1e30, disc_learning_rate=1e30), tmp_path, 0, Options(log_every=1))
+        training.run(
+            recipe(gen_learning_rate=1e30, disc_learning_rate=1e30), tmp_path, 0, Options(devices=1, log_every=1)
+        )
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     """The metrics of the step that makes them so are still finite."""
-    options = Options(checkpoint_every=1, log_every=1)
+    options = Options(devices=1, checkpoint_every=1, log_every=1)
     with pytest.raises(FloatingPointError, match="step 1: a weight is no longer finite"):
         training.run(recipe(gen_learning_rate=1e39, batch_size=16), tmp_path, 0, options)
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
 def test_two_runs_at_once_in_one_workdir_are_refused(tmp_path):
-    with training._lock(tmp_path), pytest.raises(RunError, match="another process is training"):
+    summary = training.run(recipe(steps=1), tmp_path, 0, OPTIONS)
+    config = json.loads((tmp_path / "config.json").read_text())
+    with claim(tmp_path, config), pytest.raises(WorkdirError, match="another process is training"):
         training.run(recipe(), tmp_path, 0, OPTIONS)
-    assert not (tmp_path / "checkpoints").exists()
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
 
 
 def test_a_finished_run_keeps_its_summary_and_bears_files_gone_or_added(finished, tmp_path):
@@ -191,21 +196,28 @@ def test_the_clock_of_a_resumed_run_goes_on(tmp_path):
     assert seconds[len(lines)] > 1000
 
 
-def test_several_devices_give_the_same_losses(tmp_path):
-    """At small learning rates: at the recipe's own, rounding alone grows to per cents within nine updates."""
-    slow = recipe(gen_learning_rate=1e-5, disc_learning_rate=1e-5)
-    for devices in (1, 4):
-        training.run(slow, tmp_path / str(devices), 0, dataclasses.replace(OPTIONS, devices=devices))
-    one, four = metrics_of(tmp_path / "1"), metrics_of(tmp_path / "4")
-    for name in ("loss_gen", "loss_disc"):
-        np.testing.assert_allclose([m[name] for m in four], [m[name] for m in one], rtol=1e-3)
+@pytest.mark.parametrize("parallel", ["pmap", "shard_map"])
+def test_a_run_moves_between_numbers_of_devices(tmp_path, parallel):
+    """Begun on eight devices, taken up by all there are, by one and by two: the losses of a run on one."""
+    slow = {"gen_learning_rate": 1e-5, "disc_learning_rate": 1e-5}  # rounding alone grows fast at the recipe's own
+    training.run(recipe(**slow), tmp_path / "one", 0, dataclasses.replace(OPTIONS, log_every=1))
+    for steps, devices in ((3, 8), (5, None), (7, 1), (9, 2)):
+        options = dataclasses.replace(OPTIONS, log_every=1, devices=devices, parallel=parallel)
+        summary = training.run(recipe(**slow, steps=steps), tmp_path / "moved", 0, options)
+        assert len(summary["devices"]) == (devices or 8)
+    one, moved = metrics_of(tmp_path / "one"), metrics_of(tmp_path / "moved")
+    assert [m["step"] for m in moved] == list(range(1, 10))
+    for name in ("loss_gen", "loss_disc", "logit_real", "logit_fake"):
+        np.testing.assert_allclose([m[name] for m in moved], [m[name] for m in one], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
-        ({"batch_size": 10}, {"devices": 4}, r"--batch-size 10 .* --devices 4"),
-        ({}, {"devices": 99}, r"--devices: 99 devices asked for, 4 available"),
+        ({"batch_size": 10}, {"devices": 4}, r"--batch-size 10 .* --devices 4; choose a multiple of 4"),
+        ({"batch_size": 12}, {}, r"--batch-size 12 .* --devices 8"),
+        ({"accumulate": 4}, {"devices": 8}, r"--batch-size 16 .* --accumulate 4 microbatches; choose a multiple of 32"),
+        ({}, {"devices": 99}, r"--devices: 99 devices asked for, 8 available"),
         ({}, {"devices": 0}, r"--devices must be at least 1, not 0"),
         ({}, {"log_every": 0}, r"--log-every must be at least 1"),
     ],
@@ -230,7 +242,7 @@ def test_another_run_is_refused_and_left_alone(finished):
         ({"update": "alternating"}, 0, "update is 'shared' there, 'alternating' here"),
         ({"batch_size": 8, "beta1": 0.9}, 0, "batch_size is 16 there, 8 here; beta1 is 0.0 there, 0.9 here"),
     ]:
-        with pytest.raises(RunError, match=message):
+        with pytest.raises(WorkdirError, match=message):
             training.run(recipe(**changes), workdir, seed, OPTIONS)
     assert before == {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
 
@@ -239,18 +251,18 @@ def test_changed_data_is_another_run(tmp_path, monkeypatch):
     training.run(recipe(steps=1), tmp_path, 0, OPTIONS)
     load = data.load
     monkeypatch.setattr(data, "load", lambda *a: data.Dataset("digits", load(*a).images[:-1]))
-    with pytest.raises(RunError, match="data_sha256"):
+    with pytest.raises(WorkdirError, match="data_sha256"):
         training.run(recipe(steps=2), tmp_path, 0, OPTIONS)
 
 
 def test_workdirs_that_cannot_be_used(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="is not a folder"):
+    with pytest.raises(WorkdirError, match="is not a folder"):
         training.run(recipe(), tmp_path / "file" / "run", 0, OPTIONS)
     (tmp_path / "garbled").mkdir()
     (tmp_path / "garbled" / "config.json").write_text("{")
-    with pytest.raises(RunError, match="not a run's config"):
+    with pytest.raises(WorkdirError, match="not a run's config"):
         training.run(recipe(), tmp_path / "garbled", 0, OPTIONS)
     (tmp_path / "orphan" / "checkpoints").mkdir(parents=True)
-    with pytest.raises(RunError, match=r"no config\.json"):
+    with pytest.raises(WorkdirError, match=r"no config\.json"):
         training.run(recipe(), tmp_path / "orphan", 0, OPTIONS)
