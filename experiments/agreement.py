@@ -3,10 +3,12 @@
 Each recipe trains on 1, 2, 4, … devices, under `jax.pmap` and under `jax.shard_map`, beside the plain jitted step. A
 row holds the largest relative difference of either loss, over all of these:
 
-float64        over all updates of runs that go their own ways
-float32, each  one update from the plain run's state, at each of its steps: its losses, and the next ones
-float32, 5 …   at that update of runs that go their own ways
-one bit        likewise at the last update, of a plain run whose generator began one bit off in every weight
+float64     over all updates of runs that go their own ways
+float32:
+same state  of each update, from the plain run's state there
+one update  after each update, likewise
+5, 10, …    at that update of runs that go their own ways
+one bit     likewise at the last update, of a plain run whose generator began one bit off in every weight
 """
 
 import dataclasses
@@ -56,16 +58,16 @@ def main() -> None:
     jax.config.update("jax_num_cpu_devices", counts[-1])
     with one_line_errors():
         processes.join(**vars(flags.cluster))
-    if flags.updates < 2 or flags.batch_size % (counts[-1] * jax.process_count()):
-        fail(f"--batch-size must be a multiple of {counts[-1] * jax.process_count()}, and --updates at least 2")
-    marks = [t for t in (1, 5, 10, 20, 50, 100) if t <= flags.updates]
+    if flags.updates < 5 or flags.batch_size % (counts[-1] * jax.process_count()):
+        fail(f"--batch-size must be a multiple of {counts[-1] * jax.process_count()}, and --updates at least 5")
+    marks = [t for t in (5, 10, 20, 50, 100) if t <= flags.updates]
     show = functools.partial(print, flush=True) if processes.is_leader() else lambda *_: None
-    show("| recipe | float64 | float32, each |", *(f"{t} |" for t in marks), f"one bit, {marks[-1]} |")
-    show("|---" * (4 + len(marks)) + "|")
+    show("| recipe | float64 | same state | one update |", *(f"{t} |" for t in marks), f"one bit, {marks[-1]} |")
+    show("|---" * (5 + len(marks)) + "|")
     for name in flags.recipes:
         gan = recipes.get(name).build()
         images = random_images(gan, flags.updates, flags.batch_size)
-        show(f"| `{name}` |", *(f"{d:.0e} |" for d in _row(gan, images, counts, marks)))
+        show(f"| `{name}` |", *(f"{d:.1e} |" for d in _row(gan, images, counts, marks)))
 
 
 def _row(gan: GAN, images: np.ndarray, counts: Sequence[int], marks: Sequence[int]) -> list[float]:
@@ -87,7 +89,8 @@ def _row(gan: GAN, images: np.ndarray, counts: Sequence[int], marks: Sequence[in
     free = difference(apart, plain)
     bit, _ = run(plain_step(gan), _one_bit_off(state), images)
     one_bit = difference(bit, plain)[marks[-1] - 1]
-    return [float64, difference(each, pairs(plain)).max(), *(free[t - 1] for t in marks), one_bit]
+    now, after = difference(each, pairs(plain)).max(axis=0)
+    return [float64, now, after, *(free[t - 1] for t in marks), one_bit]
 
 
 def random_images(gan: GAN, updates: int, batch_size: int) -> np.ndarray:
@@ -125,9 +128,9 @@ def pairs(losses: np.ndarray) -> np.ndarray:
 
 
 def difference(several: Any, plain: np.ndarray) -> np.ndarray:
-    """The largest relative difference from `plain` [updates, ...] at each update, over all of `several`."""
-    apart = np.abs(np.asarray(several) / plain - 1)
-    return apart.max(axis=tuple(i for i in range(apart.ndim) if i != apart.ndim - plain.ndim))
+    """The largest relative difference of either loss from `plain` [..., 2], over one or `several` of the same shape."""
+    apart = np.abs(np.asarray(several) / plain - 1).max(axis=-1)
+    return apart.reshape(-1, *plain.shape[:-1]).max(axis=0)
 
 
 def as_float64(state: GANState) -> GANState:
