@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 
 import flax.linen as nn
 import jax
@@ -47,7 +48,10 @@ def test_each_of_twenty_updates_agrees_in_float32(name):
     for form, count in {"tf2_gan": ALL}.get(name, [("shard_map", 4)]):
         devices = parallel.choose_devices(count)
         several = run_each(FORMS[form](gan, devices), devices, states, images)
-        assert difference(several, pairs(plain)).max() < 1e-4, (form, count)
+        now, after = difference(several, pairs(plain)).max(axis=0)
+        print(f"{name}, {form} on {count}: {now:.1e} from the same state, {after:.1e} after the update")
+        assert now < 1e-5, (form, count)
+        assert after < 1e-4, (form, count)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -80,6 +84,11 @@ class RecordingDisc(nn.Module):
         return self.param("one", nn.initializers.ones, ()) * jnp.mean(images, axis=(1, 2, 3))
 
 
+def recording(gan):
+    """The same with networks that record what they are given."""
+    return dataclasses.replace(gan, gen=RecordingGen(image_shape(gan)), disc=RecordingDisc(), ema_decay=0.0)
+
+
 def record(module, axis_name, train, **values):
     for name, value in values.items():
         if not train or value is None:
@@ -99,13 +108,14 @@ def record(module, axis_name, train, **values):
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_the_noise_of_each_example_is_equal_to_the_last_bit(name, changes):
     """Latents, the keys that dropout draws from, and instance noise, on any number of devices in both forms."""
-    recipe = dataclasses.replace(recipes.get(name), **changes)
-    gan = recipe.build()
-    gan = dataclasses.replace(gan, gen=RecordingGen(image_shape(gan)), disc=RecordingDisc(), ema_decay=0.0)
+    gan = recording(dataclasses.replace(recipes.get(name), **changes).build())
     images = random_images(gan, 1, 16)[0]
     seen = {}
     for form, count in [("plain", 1), *ALL]:
         state = jaxgan.init(gan, KEY).replace(step=jnp.int32(5))
+        if gan.accumulate > 1:  # a loop, whose state must have its shape from the start
+            shaped, _ = plain_step(dataclasses.replace(gan, accumulate=1))(state, images[:: gan.accumulate])
+            state = shaped.replace(step=state.step)
         devices = parallel.choose_devices(count)
         step = plain_step(gan) if form == "plain" else FORMS[form](gan, devices)
         state, _ = step(parallel.place(state, devices), images)
@@ -113,18 +123,16 @@ def test_the_noise_of_each_example_is_equal_to_the_last_bit(name, changes):
     plain = seen.pop(("plain", 1))
     assert {*plain["gen"]} == {"z", "keys"}
     assert {*plain["disc"]} == {"images", "keys"}
-    assert len(np.unique(plain["gen"]["z"], axis=0)) == 16 // recipe.accumulate
+    assert len(np.unique(plain["gen"]["z"], axis=0)) == 16 // gan.accumulate
     for variant in seen.values():
         jax.tree.map(np.testing.assert_array_equal, variant, plain)
 
 
 def test_the_recorders_see_noise_that_depends_on_the_device():
     """That the test above can fail: with each device's own indices, examples of different devices share their noise."""
-    gan = recipes.get("digits").build()
-    gan = dataclasses.replace(gan, gen=RecordingGen(image_shape(gan)), disc=RecordingDisc(), ema_decay=0.0)
-    devices = parallel.choose_devices(4)
+    gan, devices = recording(recipes.get("digits").build()), parallel.choose_devices(4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxgan.train_step._place", lambda gan: (0, 4))
+        patch.setattr(sys.modules["jaxgan.train_step"], "_place", lambda gan: (0, 4))
         state = parallel.place(jaxgan.init(gan, KEY), devices)
         state, _ = FORMS["pmap"](gan, devices)(state, random_images(gan, 1, 16)[0])
     assert len(np.unique(state.gen.batch_stats["z"], axis=0)) == 4
@@ -206,10 +214,9 @@ def test_with_batch_statistics_each_microbatch_has_its_own(form, count, x64):
 
 
 def test_which_discriminators_judge_each_image_alone():
-    alone = {
-        name: judges_alone(gan := recipe.build(), jaxgan.init(gan, KEY)) for name, recipe in recipes.RECIPES.items()
-    }
-    assert {name for name, is_alone in alone.items() if not is_alone} == {"keras_dcgan", "canton_lsgan"}
+    expected = {"digits": True, "keras_mnist": True, "keras_dcgan": False, "canton_lsgan": False}
+    gans = {name: recipes.get(name).build() for name in expected}
+    assert {name: judges_alone(gan, jaxgan.init(gan, KEY)) for name, gan in gans.items()} == expected
 
 
 def test_images_must_split_into_microbatches():
