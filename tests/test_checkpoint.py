@@ -71,6 +71,14 @@ def test_saving_is_not_disturbed_by_what_happens_to_the_state_afterwards(tmp_pat
     assert state_sha256(restore(tmp_path, like)) == expected
 
 
+def test_a_state_on_several_devices_comes_back_for_any_number(tmp_path, state, like):
+    everywhere = jax.sharding.NamedSharding(jax.sharding.Mesh(jax.devices(), ("batch",)), jax.sharding.PartitionSpec())
+    save(tmp_path, {5: jax.device_put(state, everywhere)})
+    got = restore(tmp_path, like)
+    assert state_sha256(got) == state_sha256(state)
+    assert all(len(x.sharding.device_set) == 1 for x in jax.tree.leaves(got))
+
+
 def test_a_half_written_checkpoint_is_not_taken_for_one(tmp_path, state, like):
     save(tmp_path, {5: state})
     shutil.copytree(tmp_path / "5", tmp_path / "6.orbax-checkpoint-tmp")

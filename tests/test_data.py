@@ -68,6 +68,14 @@ def test_a_batch_depends_on_key_and_step_alone():
 
 
 @settings(deadline=None)
+@given(parts=st.integers(1, 5), share=st.integers(1, 4), step=st.integers(0, 6))
+def test_the_parts_of_a_batch_are_the_batch(parts, share, step):
+    dataset = numbered(20)
+    split = [dataset.batch(KEY, step, parts * share, (i, parts)) for i in range(parts)]
+    np.testing.assert_array_equal(np.concatenate(split), dataset.batch(KEY, step, parts * share))
+    assert {len(part) for part in split} == {share}
+
+
 @given(size=st.integers(1, 12), batch_size=st.integers(1, 30), steps=st.integers(1, 8))
 def test_every_image_is_used_once_per_epoch(size, batch_size, steps):
     used = order(size, KEY, steps, batch_size)

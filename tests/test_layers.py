@@ -67,6 +67,24 @@ def test_minibatch_features_append_what_their_formula_says(layer, formula, b, h,
     np.testing.assert_allclose(y[..., -1:], formula(x.astype(np.float64)), rtol=1e-4, atol=1e-6 * scale)
 
 
+@pytest.mark.parametrize("layer", [layers.append_diff, layers.append_similarity])
+@pytest.mark.parametrize("check_vma", [False, True], ids=["as_under_pmap", "shard_map"])
+def test_minibatch_features_of_a_batch_that_is_split_are_the_whole_batchs(layer, check_vma, x64):
+    """In value and in gradient, which flows between the devices as well."""
+    x = jax.random.normal(jax.random.key(0), (8, 3, 2, 4))
+    weights = jax.random.normal(jax.random.key(1), (8, 3, 2, 5))
+
+    def pulled_back(x, weights, axis_name=None):
+        y, pullback = jax.vjp(lambda x: layer(x, axis_name), x)
+        return y, pullback(weights)[0]
+
+    mesh, split = jax.sharding.Mesh(np.array(jax.devices()[:4]), ("batch",)), jax.sharding.PartitionSpec("batch")
+    on_four = functools.partial(pulled_back, axis_name="batch")
+    on_four = jax.shard_map(on_four, mesh=mesh, in_specs=(split, split), out_specs=(split, split), check_vma=check_vma)
+    for got, expected in zip(jax.jit(on_four)(x, weights), pulled_back(x, weights), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
+
+
 def test_the_similarity_of_equal_examples_is_one_and_of_distant_ones_their_share():
     same = jnp.ones((4, 2, 2, 3))
     np.testing.assert_allclose(layers.append_similarity(same)[..., -1], np.ones((4, 2, 2)), rtol=1e-6)

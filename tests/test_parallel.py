@@ -102,10 +102,12 @@ def record(module, axis_name, train, **values):
         module.variable("batch_stats", name, lambda whole=whole: whole).value = whole
 
 
+SPLIT = {"training_ratio": 2, "accumulate": 2}
+
+
 @pytest.mark.parametrize(
-    "changes", [{}, {"training_ratio": 2, "accumulate": 2}], ids=["plain", "ratio_and_microbatches"]
+    ("name", "changes"), [*((name, {}) for name in recipes.RECIPES), ("canton_lsgan", SPLIT), ("keras_mnist", SPLIT)]
 )
-@pytest.mark.parametrize("name", recipes.RECIPES)
 def test_the_noise_of_each_example_is_equal_to_the_last_bit(name, changes):
     """Latents, the keys that dropout draws from, and instance noise, on any number of devices in both forms."""
     gan = recording(dataclasses.replace(recipes.get(name), **changes).build())

@@ -1,0 +1,195 @@
+"""Runs of two processes with two devices each, on loopback; alone with four they must do the same."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxgan import processes
+from jaxgan.processes import ProcessError
+
+ROOT = Path(__file__).parents[1]
+QUICK = ("--data", "digits", "--batch-size", "16", "--checkpoint-every", "20", "--log-every", "1")
+
+
+@pytest.fixture
+def start():
+    """Starts a script as some processes of one run; whatever is left of them in the end is killed."""
+    with contextlib.ExitStack() as stack:
+
+        def start(script, *args, own_args=((), ()), devices=2):
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                port = server.getsockname()[1]
+            environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": str(devices)}
+            started = []
+            for i, own in enumerate(own_args):
+                cluster = ("--coordinator", f"127.0.0.1:{port}", "--num-processes", len(own_args), "--process-id", i)
+                command = [sys.executable, "-m", f"experiments.{script}", *args, *own]
+                command += cluster if len(own_args) > 1 else ()
+                process = subprocess.Popen(
+                    [*map(str, command)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                )
+                stack.callback(process.communicate)
+                stack.callback(process.kill)
+                started.append(process)
+            return started
+
+        yield start
+
+
+def ends(started, timeout=200):
+    """How they ended: for each its exit status, and what it wrote on stderr."""
+    errors = [process.communicate(timeout=timeout)[1] for process in started]
+    return [(process.returncode, err) for process, err in zip(started, errors, strict=True)]
+
+
+def summary_of(workdir):
+    return json.loads((workdir / "summary.json").read_text())
+
+
+def losses_of(workdir):
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
+    return np.array([[line["loss_gen"], line["loss_disc"]] for line in lines])
+
+
+def wait_for_step(workdir, step, started):
+    deadline, metrics = time.monotonic() + 120, workdir / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text().count("\n") >= step):
+        assert [p.poll() for p in started] == [None] * len(started), ends(started)
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_two_processes_with_two_devices_do_what_one_with_four_does(start, tmp_path):
+    """Saved by two, gone on with by one, and the reverse; tf2_gan, where rounding grows slowly."""
+    args = ("tf2_gan", *QUICK, "--workdir")
+    assert ends(start("train", *args, tmp_path / "two", "--steps", 20)) == [(0, ""), (0, "")]
+    assert ends(start("train", *args, tmp_path / "one", "--steps", 20, own_args=[()], devices=4)) == [(0, "")]
+    np.testing.assert_allclose(losses_of(tmp_path / "two"), losses_of(tmp_path / "one"), rtol=1e-4)
+    assert summary_of(tmp_path / "two")["devices"] == summary_of(tmp_path / "one")["devices"]
+    assert ends(start("train", *args, tmp_path / "two", "--steps", 25, own_args=[()], devices=1)) == [(0, "")]
+    assert ends(start("train", *args, tmp_path / "one", "--steps", 25, "--parallel", "shard_map"))[0][0] == 0
+    np.testing.assert_allclose(losses_of(tmp_path / "two"), losses_of(tmp_path / "one"), rtol=1e-4)
+    assert summary_of(tmp_path / "one")["steps_resumed_from"] == 20
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_the_plain_step_in_float64(start):
+    """By `experiments.agreement`, twenty updates of digits, with one device of each process and with both."""
+    started = start("agreement", "digits", "--devices", 2)
+    out, _ = started[0].communicate(timeout=300)
+    (row,) = [line for line in out.splitlines() if line.startswith("| `digits`")]
+    float64, same_state, one_update, *_ = (float(cell) for cell in row.split("|")[2:-1])
+    assert float64 < 1e-9
+    assert same_state < 1e-5
+    assert one_update < 1e-3
+
+
+@pytest.mark.slow
+def test_one_is_killed_the_other_says_so_and_both_go_on_to_the_same_state(start, tmp_path):
+    args = ("train", "digits", *QUICK, "--steps", 60, "--workdir")
+    assert ends(start(*args, tmp_path / "whole")) == [(0, ""), (0, "")]
+    started = start(*args, tmp_path / "killed")
+    wait_for_step(tmp_path / "killed", 30, started)
+    started[1].kill()
+    ((status, err),) = ends(started[:1], timeout=60)
+    assert status not in (0, None)
+    assert "another process has ended" in err or "another task died" in err  # the second is JAX's own
+    assert not (tmp_path / "killed" / "summary.json").exists()
+    assert ends(start(*args, tmp_path / "killed")) == [(0, ""), (0, "")]
+    whole, killed = summary_of(tmp_path / "whole"), summary_of(tmp_path / "killed")
+    assert killed["steps_resumed_from"] == 20
+    assert killed["state_sha256"] == whole["state_sha256"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asking_one_to_stop_stops_both_at_one_step(start, tmp_path, number):
+    started = start("train", "digits", *QUICK, "--steps", 5000, "--workdir", tmp_path)
+    wait_for_step(tmp_path, 5, started)
+    started[1].send_signal(number)
+    (first, first_err), (second, second_err) = ends(started, timeout=60)
+    assert (first, second) == (130, 130), (first_err, second_err)
+    step = int((tmp_path / "metrics.jsonl").read_text().count("\n"))
+    for err in (first_err, second_err):
+        assert f"stopped at step {step} of 5000" in err
+    assert (tmp_path / "checkpoints" / str(step)).is_dir()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("args", "own_args", "message"),
+    [
+        ((), (("--seed", 1), ("--beta1", 0.5)), "seed is 1 in process 0, 0 in process 1"),
+        (
+            ("--batch-size", 18),
+            ((), ()),
+            "--batch-size 18 cannot be split evenly over --devices 2 in each of 2 processes",
+        ),
+        (("--devices", 3), ((), ()), "--devices: 3 devices asked for, 2 available"),
+        ((), ((), ("--data", "folder:nowhere")), "there is no folder 'nowhere'"),
+    ],
+    ids=["another recipe", "batch size", "devices", "one without the data"],
+)
+def test_what_keeps_them_from_one_run_is_one_line_in_each(start, tmp_path, args, own_args, message):
+    started = start("train", "digits", *QUICK, *args, "--workdir", tmp_path / "run", own_args=own_args)
+    for status, err in ends(started, timeout=60):
+        assert status == 2
+        assert len(err.splitlines()) == 1, err
+        assert message in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"coordinator": "127.0.0.1:1234"}, "--num-processes and --process-id missing"),
+        ({"coordinator": "here", "num_processes": 2, "process_id": 0}, "--coordinator must be HOST:PORT, not here"),
+        ({"coordinator": "h:99999", "num_processes": 2, "process_id": 0}, "must be HOST:PORT"),
+        ({"coordinator": "h:1234", "num_processes": 2, "process_id": 2}, "--process-id must be from 0 .* not 2 of 2"),
+        (
+            {"coordinator": "nowhere.invalid:1", "num_processes": 2, "process_id": 1},
+            "nowhere.invalid:1 cannot be reached",
+        ),
+    ],
+)
+def test_flags_that_do_not_fit(flags, message):
+    with pytest.raises(ProcessError, match=message):
+        processes.join(**flags)
+
+
+def test_a_coordinator_that_is_not_there_is_waited_for_and_then_named():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(ProcessError, match=f"127.0.0.1:{port} cannot be reached"):
+        processes._wait_for("127.0.0.1", port, seconds=0.5)
+
+
+def test_alone_it_is_the_leader_and_agrees_with_itself():
+    assert processes.is_leader()
+    with processes.together() as same:
+        same["batch_size"] = 3
+    with pytest.raises(OSError, match="full"), processes.together():
+        raise OSError("full")
+
+
+def test_what_processes_disagree_on():
+    said = [{"problem": "", "same": {"seed": 0, "lr": 0.1}}, {"problem": "", "same": {"seed": 0, "lr": 0.1}}]
+    assert processes._disagreement(said) == ""
+    said[1]["same"] = {"seed": 2, "data": "x"}
+    assert processes._disagreement(said).endswith(
+        "seed is 0 in process 0, 2 in process 1; lr is 0.1 in process 0, None in process 1; "
+        "data is None in process 0, 'x' in process 1"
+    )
+    said[1]["problem"] = "no disk"
+    assert processes._disagreement(said) == "process 1: no disk"
