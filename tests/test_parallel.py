@@ -51,7 +51,7 @@ def test_each_of_twenty_updates_agrees_in_float32(name):
         now, after = difference(several, pairs(plain)).max(axis=0)
         print(f"{name}, {form} on {count}: {now:.1e} from the same state, {after:.1e} after the update")
         assert now < 1e-5, (form, count)
-        assert after < 1e-4, (form, count)
+        assert after < 1e-3, (form, count)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -213,6 +213,18 @@ def test_with_batch_statistics_each_microbatch_has_its_own(form, count, x64):
         (got.disc, state.disc, disc_grads, 0.2),
     ):
         jax.tree.map(lambda n, o, g, rate=rate: close(n, o - rate * g), new.params, old.params, grads)
+
+
+def test_microbatches_take_less_memory():
+    """Of activations: tf2_dcgan's step in quarters of its batch."""
+
+    def working_memory(accumulate):
+        gan = dataclasses.replace(recipes.get("tf2_dcgan").build(), accumulate=accumulate)
+        images = jax.ShapeDtypeStruct((128, *image_shape(gan)), jnp.uint8)
+        step = jax.jit(jaxgan.train_step, static_argnums=0).lower(gan, jaxgan.init(gan, KEY), images).compile()
+        return step.memory_analysis().temp_size_in_bytes
+
+    assert working_memory(4) < 0.7 * working_memory(1)
 
 
 def test_which_discriminators_judge_each_image_alone():

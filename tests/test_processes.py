@@ -25,7 +25,7 @@ def start():
     """Starts a script as some processes of one run; whatever is left of them in the end is killed."""
     with contextlib.ExitStack() as stack:
 
-        def start(script, *args, own_args=((), ()), devices=2):
+        def start(script, *args, own_args=((), ()), devices=2, slurm=False):
             with socket.create_server(("127.0.0.1", 0)) as server:
                 port = server.getsockname()[1]
             environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": str(devices)}
@@ -33,7 +33,11 @@ def start():
             for i, own in enumerate(own_args):
                 cluster = ("--coordinator", f"127.0.0.1:{port}", "--num-processes", len(own_args), "--process-id", i)
                 command = [sys.executable, "-m", f"experiments.{script}", *args, *own]
-                command += cluster if len(own_args) > 1 else ()
+                command += cluster if len(own_args) > 1 and not slurm else ()
+                if slurm:  # whose job ID decides the port
+                    task = {"SLURM_NTASKS": len(own_args), "SLURM_PROCID": i, "SLURM_LOCALID": i}
+                    task |= {"SLURM_JOB_ID": port, "SLURM_STEP_NODELIST": "localhost"}
+                    environment = environment | {name: str(value) for name, value in task.items()}
                 process = subprocess.Popen(
                     [*map(str, command)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
                 )
@@ -110,6 +114,13 @@ def test_one_is_killed_the_other_says_so_and_both_go_on_to_the_same_state(start,
     whole, killed = summary_of(tmp_path / "whole"), summary_of(tmp_path / "killed")
     assert killed["steps_resumed_from"] == 20
     assert killed["state_sha256"] == whole["state_sha256"]
+
+
+@pytest.mark.slow
+def test_slurm_says_which_process_this_is(start, tmp_path):
+    args = ("tf2_gan", *QUICK, "--steps", 3, "--workdir", tmp_path)
+    assert ends(start("train", *args, slurm=True)) == [(0, ""), (0, "")]
+    assert len(summary_of(tmp_path)["devices"]) == 4
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -35,6 +36,15 @@ def test_the_notebook_example_runs_as_it_stands(monkeypatch):
     assert names["images"].dtype == np.uint8
     assert names["state"].step == 2
     assert np.isfinite(float(names["metrics"]["loss_gen"]))
+
+
+def test_the_example_for_several_devices_runs_as_it_stands():
+    gan = recipes.get("tf2_gan").build()
+    names = {"gan": gan, "state": jaxgan.init(gan, jax.random.key(0)), "images": np.zeros((16, 28, 28, 1), np.uint8)}
+    (example,) = blocks("Several devices", "python")
+    exec(example, names)
+    assert names["state"].step == 1
+    assert len(names["state"].step.sharding.device_set) == 8
 
 
 def test_the_quoted_core_is_the_code():
