@@ -14,7 +14,7 @@ one bit     likewise at the last update, of a plain run whose generator began on
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -74,23 +74,20 @@ def _row(gan: GAN, images: np.ndarray, counts: Sequence[int], marks: Sequence[in
     """The columns of a recipe."""
     variants = [(form, parallel.choose_devices(n)) for form in FORMS.values() for n in counts]
     share = np.split(images, jax.process_count(), axis=1)[jax.process_index()]
-    state = jaxgan.init(gan, jax.random.key(0))
+    state, plain = jaxgan.init(gan, jax.random.key(0)), plain_step(gan)
     with jax.enable_x64(True):
         state64 = as_float64(state)
-        plain, _ = run(plain_step(gan), state64, images)
-        apart = [run(form(gan, d), parallel.place(state64, d), share)[0] for form, d in variants]
-        float64 = difference(apart, plain).max()
-    plain, states = run(plain_step(gan), state, images)
-    apart, each = [], []
-    for form, devices in variants:
-        step = form(gan, devices)
-        apart.append(run(step, parallel.place(state, devices), share)[0])
-        each.append(run_each(step, devices, states, share))
-    free = difference(apart, plain)
-    bit, _ = run(plain_step(gan), _one_bit_off(state), images)
-    one_bit = difference(bit, plain)[marks[-1] - 1]
-    now, after = difference(each, pairs(plain)).max(axis=0)
-    return [float64, now, after, *(free[t - 1] for t in marks), one_bit]
+        losses = run(plain, state64, images)
+        float64 = max(
+            difference(run(form(gan, devices), parallel.place(state64, devices), share), losses).max()
+            for form, devices in variants
+        )
+    losses = run(plain, state, images)
+    steps = [(form(gan, devices), devices) for form, devices in variants]
+    free = [difference(run(step, parallel.place(state, devices), share), losses) for step, devices in steps]
+    each = difference_of_each(plain, steps, state, images, share)
+    bit = difference(run(plain, _one_bit_off(state), images), losses)
+    return [float64, *each, *(np.max(free, axis=0)[t - 1] for t in marks), bit[marks[-1] - 1]]
 
 
 def random_images(gan: GAN, updates: int, batch_size: int) -> np.ndarray:
@@ -105,32 +102,44 @@ def plain_step(gan: GAN) -> Step:
     return lambda state, images: step(gan, state, images)
 
 
-def run(step: Step, state: GANState, images: Iterable[np.ndarray]) -> tuple[np.ndarray, list[GANState]]:
-    """The losses [updates, 2] of a run, and its states before each update (which a donating step has taken)."""
-    losses, states = [], []
+def run(step: Step, state: GANState, images: Iterable[np.ndarray]) -> np.ndarray:
+    """The losses [updates, 2] of a run from that state."""
+    losses = []
     for batch in images:
-        states.append(state)
         state, metrics = step(state, batch)
         losses.append([float(metrics["loss_gen"]), float(metrics["loss_disc"])])
-    return np.array(losses), states
+    return np.array(losses)
 
 
-def run_each(step: Step, devices: Sequence[jax.Device], states: list[GANState], images: np.ndarray) -> np.ndarray:
-    """Two updates from each of the states but the last; their losses [updates - 1, 2, 2], as `pairs` has them."""
-    return np.array(
-        [run(step, parallel.place(state, devices), images[t : t + 2])[0] for t, state in enumerate(states[:-1])]
-    )
+def difference_of_each(
+    plain: Step,
+    steps: Sequence[tuple[Step, Sequence[jax.Device]]],
+    state: GANState,
+    images: np.ndarray,
+    share: np.ndarray | None = None,
+) -> np.ndarray:
+    """The largest `difference` [2] of an update and of the next, each time from a state of the plain run.
+
+    Args:
+      plain: the plain step.
+      steps: those to compare, with their devices.
+      state: where the plain run begins.
+      images: its batches, [updates, batch_size, H, W, C].
+      share: this process's part of them, where there are several.
+    """
+    largest = np.zeros(2)
+    for t in range(len(images) - 1):
+        expected = run(plain, state, images[t : t + 2])
+        for step, devices in steps:
+            got = run(step, parallel.place(state, devices), (images if share is None else share)[t : t + 2])
+            largest = np.maximum(largest, difference(got, expected))
+        state, _ = plain(state, images[t])
+    return largest
 
 
-def pairs(losses: np.ndarray) -> np.ndarray:
-    """The losses of each update beside those of the next: [updates, 2] -> [updates - 1, 2, 2]."""
-    return np.stack([losses[:-1], losses[1:]], axis=1)
-
-
-def difference(several: Any, plain: np.ndarray) -> np.ndarray:
-    """The largest relative difference of either loss from `plain` [..., 2], over one or `several` of the same shape."""
-    apart = np.abs(np.asarray(several) / plain - 1).max(axis=-1)
-    return apart.reshape(-1, *plain.shape[:-1]).max(axis=0)
+def difference(losses: np.ndarray, plain: np.ndarray) -> np.ndarray:
+    """The relative difference of either loss from the plain run's, whichever is larger: [updates]."""
+    return np.abs(losses / plain - 1).max(axis=-1)
 
 
 def as_float64(state: GANState) -> GANState:

@@ -24,8 +24,11 @@ from jaxgan.gan import GAN, image_shape
 KINDS = {"gradients": "gradients", "moments": r"BatchNorm_\d+", "features": "minibatch_features", "losses": "losses"}
 COLUMNS = (*KINDS, "other")
 
-# One operation for each array, so that each can be told what it is for.
-APART = {"xla_disable_hlo_passes": "all-reduce-combiner,cpu-all-reduce-combiner,all-gather-combiner"}
+# One operation for each array, so that each can be told what it is for; and quickly, since nothing is run.
+APART = {
+    "xla_disable_hlo_passes": "all-reduce-combiner,cpu-all-reduce-combiner,all-gather-combiner",
+    "xla_backend_optimization_level": 0,
+}
 
 COLLECTIVE = re.compile(
     r" = (?P<arrays>.*?) (all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all|collective-broadcast)"

@@ -13,7 +13,7 @@ import pytest
 
 import jaxgan
 from experiments import recipes
-from experiments.agreement import FORMS, as_float64, difference, pairs, plain_step, random_images, run, run_each
+from experiments.agreement import FORMS, as_float64, difference, difference_of_each, plain_step, random_images, run
 from jaxgan import parallel
 from jaxgan.gan import from_uint8, image_shape, judges_alone
 from jaxgan.train_step import shared_gradients
@@ -31,10 +31,10 @@ def test_twenty_updates_agree_in_float64(name, x64):
     """
     gan = recipes.get(name).build()
     state, images = as_float64(jaxgan.init(gan, KEY)), random_images(gan, 20, 8)
-    plain, _ = run(plain_step(gan), state, images)
+    plain = run(plain_step(gan), state, images)
     for form, count in {"digits": ALL}.get(name, [("pmap", 8)]):
         devices = parallel.choose_devices(count)
-        several, _ = run(FORMS[form](gan, devices), parallel.place(state, devices), images)
+        several = run(FORMS[form](gan, devices), parallel.place(state, devices), images)
         assert difference(several, plain).max() < 1e-9, (form, count)
 
 
@@ -43,24 +43,22 @@ def test_twenty_updates_agree_in_float64(name, x64):
 def test_each_of_twenty_updates_agrees_in_float32(name):
     """From the same state at each step: the losses there, and after the update. Beyond that, rounding grows."""
     gan = recipes.get(name).build()
-    state, images = jaxgan.init(gan, KEY), random_images(gan, 20, 8)
-    plain, states = run(plain_step(gan), state, images)
-    for form, count in {"tf2_gan": ALL}.get(name, [("shard_map", 4)]):
-        devices = parallel.choose_devices(count)
-        several = run_each(FORMS[form](gan, devices), devices, states, images)
-        now, after = difference(several, pairs(plain)).max(axis=0)
-        print(f"{name}, {form} on {count}: {now:.1e} from the same state, {after:.1e} after the update")
-        assert now < 1e-5, (form, count)
-        assert after < 1e-3, (form, count)
+    variants = {"tf2_gan": ALL}.get(name, [("shard_map", 4)])
+    devices = {count: parallel.choose_devices(count) for _, count in variants}
+    steps = [(FORMS[form](gan, devices[count]), devices[count]) for form, count in variants]
+    now, after = difference_of_each(plain_step(gan), steps, jaxgan.init(gan, KEY), random_images(gan, 20, 8))
+    print(f"{name}: {now:.1e} from the same state, {after:.1e} after the update")
+    assert now < 1e-5
+    assert after < 1e-3  # Adam's first steps have the sign of a gradient, however small: here it is rounding that grows
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_on_one_device_it_is_the_plain_step_to_the_last_bit(form):
     gan = recipes.get("digits").build()
     state, images = jaxgan.init(gan, KEY), random_images(gan, 4, 16)
-    plain, _ = run(plain_step(gan), state, images)
+    plain = run(plain_step(gan), state, images)
     devices = parallel.choose_devices(1)
-    one, _ = run(FORMS[form](gan, devices), parallel.place(state, devices), images)
+    one = run(FORMS[form](gan, devices), parallel.place(state, devices), images)
     np.testing.assert_array_equal(one, plain)
 
 
@@ -145,7 +143,7 @@ def test_a_run_on_several_devices_is_the_same_again_to_the_last_bit(form):
     gan = recipes.get("digits").build()
     images, devices = random_images(gan, 6, 16), parallel.choose_devices(8)
     once, again = (
-        run(FORMS[form](gan, devices), parallel.place(jaxgan.init(gan, KEY), devices), images)[0] for _ in range(2)
+        run(FORMS[form](gan, devices), parallel.place(jaxgan.init(gan, KEY), devices), images) for _ in range(2)
     )
     np.testing.assert_array_equal(once, again)
 
@@ -177,11 +175,11 @@ def test_without_batch_statistics_microbatches_make_the_same_update(update, form
     """tf2_gan, whose networks see each example alone."""
     gan = dataclasses.replace(recipes.get("tf2_gan").build(), update=update, training_ratio=2)
     state, images = as_float64(jaxgan.init(gan, KEY)), random_images(gan, 5, 16)
-    expected, _ = run(plain_step(gan), state, images)
+    expected = run(plain_step(gan), state, images)
     gan = dataclasses.replace(gan, accumulate=4)
     devices = parallel.choose_devices(count)
     step = plain_step(gan) if form == "plain" else FORMS[form](gan, devices)
-    got, _ = run(step, parallel.place(state, devices), images)
+    got = run(step, parallel.place(state, devices), images)
     np.testing.assert_allclose(got, expected, rtol=1e-11)
 
 
