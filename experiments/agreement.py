@@ -23,7 +23,7 @@ import tyro
 
 import jaxgan
 from experiments import recipes
-from experiments.cli import Cluster, fail, one_line_errors, parse
+from experiments.cli import Cluster, check_names, fail, one_line_errors, parse
 from jaxgan import parallel, processes
 from jaxgan.gan import GAN, GANState, image_shape
 from jaxgan.parallel import Step
@@ -43,7 +43,7 @@ class Agreement:
     """The most devices, in each process. A machine without accelerators divides its CPU into as many."""
     updates: int = 20
     """How many updates."""
-    batch_size: int = 16
+    batch_size: int = 8
     """Images in each, random ones."""
     cluster: Annotated[Cluster, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="several processes")] = Cluster()
 
@@ -51,15 +51,17 @@ class Agreement:
 def main() -> None:
     """Prints a row for each recipe."""
     flags = parse(Agreement, "experiments.agreement")
-    for name in flags.recipes:
-        if name not in recipes.RECIPES:
-            fail(f"no recipe is named {name!r}; there are {', '.join(recipes.RECIPES)}")
+    check_names(flags.recipes, recipes.RECIPES, "recipe")
+    if flags.devices < 1 or flags.updates < 5:
+        fail("--devices must be at least 1, and --updates at least 5")
     counts = [2**i for i in range(flags.devices.bit_length())]
     jax.config.update("jax_num_cpu_devices", counts[-1])
     with one_line_errors():
         processes.join(**vars(flags.cluster))
-    if flags.updates < 5 or flags.batch_size % (counts[-1] * jax.process_count()):
-        fail(f"--batch-size must be a multiple of {counts[-1] * jax.process_count()}, and --updates at least 5")
+    if jax.local_device_count() < counts[-1]:
+        fail(f"--devices {counts[-1]}: there are {jax.local_device_count()}")
+    if flags.batch_size < 1 or flags.batch_size % (counts[-1] * jax.process_count()):
+        fail(f"--batch-size must be a multiple of {counts[-1] * jax.process_count()}, not {flags.batch_size}")
     marks = [t for t in (5, 10, 20, 50, 100) if t <= flags.updates]
     show = functools.partial(print, flush=True) if processes.is_leader() else lambda *_: None
     show("| recipe | float64 | same state | one update |", *(f"{t} |" for t in marks), f"one bit, {marks[-1]} |")

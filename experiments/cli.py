@@ -5,7 +5,7 @@ import dataclasses
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NoReturn, TypeVar
 
 import tyro
@@ -41,6 +41,13 @@ def parse(flags: type[T], module: str, args: list[str] | None = None, default: T
         if end.code:
             fail(f"{_first_message(errors.getvalue())} (see python -m {module} --help)")
         raise
+
+
+def check_names(names: Iterable[str], known: Collection[str], what: str) -> None:
+    """Ends the program at the first of `names` that is not among `known`."""
+    for name in names:
+        if name not in known:
+            fail(f"no {what} is named {name!r}; there are {', '.join(known)}")
 
 
 def fail(message: object, status: int = 2) -> NoReturn:

@@ -16,7 +16,7 @@ import tyro
 
 import jaxgan
 from experiments import recipes
-from experiments.cli import fail, parse
+from experiments.cli import check_names, parse
 from jaxgan import parallel
 from jaxgan.gan import GAN, image_shape
 
@@ -49,11 +49,10 @@ class Communication:
 
 def main() -> None:
     """Compiles each recipe's step for two devices, and prints a row for it."""
+    jax.config.update("jax_platforms", "cpu")  # the same program, but for how it is scheduled
     jax.config.update("jax_num_cpu_devices", 2)
     flags = parse(Communication, "experiments.communication")
-    for name in flags.recipes:
-        if name not in recipes.RECIPES:
-            fail(f"no recipe is named {name!r}; there are {', '.join(recipes.RECIPES)}")
+    check_names(flags.recipes, recipes.RECIPES, "recipe")
     print("| recipe | batch | " + " | ".join(COLUMNS) + " |")
     print("|---" * (2 + len(COLUMNS)) + "|")
     for name in flags.recipes:

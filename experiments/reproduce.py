@@ -17,7 +17,7 @@ import tyro
 
 import jaxgan
 from experiments import recipes
-from experiments.cli import fail, one_line_errors, parse
+from experiments.cli import check_names, fail, one_line_errors, parse
 from jaxgan import checkpoint, data, images, report, training
 from jaxgan.gan import image_shape
 from jaxgan.workdir import write_json
@@ -53,9 +53,7 @@ class Reproduce:
 def main() -> None:
     """Trains and draws one recipe after the other; one that fails does not keep the others from it."""
     flags = parse(Reproduce, "experiments.reproduce")
-    for name in flags.recipes:
-        if name not in UPDATES:
-            fail(f"no reference system is named {name!r}; there are {', '.join(UPDATES)}")
+    check_names(flags.recipes, UPDATES, "reference system")
     try:
         flags.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

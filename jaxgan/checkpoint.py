@@ -35,7 +35,12 @@ def open_manager(
       read_only: leaves all as it is, since a run may be writing there.
     """
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # what fails is raised, too
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=not read_only, read_only=read_only)
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep,
+        cleanup_tmp_directories=not read_only,
+        read_only=read_only,
+        async_options=ocp.AsyncOptions(timeout_secs=120),  # how long processes wait for one that failed to write
+    )
     handlers = {"state": ocp.StandardCheckpointHandler(), "digest": ocp.JsonCheckpointHandler()}
     return ocp.CheckpointManager(Path(directory).absolute(), options=options, item_handlers=handlers)
 

@@ -25,14 +25,22 @@ def choose_devices(count: int | None = None) -> list[jax.Device]:
     """The first `count` devices of each process, or all there are; process by process.
 
     Raises:
-      ValueError: a process has fewer.
+      ValueError: there are fewer.
     """
     processes = [jax.local_devices(process) for process in range(jax.process_count())]
-    fewest = min(processes, key=len)
-    count = len(fewest) if count is None else count
-    if not 1 <= count <= len(fewest):
-        raise ValueError(f"{count} devices asked for, {len(fewest)} available ({fewest[0].platform})")
+    available = len(processes[0])  # in each of them
+    count = available if count is None else count
+    if not 1 <= count <= available:
+        raise ValueError(f"{count} devices asked for, {available} available ({processes[0][0].platform})")
     return [device for local in processes for device in local[:count]]
+
+
+def meet(devices: Sequence[jax.Device]) -> None:
+    """Connects the devices, while none keeps the others waiting: some backends give up after half a minute."""
+    add = jax.shard_map(
+        lambda: jax.lax.psum(1.0, AXIS), mesh=_mesh(devices), in_specs=(), out_specs=PartitionSpec(), check_vma=False
+    )
+    jax.block_until_ready(jax.jit(add)())
 
 
 def place(state: GANState, devices: Sequence[jax.Device]) -> GANState:

@@ -4,7 +4,10 @@ Each of them calls what is here in the same order; alone, a process agrees with 
 """
 
 import contextlib
+import importlib.util
 import json
+import os
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -13,6 +16,12 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+# A lost process is noticed within the first; at the end, each waits for the others during the second.
+TIMEOUTS = {"heartbeat_timeout_seconds": 30, "shutdown_timeout_seconds": 30}
+
+# What a failed communication says, of the many errors that JAX raises as one kind.
+LOST = re.compile("gloo|nccl|unavailable|deadline|connection|coordination|heartbeat|peer|barrier", re.IGNORECASE)
 
 
 class ProcessError(ValueError):
@@ -26,39 +35,67 @@ class ProcessLost(RuntimeError):
 def join(coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None) -> None:
     """Makes this process one of several; before any device is used.
 
-    Without arguments the cluster's environment decides (Slurm, Open MPI, a TPU slice: what
-    `jax.distributed.initialize` recognises), and where that says nothing the process stays alone.
+    Without arguments it is the cluster's environment that decides, by what `jax.distributed.initialize` recognises:
+    Slurm and Open MPI where they run several tasks, Kubernetes' indexed jobs, a TPU slice. Else a process stays alone.
 
     Args:
-      coordinator: HOST:PORT where process 0 listens, the same in all.
+      coordinator: HOST:PORT where process 0 listens, the same in all, and of this run alone.
       num_processes: how many there are.
       process_id: which one this is, from 0.
 
     Raises:
-      ProcessError: only some of these are given, they do not fit together, or nobody listens.
+      ProcessError: the arguments do not fit together, the others cannot be met there, or they have other numbers of
+        devices.
     """
     flags = {"--coordinator": coordinator, "--num-processes": num_processes, "--process-id": process_id}
     missing = [name for name, value in flags.items() if value is None]
-    # A lost process is noticed within the first, and waited for at the end during the second.
-    timeouts = {"heartbeat_timeout_seconds": 30, "shutdown_timeout_seconds": 30}
     if len(missing) == len(flags):
-        with contextlib.suppress(ValueError):  # no cluster
-            jax.distributed.initialize(**timeouts)
-        return
-    if missing:
+        if _in_cluster():
+            with contextlib.suppress(ValueError):  # not one that JAX knows
+                jax.distributed.initialize(**TIMEOUTS)
+    elif missing:
         raise ProcessError(f"several processes need {', '.join(flags)}: {' and '.join(missing)} missing")
+    else:
+        _check_address(coordinator, num_processes, process_id)
+        # The flags alone decide: Slurm, say, would give each process one GPU of its machine.
+        jax.distributed.initialize(
+            coordinator, num_processes, process_id, cluster_detection_method="deactivate", **TIMEOUTS
+        )
+    if jax.distributed.is_initialized():
+        counts = [len(jax.local_devices(process)) for process in range(jax.process_count())]
+        if len(set(counts)) > 1:
+            jax.distributed.shutdown()
+            raise ProcessError(f"the processes have {', '.join(map(str, counts))} devices; give each as many")
+        _gather("here")  # connected now, while none keeps the others waiting: some backends give up after 30 seconds
+
+
+def _in_cluster() -> bool:
+    """Whether anything says that this is one of several tasks, or a TPU machine, which may be."""
+    several = (os.environ.get(name, "") not in ("", "1") for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"))
+    return any(several) or "JOB_COMPLETION_INDEX" in os.environ or importlib.util.find_spec("libtpu") is not None
+
+
+def _check_address(coordinator: str, num_processes: int, process_id: int) -> None:
+    """Makes sure that process 0 can listen, and the others reach it; JAX would abort without a clear word."""
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ProcessError(f"--coordinator must be HOST:PORT, not {coordinator}")
     if not 0 <= process_id < num_processes:
         raise ProcessError(f"--process-id must be from 0 to --num-processes - 1, not {process_id} of {num_processes}")
     if process_id:
-        _wait_for(host, int(port))
-    jax.distributed.initialize(coordinator, num_processes, process_id, **timeouts)
+        return _wait_for(host, int(port))
+    try:
+        socket.getaddrinfo(host, port)
+        socket.create_server(("", int(port))).close()
+    except OSError as error:
+        raise ProcessError(
+            f"--coordinator {coordinator} cannot be listened at ({error}); choose another port"
+        ) from error
+    print(f"waiting for {num_processes - 1} more processes at {coordinator}", flush=True)
 
 
 def _wait_for(host: str, port: int, seconds: float = 300) -> None:
-    """Waits until process 0 listens. JAX would wait, too, but then abort without saying for whom."""
+    """Waits until process 0 listens."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -84,17 +121,19 @@ def together() -> Iterator[dict[str, Any]]:
 
     Raises:
       ProcessError: in all of them, where those values differ, or where another process has met an error.
-      ValueError, OSError: the error, in the process that has met it.
+      Exception: the error, in the process that has met it.
     """
     same, problem = {}, None
     try:
         yield same
-    except (ValueError, OSError) as error:
+    except Exception as error:
         if jax.process_count() == 1:
             raise
         problem = error
     if jax.process_count() > 1:
-        message = _disagreement(_gather({"same": same, "problem": str(problem or "")}))
+        message = _disagreement(
+            _gather({"same": same, "problem": problem and (str(problem) or type(problem).__name__)})
+        )
         if message:
             jax.distributed.shutdown()  # while all are here, or the last would see the first as lost
             raise problem or ProcessError(message)
@@ -141,7 +180,7 @@ def in_step(*ends: type[Exception]) -> Iterator[None]:
         jax.distributed.shutdown()
         raise
     except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
+        if jax.process_count() == 1 or not LOST.search(str(error)):
             raise
         why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ProcessLost(

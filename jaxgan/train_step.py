@@ -76,7 +76,7 @@ def alternating_update(gan: GAN, state: GANState, images: jax.Array) -> tuple[Ne
     for batch in batches:
         state, metrics = _update_disc(gan, state, *batch)
     _, indices = batches[-1]
-    device, devices = _place(gan)
+    device, devices = _position(gan)
     indices = devices * len(images) + device * len(indices) + jnp.arange(len(indices))  # after D's own
     grads, (stats, _), gen_metrics = _whole(gen_gradients, gan, state, None, indices)
     gen = _apply_gradients(gan.gen_optimizer, state.gen, grads, stats)
@@ -180,7 +180,7 @@ def _on_each_device(gan: GAN, tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.lax.pcast(x, gan.axis_name, to="varying"), tree)
 
 
-def _place(gan: GAN) -> tuple[jax.Array | int, int]:
+def _position(gan: GAN) -> tuple[jax.Array | int, int]:
     """Which device this is of how many."""
     return (0, 1) if gan.axis_name is None else (jax.lax.axis_index(gan.axis_name), jax.lax.axis_size(gan.axis_name))
 
@@ -190,7 +190,7 @@ def _batches(gan: GAN, images: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
 
     Taken in turn, so that the share of any device holds its share of each.
     """
-    ratio, indices = gan.training_ratio, _place(gan)[0] * len(images) + jnp.arange(len(images))
+    ratio, indices = gan.training_ratio, _position(gan)[0] * len(images) + jnp.arange(len(images))
     return [(images[j::ratio], indices[j::ratio]) for j in range(ratio)]
 
 

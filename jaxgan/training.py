@@ -60,7 +60,7 @@ class Stopped(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a run may choose without its state at any step changing."""
+    """What a run may choose without its state at any step changing, or by no more than rounding."""
 
     data_dir: str | None = None
     """Where TensorFlow Datasets keeps its data (by default ~/tensorflow_datasets)."""
@@ -109,6 +109,9 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
         with processes.together() as same:
             devices = _check_options(recipe, seed, options)
             check(workdir, config)
+            same |= config | dataclasses.asdict(options) | {"steps": steps, "devices": len(devices), "data_dir": None}
+        parallel.meet(devices)
+        with processes.together() as same:
             dataset = data.load(recipe.data, options.data_dir, image_shape(gan), recipe.split, recipe.border)
             config["data_sha256"] = hashlib.sha256(dataset.images).hexdigest()
             check(workdir, config)
@@ -118,11 +121,14 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
                     f"--accumulate {recipe.accumulate}: the discriminator compares the images of a batch with one "
                     "another, and would see a part of them at a time; leave it at 1, and use more devices"
                 )
-            same |= config | dataclasses.asdict(options) | {"steps": steps, "devices": len(devices), "data_dir": None}
+            same["data_sha256"] = config["data_sha256"]
         leader = processes.is_leader()
         with processes.together():
             if leader:
                 stack.enter_context(claim(workdir, config))
+        with processes.together():
+            if not (workdir / "config.json").exists():
+                raise RunError(f"--workdir {workdir} must be a folder that all processes share; process 0 has another")
         with processes.together() as same:
             manager = checkpoint.open_manager(workdir / "checkpoints", options.keep)
             stack.enter_context(contextlib.closing(manager))
@@ -133,7 +139,7 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
                 raise RunError(
                     f"--steps {steps}: {workdir} is at step {start} already; ask for more, or name another --workdir"
                 )
-            same["newest checkpoint in --workdir, which all must share,"] = start
+            same["newest checkpoint of --workdir"] = start
 
         images = recipe.batch_size * gan.training_ratio  # real ones, in each step
         report = None
@@ -280,8 +286,8 @@ def _check_options(recipe: Recipe, seed: int, options: Options) -> list[jax.Devi
         of = f" in each of {jax.process_count()} processes" if local < len(devices) else ""
         micro = f" and --accumulate {recipe.accumulate} microbatches" if recipe.accumulate > 1 else ""
         raise RunError(
-            f"--batch-size {recipe.batch_size} cannot be split evenly over --devices {local}{of}{micro}; "
-            f"choose a multiple of {len(devices) * recipe.accumulate}, or fewer devices"
+            f"--batch-size {recipe.batch_size} cannot be split evenly over {local} devices{of}{micro}; "
+            f"choose a multiple of {len(devices) * recipe.accumulate}, or fewer --devices"
         )
     return devices
 

@@ -30,6 +30,14 @@ hypothesis.settings.register_profile("jaxgan", deadline=None, derandomize=True, 
 hypothesis.settings.load_profile("jaxgan")
 
 
+@pytest.fixture(autouse=True)
+def programs_are_not_kept(request):
+    """Hundreds of large compiled programs in one process take gigabytes, and more mappings than a process may have."""
+    yield
+    if request.node.get_closest_marker("slow"):
+        jax.clear_caches()
+
+
 @pytest.fixture
 def x64():
     """Float64 throughout a test, where an oracle's rounding would otherwise hide an error."""

@@ -32,7 +32,8 @@ def test_twenty_updates_agree_in_float64(name, x64):
     gan = recipes.get(name).build()
     state, images = as_float64(jaxgan.init(gan, KEY)), random_images(gan, 20, 8)
     plain = run(plain_step(gan), state, images)
-    for form, count in {"digits": ALL}.get(name, [("pmap", 8)]):
+    variants = {"digits": ALL[1:], "keras_dcgan": [("pmap", 8), ("shard_map", 2)]}
+    for form, count in variants.get(name, [("pmap", 8)]):
         devices = parallel.choose_devices(count)
         several = run(FORMS[form](gan, devices), parallel.place(state, devices), images)
         assert difference(several, plain).max() < 1e-9, (form, count)
@@ -132,7 +133,7 @@ def test_the_recorders_see_noise_that_depends_on_the_device():
     """That the test above can fail: with each device's own indices, examples of different devices share their noise."""
     gan, devices = recording(recipes.get("digits").build()), parallel.choose_devices(4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["jaxgan.train_step"], "_place", lambda gan: (0, 4))
+        patch.setattr(sys.modules["jaxgan.train_step"], "_position", lambda gan: (0, 4))
         state = parallel.place(jaxgan.init(gan, KEY), devices)
         state, _ = FORMS["pmap"](gan, devices)(state, random_images(gan, 1, 16)[0])
     assert len(np.unique(state.gen.batch_stats["z"], axis=0)) == 4

@@ -214,8 +214,8 @@ def test_a_run_moves_between_numbers_of_devices(tmp_path, parallel):
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
-        ({"batch_size": 10}, {"devices": 4}, r"--batch-size 10 .* --devices 4; choose a multiple of 4"),
-        ({"batch_size": 12}, {}, r"--batch-size 12 .* --devices 8"),
+        ({"batch_size": 10}, {"devices": 4}, r"--batch-size 10 .* over 4 devices; choose a multiple of 4"),
+        ({"batch_size": 12}, {}, r"--batch-size 12 .* over 8 devices"),
         ({"accumulate": 4}, {"devices": 8}, r"--batch-size 16 .* --accumulate 4 microbatches; choose a multiple of 32"),
         ({}, {"devices": 99}, r"--devices: 99 devices asked for, 8 available"),
         ({}, {"devices": 0}, r"--devices must be at least 1, not 0"),
