@@ -21,6 +21,7 @@ from jaxgan import processes
 from jaxgan.processes import ProcessError
 
 ROOT = Path(__file__).parents[1]
+TFDS = ROOT.parent / "shared" / "data" / "tfds"
 QUICK = ("--data", "digits", "--batch-size", "16", "--checkpoint-every", "20", "--log-every", "1")
 
 
@@ -200,9 +201,8 @@ def test_asking_one_to_stop_stops_both_at_one_step(start, tmp_path, number):
             "--batch-size 18 cannot be split evenly over 2 devices in each of 2 processes",
         ),
         (("--devices", 3), ((), ()), "--devices: 3 devices asked for, 2 available"),
-        ((), ((), ("--data", "folder:nowhere")), "there is no folder 'nowhere'"),
     ],
-    ids=["another recipe", "batch size", "devices", "one without the data"],
+    ids=["another recipe", "batch size", "devices"],
 )
 def test_what_keeps_them_from_one_run_is_one_line_in_each(start, tmp_path, args, own_args, message):
     started = start("train", "digits", *QUICK, *args, "--workdir", tmp_path / "run", own_args=own_args)
@@ -210,6 +210,18 @@ def test_what_keeps_them_from_one_run_is_one_line_in_each(start, tmp_path, args,
         assert status == 2
         assert len(err.splitlines()) == 1, err
         assert message in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared MNIST in {TFDS}")
+def test_where_one_has_no_data_both_say_so(start, tmp_path):
+    args = ("train", "digits", *QUICK[2:], "--data", "mnist", "--workdir", tmp_path / "run")
+    started = start(*args, own_args=(("--data-dir", TFDS), ("--data-dir", tmp_path)))
+    (first, first_err), (second, second_err) = ends(started, timeout=60)
+    assert (first, second) == (2, 2)
+    assert first_err.startswith(f"error: process 1: mnist: not found in {tmp_path}")
+    assert second_err.startswith(f"error: mnist: not found in {tmp_path}")
     assert not (tmp_path / "run").exists()
 
 
