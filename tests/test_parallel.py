@@ -40,11 +40,12 @@ def test_twenty_updates_agree_in_float64(name, x64):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", recipes.RECIPES)
-def test_each_of_twenty_updates_agrees_in_float32(name):
+@pytest.mark.parametrize(
+    ("name", "variants"), [("tf2_gan", ALL), ("digits", [("shard_map", 8)]), ("keras_dcgan", [("pmap", 4)])]
+)
+def test_each_of_twenty_updates_agrees_in_float32(name, variants):
     """From the same state at each step: the losses there, and after the update. Beyond that, rounding grows."""
     gan = recipes.get(name).build()
-    variants = {"tf2_gan": ALL}.get(name, [("shard_map", 4)])
     devices = {count: parallel.choose_devices(count) for _, count in variants}
     steps = [(FORMS[form](gan, devices[count]), devices[count]) for form, count in variants]
     now, after = difference_of_each(plain_step(gan), steps, jaxgan.init(gan, KEY), random_images(gan, 20, 8))
@@ -112,7 +113,8 @@ def test_the_noise_of_each_example_is_equal_to_the_last_bit(name, changes):
     gan = recording(dataclasses.replace(recipes.get(name), **changes).build())
     images = random_images(gan, 1, 16)[0]
     seen = {}
-    for form, count in [("plain", 1), *ALL]:
+    variants = ALL if name in ("canton_lsgan", "keras_mnist") else [("pmap", 2), ("shard_map", 4), ("pmap", 8)]
+    for form, count in [("plain", 1), *variants]:
         state = jaxgan.init(gan, KEY).replace(step=jnp.int32(5))
         if gan.accumulate > 1:  # a loop, whose state must have its shape from the start
             shaped, _ = plain_step(dataclasses.replace(gan, accumulate=1))(state, images[:: gan.accumulate])

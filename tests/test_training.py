@@ -196,19 +196,41 @@ def test_the_clock_of_a_resumed_run_goes_on(tmp_path):
     assert seconds[len(lines)] > 1000
 
 
-@pytest.mark.parametrize("parallel", ["pmap", "shard_map"])
-def test_a_run_moves_between_numbers_of_devices(tmp_path, parallel):
+@pytest.mark.slow
+def test_a_run_moves_between_numbers_of_devices(tmp_path):
     """Begun on eight devices, taken up by all there are, by one and by two: the losses of a run on one."""
     slow = {"gen_learning_rate": 1e-5, "disc_learning_rate": 1e-5}  # rounding alone grows fast at the recipe's own
     training.run(recipe(**slow), tmp_path / "one", 0, dataclasses.replace(OPTIONS, log_every=1))
-    for steps, devices in ((3, 8), (5, None), (7, 1), (9, 2)):
-        options = dataclasses.replace(OPTIONS, log_every=1, devices=devices, parallel=parallel)
+    for steps, devices, form in ((3, 8, "pmap"), (5, None, "shard_map"), (7, 1, "pmap"), (9, 2, "shard_map")):
+        options = dataclasses.replace(OPTIONS, log_every=1, devices=devices, parallel=form)
         summary = training.run(recipe(**slow, steps=steps), tmp_path / "moved", 0, options)
         assert len(summary["devices"]) == (devices or 8)
     one, moved = metrics_of(tmp_path / "one"), metrics_of(tmp_path / "moved")
     assert [m["step"] for m in moved] == list(range(1, 10))
     for name in ("loss_gen", "loss_disc", "logit_real", "logit_fake"):
         np.testing.assert_allclose([m[name] for m in moved], [m[name] for m in one], rtol=1e-3, atol=1e-4)
+
+
+def test_microbatches_of_a_discriminator_that_compares_images_are_refused(tmp_path):
+    other = dataclasses.replace(recipes.get("keras_dcgan"), data="digits", batch_size=8, steps=1, accumulate=2)
+    with pytest.raises(RunError, match="--accumulate 2: the discriminator compares the images of a batch"):
+        training.run(other, tmp_path / "w", 0, OPTIONS)
+    assert not (tmp_path / "w").exists()
+
+
+def test_the_number_of_microbatches_is_part_of_a_run(tmp_path):
+    summary = training.run(recipe(steps=1, accumulate=2), tmp_path, 0, OPTIONS)
+    assert np.isfinite(summary["loss_gen"])
+    with pytest.raises(WorkdirError, match="accumulate is 2 there, 1 here"):
+        training.run(recipe(steps=2), tmp_path, 0, OPTIONS)
+
+
+def test_a_run_from_before_there_were_microbatches_goes_on(tmp_path):
+    training.run(recipe(steps=1), tmp_path, 0, OPTIONS)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config.pop("accumulate") == 1
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert training.run(recipe(steps=2), tmp_path, 0, OPTIONS)["step"] == 2
 
 
 @pytest.mark.parametrize(
