@@ -57,7 +57,7 @@ def main() -> None:
     print("|---" * (2 + len(COLUMNS)) + "|")
     for name in flags.recipes:
         recipe = recipes.get(name)
-        print(row(name, recipe.batch_size, bytes_per_step(recipe.build(), recipe.batch_size)), flush=True)
+        print(row(name, recipe.batch_size, count_bytes(compiled_step(recipe.build(), recipe.batch_size))), flush=True)
 
 
 def row(name: str, batch_size: int, count: dict[str, int]) -> str:
@@ -66,8 +66,8 @@ def row(name: str, batch_size: int, count: dict[str, int]) -> str:
     return f"| `{name}` | {batch_size} | {' | '.join(f'{k:,.0f}' if k >= 10 else f'{k:.2g}' for k in kib)} |"
 
 
-def bytes_per_step(gan: GAN, batch_size: int) -> dict[str, int]:
-    """The bytes of the arrays that one step's collectives reduce or gather, by kind.
+def compiled_step(gan: GAN, batch_size: int) -> str:
+    """The text of the step's program for two devices.
 
     Args:
       gan: the static description.
@@ -76,11 +76,11 @@ def bytes_per_step(gan: GAN, batch_size: int) -> dict[str, int]:
     state = jaxgan.init(gan, jax.random.key(0))
     images = jax.ShapeDtypeStruct((batch_size * gan.training_ratio, *image_shape(gan)), jnp.uint8)
     step = parallel.shard_mapped(gan, parallel.choose_devices(2))
-    return count_bytes(step.lower(state, images).compile(compiler_options=APART).as_text())
+    return step.lower(state, images).compile(compiler_options=APART).as_text()
 
 
 def count_bytes(program: str) -> dict[str, int]:
-    """The same, of the text of a compiled program."""
+    """The bytes of the arrays that a program's collectives reduce or gather, by kind; of one pass through each loop."""
     count = dict.fromkeys(COLUMNS, 0)
     for found in COLLECTIVE.finditer(program):
         parts = found["scope"].split("/")
