@@ -57,7 +57,7 @@ def test_gradients_once_moments_and_minibatch_features_and_nothing_else(counted,
 @pytest.mark.slow
 def test_the_readme_has_these_rows(counted):
     for name, recipe in recipes.RECIPES.items():
-        assert communication.row(name, recipe.batch_size, counted[name]) in README
+        assert f"\n{communication.row(name, recipe.batch_size, counted[name])}\n" in README
 
 
 def test_one_device_says_nothing():
