@@ -36,7 +36,12 @@ def choose_devices(count: int | None = None) -> list[jax.Device]:
 
 
 def meet(devices: Sequence[jax.Device]) -> None:
-    """Connects the devices, while none keeps the others waiting: some backends give up after half a minute."""
+    """Connects the devices of several processes while none of them keeps the others waiting.
+
+    Some backends give up after half a minute, and loading data or compiling may take one process longer.
+    """
+    if jax.process_count() == 1:
+        return
     add = jax.shard_map(
         lambda: jax.lax.psum(1.0, AXIS), mesh=_mesh(devices), in_specs=(), out_specs=PartitionSpec(), check_vma=False
     )

@@ -61,7 +61,7 @@ def join(coordinator: str | None = None, num_processes: int | None = None, proce
         jax.distributed.initialize(
             coordinator, num_processes, process_id, cluster_detection_method="deactivate", **TIMEOUTS
         )
-    if jax.distributed.is_initialized():
+    if jax.distributed.is_initialized() and jax.process_count() > 1:
         counts = [len(jax.local_devices(process)) for process in range(jax.process_count())]
         if len(set(counts)) > 1:
             jax.distributed.shutdown()
