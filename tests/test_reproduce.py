@@ -1,5 +1,6 @@
 """The script behind the README's results: what it writes, and how it goes on."""
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ TFDS = Path(__file__).parents[2] / "shared/data/tfds"
 def run(monkeypatch, tmp_path):
     """`python -m experiments.reproduce …` with few updates, in this process; what results.json holds then."""
     monkeypatch.setattr("os._exit", sys.exit)
+    monkeypatch.setattr(reproduce.training, "Options", functools.partial(reproduce.training.Options, devices=1))
 
     def call(*flags, **updates):
         monkeypatch.setattr(reproduce, "UPDATES", {**reproduce.UPDATES, **updates})
