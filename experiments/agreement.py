@@ -26,9 +26,7 @@ from experiments import recipes
 from experiments.cli import Cluster, check_names, fail, one_line_errors, parse
 from jaxgan import parallel, processes
 from jaxgan.gan import GAN, GANState, image_shape
-from jaxgan.parallel import Step
-
-FORMS = {"pmap": parallel.pmap_step, "shard_map": parallel.shard_map_step}
+from jaxgan.parallel import FORMS, Step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,12 +127,11 @@ def difference_of_each(
       images: its batches, [updates, batch_size, H, W, C].
       share: this process's part of them, where there are several.
     """
-    largest = np.zeros(2)
+    largest, losses = np.zeros(2), run(plain, state, images)
     for t in range(len(images) - 1):
-        expected = run(plain, state, images[t : t + 2])
         for step, devices in steps:
             got = run(step, parallel.place(state, devices), (images if share is None else share)[t : t + 2])
-            largest = np.maximum(largest, difference(got, expected))
+            largest = np.maximum(largest, difference(got, losses[t : t + 2]))
         state, _ = plain(state, images[t])
     return largest
 

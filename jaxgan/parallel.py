@@ -84,6 +84,9 @@ def shard_map_step(gan: GAN, devices: Sequence[jax.Device]) -> Step:
     return lambda state, images: step(state, jax.make_array_from_process_local_data(split, images))
 
 
+FORMS = {"pmap": pmap_step, "shard_map": shard_map_step}
+
+
 def pmapped(gan: GAN, devices: Sequence[jax.Device]) -> Callable:
     """(state, images [devices of this process, share, H, W, C]) -> (state, metrics), the state donated."""
     return jax.pmap(

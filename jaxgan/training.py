@@ -195,7 +195,7 @@ def _train(
     """
     key, start = state.key, int(state.step)
     samples_key = jax.random.fold_in(key, Purpose.SAMPLES)
-    step = {"pmap": parallel.pmap_step, "shard_map": parallel.shard_map_step}[options.parallel](gan, devices)
+    step = parallel.FORMS[options.parallel](gan, devices)
     part = (jax.process_index(), jax.process_count())
     if report and start == 0:
         report.samples(0, sample(gan, state, samples_key, GRID))
