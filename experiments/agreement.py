@@ -73,7 +73,7 @@ def main() -> None:
 def _row(gan: GAN, images: np.ndarray, counts: Sequence[int], marks: Sequence[int]) -> list[float]:
     """The columns of a recipe."""
     variants = [(form, parallel.choose_devices(n)) for form in FORMS.values() for n in counts]
-    share = np.split(images, jax.process_count(), axis=1)[jax.process_index()]
+    share = own_share(images)
     state, plain = jaxgan.init(gan, jax.random.key(0)), plain_step(gan)
     with jax.enable_x64(True):
         state64 = as_float64(state)
@@ -85,7 +85,7 @@ def _row(gan: GAN, images: np.ndarray, counts: Sequence[int], marks: Sequence[in
     losses = run(plain, state, images)
     steps = [(form(gan, devices), devices) for form, devices in variants]
     free = [difference(run(step, parallel.place(state, devices), share), losses) for step, devices in steps]
-    each = difference_of_each(plain, steps, state, images, share)
+    each = difference_of_each(plain, steps, state, images)
     bit = difference(run(plain, _one_bit_off(state), images), losses)
     return [float64, *each, *(np.max(free, axis=0)[t - 1] for t in marks), bit[marks[-1] - 1]]
 
@@ -94,6 +94,11 @@ def random_images(gan: GAN, updates: int, batch_size: int) -> np.ndarray:
     """A batch for each update: uint8 [updates, batch_size * training_ratio, H, W, C]."""
     shape = (updates, batch_size * gan.training_ratio, *image_shape(gan))
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def own_share(images: np.ndarray) -> np.ndarray:
+    """This process's part of each batch, of [updates, batch_size, H, W, C]."""
+    return np.split(images, jax.process_count(), axis=1)[jax.process_index()]
 
 
 def plain_step(gan: GAN) -> Step:
@@ -112,11 +117,7 @@ def run(step: Step, state: GANState, images: Iterable[np.ndarray]) -> np.ndarray
 
 
 def difference_of_each(
-    plain: Step,
-    steps: Sequence[tuple[Step, Sequence[jax.Device]]],
-    state: GANState,
-    images: np.ndarray,
-    share: np.ndarray | None = None,
+    plain: Step, steps: Sequence[tuple[Step, Sequence[jax.Device]]], state: GANState, images: np.ndarray
 ) -> np.ndarray:
     """The largest `difference` [2] of an update and of the next, each time from a state of the plain run.
 
@@ -125,12 +126,11 @@ def difference_of_each(
       steps: those to compare, with their devices.
       state: where the plain run begins.
       images: its batches, [updates, batch_size, H, W, C].
-      share: this process's part of them, where there are several.
     """
-    largest, losses = np.zeros(2), run(plain, state, images)
+    largest, losses, share = np.zeros(2), run(plain, state, images), own_share(images)
     for t in range(len(images) - 1):
         for step, devices in steps:
-            got = run(step, parallel.place(state, devices), (images if share is None else share)[t : t + 2])
+            got = run(step, parallel.place(state, devices), share[t : t + 2])
             largest = np.maximum(largest, difference(got, losses[t : t + 2]))
         state, _ = plain(state, images[t])
     return largest

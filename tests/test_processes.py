@@ -103,16 +103,15 @@ def test_two_processes_with_two_devices_do_what_one_with_four_does(start, tmp_pa
 WORKER = """
 import json, sys
 import jax
-import numpy as np
 import jaxgan
 from experiments import recipes
-from experiments.agreement import FORMS, as_float64, random_images, run
+from experiments.agreement import FORMS, as_float64, own_share, random_images, run
 from jaxgan import parallel, processes
 
 jax.config.update("jax_enable_x64", True)
 processes.join(sys.argv[1], 2, int(sys.argv[2]))
 gan, devices = recipes.get("digits").build(), parallel.choose_devices()
-share = np.split(random_images(gan, 20, 16), 2, axis=1)[int(sys.argv[2])]
+share = own_share(random_images(gan, 20, 16))
 for form in FORMS.values():
     state = parallel.place(as_float64(jaxgan.init(gan, jax.random.key(0))), devices)
     print("losses", json.dumps(run(form(gan, devices), state, share).tolist()))
