@@ -9,11 +9,10 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jaxgan import cpu_convolutions
-from jaxgan.phases import conv_by_phases
+from jaxgan.phases import conv_transpose_by_phases
 
 Padding = Literal["SAME", "VALID"]
 
@@ -49,19 +48,16 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int, padding: Paddin
     k = kernel.shape[0]
     if padding == "VALID" and x.shape[1:3] == (1, 1):
         stride = max(k, stride)  # a single pixel overlaps no other, so that no product with zeros is left
-    # How far into the spread-out and padded input the first pixel is, as lax.conv_transpose has it.
-    pad = k - 1 if padding == "VALID" or stride > k - 1 else -(-(k + stride - 2) // 2)
-    sizes = [h * stride if padding == "SAME" else (h - 1) * stride + max(k, stride) for h in x.shape[1:3]]
-    position = np.arange(stride)[:, None] + np.arange(k) - pad  # [phase, tap], in spread-out pixels
-    taps = position // stride, position % stride == 0
-    return conv_by_phases(_conv, x, kernel, (taps, taps), sizes)
+    start = k - 1 if padding == "VALID" or stride > k - 1 else -(-(k + stride - 2) // 2)  # as lax.conv_transpose has it
+    sizes = tuple(h * stride if padding == "SAME" else (h - 1) * stride + max(k, stride) for h in x.shape[1:3])
+    return _conv_transpose(x, kernel, stride, start, sizes)
 
 
 def upsample_conv(x: jax.Array, kernel: jax.Array, factor: int) -> jax.Array:
     """Nearest-neighbour enlargement by `factor` and then a SAME convolution, without ever storing the enlarged map.
 
-    Taps that fall on copies of one pixel are summed first: a 5x5 convolution after an enlargement by 2
-    takes 2.8 times less work so.
+    The same as a transposed convolution with a kernel in which each tap is spread over factor x factor, and those that
+    fall on one another are summed: a 5x5 convolution after an enlargement by 2 takes 2.8 times less work so.
 
     Args:
       x: [B, H, W, C].
@@ -72,9 +68,11 @@ def upsample_conv(x: jax.Array, kernel: jax.Array, factor: int) -> jax.Array:
       [B, H * factor, W * factor, features].
     """
     k = kernel.shape[0]
-    position = np.arange(factor)[:, None] + np.arange(k) - (k - 1) // 2  # [phase, tap], in enlarged pixels
-    taps = position // factor, np.full(position.shape, True)
-    return conv_by_phases(_conv, x, kernel, (taps, taps), [h * factor for h in x.shape[1:3]])
+    for axis in (0, 1):
+        pads = [[(j, factor - 1 - j, 0) if a == axis else (0, 0, 0) for a in range(4)] for j in range(factor)]
+        kernel = sum(lax.pad(kernel, jnp.zeros((), kernel.dtype), pad) for pad in pads)
+    sizes = tuple(h * factor for h in x.shape[1:3])
+    return _conv_transpose(x, kernel, factor, (k - 1) // 2 + factor - 1, sizes)
 
 
 def depth_to_space(x: jax.Array, factor: int) -> jax.Array:
@@ -89,3 +87,13 @@ def _conv(x: jax.Array, kernel: jax.Array, stride: int, pads: cpu_convolutions.P
     if jax.default_backend() == "cpu":
         return cpu_convolutions.conv(x, kernel, stride, pads)
     return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _conv_transpose(x: jax.Array, kernel: jax.Array, stride: int, start: int, sizes: tuple[int, int]) -> jax.Array:
+    """A transposed convolution likewise; `start` as in `conv_transpose_by_phases`."""
+    if jax.default_backend() == "cpu":
+        k = kernel.shape[0]
+        low = k - 1 - start
+        pads = tuple((low, (h - 1) * stride + k - size - low) for h, size in zip(x.shape[1:3], sizes, strict=True))
+        return cpu_convolutions.conv_transpose(x, cpu_convolutions.flip(kernel), stride, pads, sizes)
+    return conv_transpose_by_phases(_conv, x, kernel, stride, (start, start), sizes)

@@ -22,17 +22,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgan.phases import conv_by_phases
+from jaxgan import phases
 
+Shape = tuple[int, ...]
+Sizes = phases.Sizes
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
 NARROW = 64  # values in a patch, of so few channels that native convolutions waste most of their width
-CACHE = 2**22  # values in all patches, beyond which copying them costs more than it saves
+CACHE = 2_400_000  # values in all patches, beyond which adding them up takes longer than some wasted products
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
-    """A convolution; reverse mode can be taken any number of times, forward mode (`jax.jvp`) not.
+    """A convolution. Reverse mode can be taken any number of times, forward mode (`jax.jvp`) not.
 
     Args:
       x: [B, H, W, C].
@@ -43,78 +45,101 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
     Returns:
       [B, (H + low + high - k_h) // stride + 1, …, features].
     """
-    return forward_form(x, kernel, stride, pads)(x, kernel, stride, pads)
+    return conv_form(x.shape, kernel.shape, stride, pads)(x, kernel, stride, pads)
 
 
-def _forward(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return conv(x, kernel, stride, pads), (x, kernel)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def conv_transpose(y: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: Sizes) -> jax.Array:
+    """The transpose of `conv` in x: a y of y to that of x. Differentiable as `conv` is.
+
+    Args:
+      y: [B, h, w, features].
+      kernel: [k_h, k_w, C, features].
+      stride: of both axes.
+      pads: (low, high) of each axis of x.
+      sizes: (H, W).
+
+    Returns:
+      [B, H, W, C].
+    """
+    return conv_transpose_form(y.shape, kernel.shape, stride, pads, sizes)(y, kernel, stride, pads, sizes)
 
 
-def _backward(
-    stride: int, pads: Pads, saved: tuple[jax.Array, jax.Array], cotangent: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _kernel_gradient(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
+    """The transpose of `conv` in the kernel: a y of y [B, h, w, features] to [*taps, C, features]."""
+    shape = (*taps, x.shape[-1], y.shape[-1])
+    return kernel_gradient_form(x.shape, shape, y.shape, stride, pads)(x, y, stride, pads, taps)
+
+
+def _conv_backward(stride: int, pads: Pads, saved: tuple[jax.Array, jax.Array], y: jax.Array) -> tuple:
     x, kernel = saved
-    x_bar = input_gradient_form(x, kernel, stride, pads)(cotangent, kernel, stride, pads, x.shape[1:3])
-    kernel_bar = kernel_gradient_form(x, kernel, stride, pads)(x, cotangent, stride, pads, kernel.shape[:2])
-    return x_bar, kernel_bar
+    x_bar = conv_transpose(y, kernel, stride, pads, x.shape[1:3])
+    return x_bar, _kernel_gradient(x, y, stride, pads, kernel.shape[:2])
 
 
-conv.defvjp(_forward, _backward)
+def _conv_transpose_backward(
+    stride: int, pads: Pads, sizes: Sizes, saved: tuple[jax.Array, jax.Array], x: jax.Array
+) -> tuple:
+    y, kernel = saved
+    return conv(x, kernel, stride, pads), _kernel_gradient(x, y, stride, pads, kernel.shape[:2])
 
 
-def forward_form(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> Callable:
-    """The fast form of (x, kernel, stride, pads) -> y."""
+conv.defvjp(lambda x, kernel, *rest: (conv(x, kernel, *rest), (x, kernel)), _conv_backward)
+conv_transpose.defvjp(
+    lambda y, kernel, *rest: (conv_transpose(y, kernel, *rest), (y, kernel)), _conv_transpose_backward
+)
+
+
+def conv_form(x: Shape, kernel: Shape, stride: int, pads: Pads) -> Callable:
+    """The fast form of (x, kernel, stride, pads) -> y, for arrays of these shapes."""
     if _frequencies_save_work(x, kernel, stride, pads):
-        return by_frequencies
-    k_h, k_w, c, _ = kernel.shape
-    if min(x.shape[1:3]) <= max(k_h, k_w) or k_h * k_w * c <= NARROW:
-        return by_patches
-    return native
+        return conv_by_frequencies if stride == 1 else conv_by_phases
+    k_h, k_w, c, _ = kernel
+    if min(x[1:3]) <= max(k_h, k_w) or k_h * k_w * c <= NARROW:
+        return conv_by_patches
+    return native_conv
 
 
-def input_gradient_form(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> Callable:
-    """The fast form of (cotangent, kernel, stride, pads, sizes) -> the gradient of x."""
+def conv_transpose_form(y: Shape, kernel: Shape, stride: int, pads: Pads, sizes: Sizes) -> Callable:
+    """The fast form of (y, kernel, stride, pads, sizes) -> x."""
     if stride == 1:
-        return input_gradient_by_patches if _grows(kernel, pads) and min(x.shape[1:3]) > 8 else input_gradient_flipped
-    outputs = (x.shape[1] // stride) * (x.shape[2] // stride)
-    small = x.shape[0] * outputs * np.prod(kernel.shape[:3]) <= CACHE
-    return input_gradient_by_patches if small else input_gradient_by_phases
+        return conv_transpose_by_flipping
+    x = (y[0], *sizes, kernel[2])
+    patches = math.prod(y[:3]) * math.prod(kernel[:3])
+    # Where the stride does not divide the kernel, some of the phases' taps are zeros.
+    if patches > (CACHE if kernel[0] % stride else CACHE // 3) or _frequencies_save_work(x, kernel, stride, pads):
+        return conv_transpose_by_phases
+    return conv_transpose_by_patches
 
 
-def kernel_gradient_form(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> Callable:
-    """The fast form of (x, cotangent, stride, pads, taps) -> the gradient of the kernel."""
-    k_h, k_w, _, features = kernel.shape
+def kernel_gradient_form(x: Shape, kernel: Shape, y: Shape, stride: int, pads: Pads) -> Callable:
+    """The fast form of (x, y, stride, pads, taps) -> kernel."""
+    k_h, k_w, _, features = kernel
     if _frequencies_save_work(x, kernel, stride, pads):
-        return kernel_gradient_by_frequencies
+        return kernel_gradient_by_frequencies if stride == 1 else kernel_gradient_by_phases
     if stride == 1 and k_h * k_w * features <= NARROW:
-        return kernel_gradient_by_cotangent_patches
-    if max(k_h, k_w) > 4 and not _grows(kernel, pads):
+        return kernel_gradient_by_patches_of_y
+    shrinks = min(y[1:3]) <= min(x[1:3])
+    if shrinks and (min(x[1:3]) <= 16 if stride > 1 else max(k_h, k_w) > 4):
         return native_kernel_gradient
     return kernel_gradient_by_rows
 
 
-def _grows(kernel: jax.Array, pads: Pads) -> bool:
-    """Whether the output of a stride-1 convolution is larger than its input."""
-    return any(sum(pad) >= k for pad, k in zip(pads, kernel.shape[:2], strict=True))
-
-
-def native(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
+def native_conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
     """XLA's own."""
     return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-def native_kernel_gradient(
-    x: jax.Array, cotangent: jax.Array, stride: int, pads: Pads, taps: tuple[int, int]
-) -> jax.Array:
-    """The gradient of the kernel, as XLA's convolution of x with the cotangent: channels are its batch.
+def native_kernel_gradient(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
+    """The gradient of the kernel, as XLA's convolution of x with the y: channels are its batch.
 
     Transposed by hand, since XLA does it for gradients outside of loops only.
     """
-    sizes = zip(pads, cotangent.shape[1:3], taps, x.shape[1:3], strict=True)
+    sizes = zip(pads, y.shape[1:3], taps, x.shape[1:3], strict=True)
     pads = [(low, (out - 1) * stride + k - size - low) for (low, _), out, k, size in sizes]
     gradient = lax.conv_general_dilated(
         x.transpose(3, 1, 2, 0),
-        cotangent.transpose(1, 2, 0, 3),
+        y.transpose(1, 2, 0, 3),
         (1, 1),
         pads,
         rhs_dilation=(stride, stride),
@@ -123,7 +148,7 @@ def native_kernel_gradient(
     return gradient.transpose(1, 2, 0, 3)
 
 
-def by_patches(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
+def conv_by_patches(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
     """One product, of all patches with the kernel."""
     patches = _rows_of_patches(x, kernel.shape[:2], stride, pads)
     shape = patches[0].shape
@@ -131,68 +156,73 @@ def by_patches(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.
     return (patches @ kernel.reshape(patches.shape[1], -1)).reshape(*shape[:3], -1)
 
 
-def input_gradient_by_patches(
-    cotangent: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: tuple[int, int]
-) -> jax.Array:
+def conv_transpose_by_patches(y: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: Sizes) -> jax.Array:
     """The gradients of all patches, added up."""
-    x = jax.ShapeDtypeStruct((len(cotangent), *sizes, kernel.shape[2]), cotangent.dtype)
-    (gradient,) = jax.linear_transpose(lambda x: by_patches(x, kernel, stride, pads), x)(cotangent)
+    x = jax.ShapeDtypeStruct((len(y), *sizes, kernel.shape[2]), y.dtype)
+    (gradient,) = jax.linear_transpose(lambda x: conv_by_patches(x, kernel, stride, pads), x)(y)
     return gradient
 
 
-def kernel_gradient_by_rows(
-    x: jax.Array, cotangent: jax.Array, stride: int, pads: Pads, taps: tuple[int, int]
-) -> jax.Array:
-    """A product for each row of taps: of the patches, one row high, with the cotangent."""
-    cotangent = cotangent.reshape(-1, cotangent.shape[-1])
+def kernel_gradient_by_rows(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
+    """A product for each row of taps: of the patches, one row high, with the y."""
+    y = y.reshape(-1, y.shape[-1])
     rows = _rows_of_patches(x, taps, stride, pads)
-    rows = [row.reshape(len(cotangent), -1).T @ cotangent for row in rows]
+    rows = [row.reshape(len(y), -1).T @ y for row in rows]
     return jnp.stack(rows).reshape(*taps, x.shape[-1], -1)
 
 
-def kernel_gradient_by_cotangent_patches(
-    x: jax.Array, cotangent: jax.Array, stride: int, pads: Pads, taps: tuple[int, int]
-) -> jax.Array:
-    """One product, of x with all patches of the cotangent, for few features and stride 1.
+def kernel_gradient_by_patches_of_y(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
+    """One product, of x with all patches of the y, for few features and stride 1.
 
     What tap t multiplies at output pixel o is input pixel o - low + t: seen from an input pixel, taps come backwards.
     """
-    patches = _rows_of_patches(cotangent, taps, 1, _flipped_pads(cotangent, pads, taps, x.shape[1:3]))
-    patches = jnp.concatenate(patches, axis=-1).reshape(-1, *taps, cotangent.shape[-1])
+    patches = _rows_of_patches(y, taps, 1, _flipped_pads(y, pads, taps, x.shape[1:3]))
+    patches = jnp.concatenate(patches, axis=-1).reshape(-1, *taps, y.shape[-1])
     patches = patches[:, ::-1, ::-1].reshape(len(patches), -1)
     gradient = x.reshape(len(patches), -1).T @ patches
-    return gradient.reshape(-1, *taps, cotangent.shape[-1]).transpose(1, 2, 0, 3)
+    return gradient.reshape(-1, *taps, y.shape[-1]).transpose(1, 2, 0, 3)
 
 
-def input_gradient_flipped(
-    cotangent: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: tuple[int, int]
-) -> jax.Array:
-    """The convolution of the cotangent with the kernel turned around, for stride 1."""
-    return conv(cotangent, _flip(kernel), 1, _flipped_pads(cotangent, pads, kernel.shape[:2], sizes))
+def conv_transpose_by_flipping(y: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: Sizes) -> jax.Array:
+    """The convolution of the y with the kernel turned around, for stride 1."""
+    return conv(y, flip(kernel), 1, _flipped_pads(y, pads, kernel.shape[:2], sizes))
 
 
-def input_gradient_by_phases(
-    cotangent: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: tuple[int, int]
-) -> jax.Array:
-    """The same with a stride: a convolution with a larger output, in its sub-pixel form."""
-    axes = []
-    for (low, _), k in zip(pads, kernel.shape[:2], strict=True):
-        position = np.arange(stride)[:, None] + np.arange(k) - (k - 1 - low)
-        axes.append((position // stride, position % stride == 0))
-    return conv_by_phases(conv, cotangent, _flip(kernel), axes, sizes)
+def conv_transpose_by_phases(y: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: Sizes) -> jax.Array:
+    """The convolution of y whose outputs are the phases of x, for a larger stride."""
+    starts = tuple(k - 1 - low for k, (low, _) in zip(kernel.shape[:2], pads, strict=True))
+    return phases.conv_transpose_by_phases(conv, y, flip(kernel), stride, starts, sizes)
 
 
-def _flip(kernel: jax.Array) -> jax.Array:
+def conv_by_phases(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
+    """The transpose of that: one convolution of the phases of x."""
+    sizes = (
+        (sum(pad) + size - k) // stride + 1 for pad, size, k in zip(pads, x.shape[1:3], kernel.shape[:2], strict=True)
+    )
+    y = jnp.zeros((len(x), *sizes, kernel.shape[3]), x.dtype)
+    _, transpose = jax.vjp(lambda y: conv_transpose_by_phases(y, kernel, stride, pads, x.shape[1:3]), y)
+    return transpose(x)[0]
+
+
+def kernel_gradient_by_phases(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
+    """Likewise in the kernel."""
+    kernel = jnp.zeros((*taps, x.shape[3], y.shape[3]), x.dtype)
+    _, transpose = jax.vjp(lambda kernel: conv_transpose_by_phases(y, kernel, stride, pads, x.shape[1:3]), kernel)
+    return transpose(x)[0]
+
+
+def flip(kernel: jax.Array) -> jax.Array:
+    """The kernel of the transpose: turned around, inputs and outputs exchanged."""
     return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
-def _flipped_pads(cotangent: jax.Array, pads: Pads, taps: tuple[int, int], sizes: tuple[int, int]) -> Pads:
-    """Of the convolution that leads back from the cotangent to maps of `sizes`."""
-    axes = zip(pads, taps, sizes, cotangent.shape[1:3], strict=True)
+def _flipped_pads(y: jax.Array, pads: Pads, taps: Sizes, sizes: Sizes) -> Pads:
+    """Of the convolution that leads back from the y to maps of `sizes`."""
+    axes = zip(pads, taps, sizes, y.shape[1:3], strict=True)
     return tuple((k - 1 - low, size + low - out) for (low, _), k, size, out in axes)
 
 
-def _rows_of_patches(x: jax.Array, taps: tuple[int, int], stride: int, pads: Pads) -> list[jax.Array]:
+def _rows_of_patches(x: jax.Array, taps: Sizes, stride: int, pads: Pads) -> list[jax.Array]:
     """For each row of taps, what they meet at each output pixel: k_h of [B, h, w, k_w * C]."""
     x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)))
     h, w = ((size - k) // stride + 1 for size, k in zip(x.shape[1:3], taps, strict=True))
@@ -201,7 +231,7 @@ def _rows_of_patches(x: jax.Array, taps: tuple[int, int], stride: int, pads: Pad
     return [x[:, i : i + stride * (h - 1) + 1 : stride] for i in range(taps[0])]
 
 
-def by_frequencies(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
+def conv_by_frequencies(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
     """A product for each frequency, for square maps and kernels and stride 1 (Mathieu et al. 2014, arXiv:1312.5851)."""
     to_x, to_kernel, to_y = _transforms(x.shape[1], kernel.shape[0], pads[0])
     b, n, _, c = x.shape
@@ -213,27 +243,29 @@ def by_frequencies(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> 
     return y.reshape(b, n, n, -1)
 
 
-def kernel_gradient_by_frequencies(
-    x: jax.Array, cotangent: jax.Array, stride: int, pads: Pads, taps: tuple[int, int]
-) -> jax.Array:
+def kernel_gradient_by_frequencies(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
     """The gradient of the kernel, by frequencies as well."""
-    kernel = jax.ShapeDtypeStruct((*taps, x.shape[-1], cotangent.shape[-1]), x.dtype)
-    (gradient,) = jax.linear_transpose(lambda kernel: by_frequencies(x, kernel, stride, pads), kernel)(cotangent)
+    kernel = jax.ShapeDtypeStruct((*taps, x.shape[-1], y.shape[-1]), x.dtype)
+    (gradient,) = jax.linear_transpose(lambda kernel: conv_by_frequencies(x, kernel, stride, pads), kernel)(y)
     return gradient
 
 
-def _frequencies_save_work(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> bool:
-    """Whether `by_frequencies` takes less than 0.36 of the multiplications; these run at less than half the speed."""
-    b, n, w, c = x.shape
-    k, k_w, _, features = kernel.shape
-    if (n, k, pads[0]) != (w, k_w, pads[1]) or stride > 1 or k == 1 or x.dtype.itemsize < 4:
+def _frequencies_save_work(x: Shape, kernel: Shape, stride: int, pads: Pads) -> bool:
+    """Whether frequencies take less than 0.36 of the multiplications, since they run at less than half the speed.
+
+    With a stride it is the convolution of the phases that is asked about.
+    """
+    (b, n, w, c), (k, k_w, _, features), pad = x, kernel, pads[0]
+    if (n, k, pad) != (w, k_w, pads[1]) or k == 1:
         return False
-    out, period = _out_and_period(n, k, pads[0])
-    if out < 1:
-        return False
+    if stride > 1:
+        n, out = (sum(pad) + n - k) // stride + 1, -(-n // stride)
+        _, _, k, pad = phases.common_convolution(k, k - 1 - pad[0], n, out, stride)
+        c, features = features, stride**2 * c
+    out, period = _out_and_period(n, k, pad)
     products = 3 * period**2 // 2
     transforms = n**2 * b * c + out**2 * b * features + k**2 * c * features
-    return products * (b * c * features + transforms) < 0.36 * out**2 * k**2 * b * c * features
+    return out > 0 and products * (b * c * features + transforms) < 0.36 * out**2 * k**2 * b * c * features
 
 
 def _out_and_period(n: int, k: int, pad: tuple[int, int]) -> tuple[int, int]:

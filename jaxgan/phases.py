@@ -1,81 +1,87 @@
-"""Convolutions whose output is larger than their input, as one convolution of the input."""
+"""Transposed convolutions, as one convolution of their input."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-Taps = tuple[np.ndarray, np.ndarray]
+Sizes = tuple[int, int]  # of height and width
 
 
-def conv_by_phases(
-    conv: Callable, x: jax.Array, kernel: jax.Array, axes: Sequence[Taps], sizes: Sequence[int]
+def conv_transpose_by_phases(
+    conv: Callable, x: jax.Array, kernel: jax.Array, stride: int, starts: Sizes, sizes: Sizes
 ) -> jax.Array:
-    """A convolution whose output is `factor` times larger than its input, as one convolution of the input.
+    """A transposed convolution in its sub-pixel form.
 
-    Output pixels of one phase (their row and column modulo the factor) are a stride-1 convolution of
-    `x` with a small kernel of their own. One convolution computes all factor^2 phases as channels, which
-    are then interleaved (Shi et al. 2016, arXiv:1609.05158). On a CPU this runs several times
-    faster than a convolution of an `x` spread out with zeros, above all in the gradient of the kernel.
+    Output pixels of one phase (their row and column modulo the stride) are a stride-1 convolution of `x` with every
+    stride-th tap of the kernel. One convolution computes all stride^2 phases as channels, which are then interleaved
+    (Shi et al. 2016, arXiv:1609.05158). On a CPU this runs several times faster than a convolution of an `x` spread
+    out with zeros, above all in the gradient of the kernel.
 
     Args:
       conv: (x, kernel, stride, pads) -> y, which is to do the work.
       x: [B, H, W, C].
-      kernel: [k, k, C, features].
-      axes: for height and width: source int [factor, k], and used bool [factor, k]. In output pixel q * factor + p,
-        tap t multiplies input pixel q + source[p, t], if it is used at all.
+      kernel: [k_h, k_w, C, features].
+      stride: of both axes.
+      starts: of both axes: output pixel i is the sum over taps t of kernel[t] times pixel i + t - start of `x`
+        spread out, in which `x` is at every stride-th pixel from 0, and zeros are elsewhere.
       sizes: (height, width) of the output.
 
     Returns:
       [B, *sizes, features].
     """
-    factor = len(axes[0][0])
-    (rows, tops, pads_h), (columns, lefts, pads_w) = (
-        _phase_taps(*taps, h, -(-size // factor)) for taps, h, size in zip(axes, x.shape[1:3], sizes, strict=True)
+    outs = [-(-size // stride) for size in sizes]
+    (tap_h, top, m_h, pads_h), (tap_w, left, m_w, pads_w) = (
+        common_convolution(*axis, stride) for axis in zip(kernel.shape[:2], starts, x.shape[1:3], outs, strict=True)
     )
-    kernels = _sum_taps(_sum_taps(kernel, columns, 1), rows, 0)  # [phase, tap, phase, tap, C, features]
-    kernels = kernels.transpose(1, 3, 4, 0, 2, 5).reshape(rows.shape[1], columns.shape[1], x.shape[-1], -1)
-    y = conv(x, kernels, 1, (pads_h, pads_w))
-    h, w = (-(-size // factor) for size in sizes)
-    y = y.reshape(*y.shape[:3], factor, factor, -1)
-    y = jnp.stack([y[:, top : top + h, :, p] for p, top in enumerate(tops)], axis=2)
-    y = jnp.stack([y[:, :, :, left : left + w, q] for q, left in enumerate(lefts)], axis=4)
-    return y.reshape(x.shape[0], h * factor, w * factor, -1)[:, : sizes[0], : sizes[1]]
+    kernel = _taps_of_phases(_taps_of_phases(kernel, 1, tap_w, m_w, stride), 0, tap_h, m_h, stride)
+    kernel = kernel.transpose(1, 3, 4, 0, 2, 5).reshape(m_h, m_w, x.shape[-1], -1)  # was [phase, m, phase, m, C, …]
+    y = conv(x, kernel, 1, (pads_h, pads_w))
+    y = y.reshape(*y.shape[:3], stride, stride, -1)
+    y = jnp.stack([y[:, i : i + outs[0], :, p] for p, i in enumerate(top)], axis=2)
+    y = jnp.stack([y[:, :, :, j : j + outs[1], q] for q, j in enumerate(left)], axis=4)
+    return y.reshape(x.shape[0], outs[0] * stride, outs[1] * stride, -1)[:, : sizes[0], : sizes[1]]
 
 
-def _phase_taps(
-    source: np.ndarray, used: np.ndarray, size: int, out: int
-) -> tuple[np.ndarray, list[int], tuple[int, int]]:
-    """The small kernels of all phases along one axis, as sums of a kernel's taps.
+def common_convolution(
+    k: int, start: int, size: int, out: int, stride: int
+) -> tuple[list[int], list[int], int, tuple[int, int]]:
+    """The convolution that computes all phases, along one axis.
 
     Args:
-      source: int [factor, k], as in `_conv_by_phases`.
-      used: bool [factor, k].
+      k: taps of the kernel.
+      start: as in `conv_transpose_by_phases`.
       size: of the input.
       out: output pixels of each phase.
+      stride: how many phases there are.
 
     Returns:
-      taps: 0 or 1 [factor, m, k], whether tap t of the kernel is part of tap m of phase p.
-      starts: where the output of each phase begins in that of the common convolution.
-      pads: of the common convolution.
+      tap: of each phase, which tap of the kernel is its first; the others follow in steps of `stride`, and those that
+        are not in [0, k) are zero.
+      begin: of each phase, where its output begins in that of the convolution.
+      m: how many taps a phase has.
+      pads: (low, high).
     """
-    used = used & (source > -out) & (source < size)  # other taps fall on padding wherever they are
+    position = np.arange(stride)[:, None] + np.arange(k) - start  # [phase, tap], of the first output pixel
+    source = position // stride
+    # Other taps meet zeros or padding wherever they are.
+    used = (position % stride == 0) & (source > -out) & (source < size)
     first = [int(s[u].min()) if u.any() else 0 for s, u in zip(source, used, strict=True)]
     last = [int(s[u].max()) if u.any() else 0 for s, u in zip(source, used, strict=True)]
-    length = 1 + max(b - a for a, b in zip(first, last, strict=True))
+    m = 1 + max(b - a for a, b in zip(first, last, strict=True))
     low = min(first)
-    starts = [max(low, b - length + 1) for b in last]  # as near to the lowest as its taps allow
-    taps = (source[:, None] - np.array(starts)[:, None, None] == np.arange(length)[:, None]) & used[:, None]
-    return taps, [start - low for start in starts], (-low, max(starts) + length - 1 + out - size)
+    begins = [max(low, b - m + 1) for b in last]  # as near to the lowest as the phase's taps allow
+    taps = [begin * stride + start - phase for phase, begin in enumerate(begins)]
+    return taps, [begin - low for begin in begins], m, (-low, max(begins) + m - 1 + out - size)
 
 
-def _sum_taps(kernel: jax.Array, taps: np.ndarray, axis: int) -> jax.Array:
-    """Replaces an axis of k taps by two, [factor, m]: the sums that `taps` [factor, m, k] names."""
-    zero = jnp.zeros_like(lax.index_in_dim(kernel, 0, axis, keepdims=False))
-
-    def total(named: np.ndarray) -> jax.Array:
-        return sum((lax.index_in_dim(kernel, int(t), axis, keepdims=False) for t in np.flatnonzero(named)), zero)
-
-    return jnp.stack([jnp.stack([total(named) for named in phase], axis) for phase in taps], axis)
+def _taps_of_phases(kernel: jax.Array, axis: int, taps: list[int], m: int, stride: int) -> jax.Array:
+    """Divides an axis of taps into two, [stride, m]."""
+    last = (m - 1) * stride
+    before, behind = max(0, -min(taps)), max(0, max(taps) + last + 1 - kernel.shape[axis])
+    pads = [(before, behind, 0) if a == axis else (0, 0, 0) for a in range(kernel.ndim)]
+    kernel = lax.pad(kernel, jnp.zeros((), kernel.dtype), pads)
+    phases = [lax.slice_in_dim(kernel, before + t, before + t + last + 1, stride, axis) for t in taps]
+    return jnp.stack(phases, axis)
