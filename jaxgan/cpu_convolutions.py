@@ -234,20 +234,29 @@ def _rows_of_patches(x: jax.Array, taps: Sizes, stride: int, pads: Pads) -> list
 def conv_by_frequencies(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
     """A product for each frequency, for square maps and kernels and stride 1 (Mathieu et al. 2014, arXiv:1312.5851)."""
     to_x, to_kernel, to_y = _transforms(x.shape[1], kernel.shape[0], pads[0])
-    b, n, _, c = x.shape
-    spectrum = jnp.einsum("rp,bpc->rbc", to_x.astype(x.dtype), x.reshape(b, n * n, c))
-    kernels = jnp.einsum("rt,tcf->rcf", to_kernel.astype(x.dtype), kernel.reshape(-1, c, kernel.shape[-1]))
-    spectrum = jnp.einsum("rbc,rcf->rbf", spectrum, kernels)
-    y = jnp.einsum("pr,rbf->bpf", to_y.astype(x.dtype), spectrum)
-    n = math.isqrt(y.shape[1])
-    return y.reshape(b, n, n, -1)
+    (b, n, _, c), features, out = x.shape, kernel.shape[-1], math.isqrt(len(to_y))
+    # With the batch last the products are up to twice as fast.
+    x_hat = _apply(to_x, x.reshape(b, n * n, c).transpose(1, 2, 0))
+    kernel_hat = _apply(to_kernel, kernel.reshape(-1, c, features))
+    y = _apply(to_y, jnp.einsum("rcb,rcf->rbf", x_hat, kernel_hat))
+    return y.transpose(1, 0, 2).reshape(b, out, out, features).astype(x.dtype)
 
 
 def kernel_gradient_by_frequencies(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
-    """The gradient of the kernel, by frequencies as well."""
-    kernel = jax.ShapeDtypeStruct((*taps, x.shape[-1], y.shape[-1]), x.dtype)
-    (gradient,) = jax.linear_transpose(lambda kernel: conv_by_frequencies(x, kernel, stride, pads), kernel)(y)
-    return gradient
+    """The transpose of that in the kernel."""
+    to_x, to_kernel, to_y = _transforms(x.shape[1], taps[0], pads[0])
+    (b, n, _, c), features = x.shape, y.shape[-1]
+    x_hat = _apply(to_x, x.reshape(b, n * n, c).transpose(1, 0, 2))
+    y_hat = _apply(to_y.T, y.reshape(b, -1, features).transpose(1, 0, 2))
+    kernel = _apply(to_kernel.T, jnp.einsum("rbc,rbf->rcf", x_hat, y_hat))
+    return kernel.reshape(*taps, c, features).astype(x.dtype)
+
+
+def _apply(matrix: np.ndarray, x: jax.Array) -> jax.Array:
+    """[q, p] times [p, i, j], as one matrix product; in float32 at least, since transforms lose a few digits."""
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    y = jnp.asarray(matrix, dtype) @ x.astype(dtype).reshape(len(x), -1)
+    return y.reshape(-1, *x.shape[1:])
 
 
 def _frequencies_save_work(x: Shape, kernel: Shape, stride: int, pads: Pads) -> bool:
