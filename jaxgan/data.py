@@ -42,14 +42,23 @@ class Dataset:
           batch_size: how many images.
           part: (i, n) gives the i-th of n parts, in order; n divides batch_size.
         """
-        indices = batch_indices(key, step, batch_size, len(self.images))
-        return self.images[indices.reshape(part[1], -1)[part[0]]]
+        return self.images[self.batches(key, step, 1, batch_size, part)[0]]
+
+    def batches(
+        self, key: jax.Array, step: int, count: int, batch_size: int, part: tuple[int, int] = (0, 1)
+    ) -> np.ndarray:
+        """Which of the images make up the batches of `count` steps from `step` on: int32 [count, batch_size / n].
+
+        The arguments are those of `batch`, and its images are those that this names.
+        """
+        indices = _in_order(key, step * batch_size, (step + count) * batch_size, len(self.images))
+        return indices.reshape(count, part[1], -1)[:, part[0]]
 
 
-def batch_indices(key: jax.Array, step: int, batch_size: int, size: int) -> np.ndarray:
-    """Which of `size` examples make up the batch of `step`: int [batch_size]."""
+def _in_order(key: jax.Array, start: int, stop: int, size: int) -> np.ndarray:
+    """Which of `size` examples are those from `start` to `stop` of all epochs, one after the other: int32."""
     seed, impl = np.asarray(jax.random.key_data(key)), str(jax.random.key_impl(key))
-    epochs, within = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), size)
+    epochs, within = np.divmod(np.arange(start, stop), size)
     orders = ((e, _permutation(seed.tobytes(), seed.shape, impl, int(e), size)) for e in np.unique(epochs))
     return np.concatenate([order[within[epochs == e]] for e, order in orders])
 

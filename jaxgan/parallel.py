@@ -14,11 +14,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgan.gan import GAN, GANState
-from jaxgan.train_step import Metrics, train_step
+from jaxgan.train_step import Metrics, train_step, train_steps
 
 AXIS = "batch"
 
 Step = Callable[[GANState, np.ndarray], tuple[GANState, Metrics]]
+Steps = Callable[[GANState, jax.Array, np.ndarray, int], tuple[GANState, Metrics]]
 
 
 def choose_devices(count: int | None = None) -> list[jax.Device]:
@@ -50,10 +51,14 @@ def meet(devices: Sequence[jax.Device]) -> None:
 
 def place(state: GANState, devices: Sequence[jax.Device]) -> GANState:
     """The state, the same in every process, copied to each of the devices."""
-    everywhere = NamedSharding(_mesh(devices), PartitionSpec())
     data = state.replace(key=jax.random.key_data(state.key))
-    data = jax.tree.map(lambda x: jax.make_array_from_process_local_data(everywhere, np.asarray(x)), data)
+    data = jax.tree.map(functools.partial(copies, devices=devices), data)
     return data.replace(key=jax.random.wrap_key_data(data.key, impl=str(jax.random.key_impl(state.key))))
+
+
+def copies(x: jax.Array | np.ndarray, devices: Sequence[jax.Device]) -> jax.Array:
+    """An array, the same in every process, copied to each of the devices."""
+    return jax.make_array_from_process_local_data(NamedSharding(_mesh(devices), PartitionSpec()), np.asarray(x))
 
 
 def own_copy(state: GANState) -> GANState:
@@ -87,16 +92,45 @@ def shard_map_step(gan: GAN, devices: Sequence[jax.Device]) -> Step:
 FORMS = {"pmap": pmap_step, "shard_map": shard_map_step}
 
 
+def pmap_steps(gan: GAN, devices: Sequence[jax.Device]) -> Steps:
+    """`train_steps` under `jax.pmap`.
+
+    Args:
+      gan: the static description.
+      devices: as from `choose_devices`.
+
+    Returns:
+      (state, images, batches, count) -> (state, metrics). The state is as from `place`, and donated; the images are
+      the whole dataset as from `copies`; the batches are this process's contiguous share of each, int32
+      [capacity, B * training_ratio / processes].
+    """
+    steps = _pmap(train_steps, gan, devices, (None, None, 0, None))
+    local = len(devices) // jax.process_count()
+
+    def call(state: GANState, images: jax.Array, batches: np.ndarray, count: int) -> tuple[GANState, Metrics]:
+        return steps(state, images, batches.reshape(len(batches), local, -1).swapaxes(0, 1), np.int32(count))
+
+    return call
+
+
+def shard_map_steps(gan: GAN, devices: Sequence[jax.Device]) -> Steps:
+    """`train_steps` under `jax.shard_map`; as `pmap_steps`."""
+    split = PartitionSpec(None, AXIS)
+    steps = _shard_map(train_steps, gan, devices, (PartitionSpec(), PartitionSpec(), split, PartitionSpec()))
+    split = NamedSharding(_mesh(devices), split)
+
+    def call(state: GANState, images: jax.Array, batches: np.ndarray, count: int) -> tuple[GANState, Metrics]:
+        return steps(state, images, jax.make_array_from_process_local_data(split, batches), np.int32(count))
+
+    return call
+
+
+STEPS = {"pmap": pmap_steps, "shard_map": shard_map_steps}
+
+
 def pmapped(gan: GAN, devices: Sequence[jax.Device]) -> Callable:
     """(state, images [devices of this process, share, H, W, C]) -> (state, metrics), the state donated."""
-    return jax.pmap(
-        functools.partial(train_step, _on_axis(gan, devices)),
-        axis_name=AXIS,
-        in_axes=(None, 0),
-        out_axes=(None, None),  # metrics, too, are the same on all devices
-        devices=devices,
-        donate_argnums=0,
-    )
+    return _pmap(train_step, gan, devices, (None, 0))
 
 
 def shard_mapped(gan: GAN, devices: Sequence[jax.Device]) -> Callable:
@@ -104,11 +138,25 @@ def shard_mapped(gan: GAN, devices: Sequence[jax.Device]) -> Callable:
 
     JAX checks here, when the step is traced, that the state cannot come to differ between devices.
     """
-    gan = _on_axis(gan, devices)
-    copied, split = PartitionSpec(), PartitionSpec(gan.axis_name)
-    step = functools.partial(train_step, gan)
-    step = jax.shard_map(step, mesh=_mesh(devices), in_specs=(copied, split), out_specs=(copied, copied))
-    return jax.jit(step, donate_argnums=0)
+    return _shard_map(train_step, gan, devices, (PartitionSpec(), PartitionSpec(AXIS)))
+
+
+def _pmap(function: Callable, gan: GAN, devices: Sequence[jax.Device], in_axes: tuple) -> Callable:
+    return jax.pmap(
+        functools.partial(function, _on_axis(gan, devices)),
+        axis_name=AXIS,
+        in_axes=in_axes,
+        out_axes=(None, None),  # metrics, too, are the same on all devices
+        devices=devices,
+        donate_argnums=0,
+    )
+
+
+def _shard_map(function: Callable, gan: GAN, devices: Sequence[jax.Device], in_specs: tuple) -> Callable:
+    function = functools.partial(function, _on_axis(gan, devices))
+    outputs = (PartitionSpec(), PartitionSpec())
+    function = jax.shard_map(function, mesh=_mesh(devices), in_specs=in_specs, out_specs=outputs)
+    return jax.jit(function, donate_argnums=0)
 
 
 def _mesh(devices: Sequence[jax.Device]) -> Mesh:

@@ -189,6 +189,14 @@ def in_step(*ends: type[Exception]) -> Iterator[None]:
         ) from error
 
 
-def all_asked_to_stop(step: int) -> bool:
-    """Whether this is the step after which to stop, once SIGTERM has asked any of the processes to."""
-    return multihost_utils.reached_preemption_sync_point(step)
+def of_leader(value: int) -> int:
+    """The leader's value, in all processes."""
+    return value if jax.process_count() == 1 else int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def all_asked_to_stop(turn: int) -> bool:
+    """Whether this is the turn after which to stop, once SIGTERM has asked any of the processes to.
+
+    Turns are counted one by one, for the processes agree on the next that none has begun.
+    """
+    return multihost_utils.reached_preemption_sync_point(turn)

@@ -2,6 +2,8 @@
 
     step = jax.jit(train_step, static_argnums=0, donate_argnums=1)
 
+`train_steps` is several of them in one program, which is what runs take.
+
 The shared step runs the generator once and the discriminator once on each batch, and takes both
 networks' gradients from that single pass ("Fast DCGAN in Keras"). The alternating step is what most
 codebases do: a pass for the discriminator's update, then a second one for the generator's.
@@ -54,6 +56,35 @@ def train_step(gan: GAN, state: GANState, images: jax.Array) -> tuple[GANState, 
     averaged_gen = _average(gan.ema_decay, state.step, state.averaged_gen, gen.variables)
     state = state.replace(step=state.step + 1, gen=gen, disc=disc, averaged_gen=averaged_gen)
     return state, metrics
+
+
+def train_steps(
+    gan: GAN, state: GANState, images: jax.Array, batches: jax.Array, count: jax.Array | int
+) -> tuple[GANState, Metrics]:
+    """Several updates in one program, each on its own batch of a dataset that is on the device.
+
+        steps = jax.jit(train_steps, static_argnums=0, donate_argnums=1)
+
+    Python is met once for all of them, and memory is asked for once.
+
+    Args:
+      gan: the static description.
+      state: the state to start from.
+      images: uint8 [N, H, W, C], the dataset.
+      batches: int [capacity, B * training_ratio], which of them each update takes.
+      count: how many updates, from 1 to capacity. It is not static: any number of them is the same program, so that
+        how a run is divided leaves no trace in its bits.
+
+    Returns:
+      The state after them, and the metrics of the last.
+    """
+
+    def update(i: jax.Array, carry: tuple[GANState, Metrics]) -> tuple[GANState, Metrics]:
+        return train_step(gan, carry[0], jnp.take(images, batches[i], axis=0, mode="clip"))
+
+    _, metrics = jax.eval_shape(update, jax.ShapeDtypeStruct((), jnp.int32), (state, None))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
+    return jax.lax.fori_loop(0, count, update, (state, zeros))
 
 
 def shared_update(gan: GAN, state: GANState, images: jax.Array) -> tuple[NetState, NetState, Metrics]:

@@ -22,6 +22,7 @@ from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgan import checkpoint, data, parallel, processes
 from jaxgan.gan import GAN, GANState, Purpose, image_shape, init, judges_alone
@@ -30,6 +31,8 @@ from jaxgan.sampling import sample
 from jaxgan.workdir import check, claim, read_summary, write_json
 
 GRID = 64  # images in a sample grid
+TURN = 0.5  # seconds, about, between two times that Python is met: the bar moves, and signals are heard
+MOST = 100  # updates in between
 AFTER_NAN = "the newest checkpoint is from before. Try smaller learning rates"
 
 
@@ -195,17 +198,23 @@ def _train(
     """
     key, start = state.key, int(state.step)
     samples_key = jax.random.fold_in(key, Purpose.SAMPLES)
-    step = parallel.FORMS[options.parallel](gan, devices)
+    take = parallel.STEPS[options.parallel](gan, devices)
     part = (jax.process_index(), jax.process_count())
+    intervals = (options.log_every, options.sample_every, options.checkpoint_every)
     if report and start == 0:
         report.samples(0, sample(gan, state, samples_key, GRID))
-    state, metrics = parallel.place(state, devices), None
+    state, on_devices = parallel.place(state, devices), parallel.copies(dataset.images, devices)
+    done, turn, pace, last = start, 0, 1, start == steps
     with _stop_signals() as asked_to_stop:
-        for done in range(start + 1, steps + 1):
-            batch = dataset.batch(key, done - 1, images, part)
-            jax.block_until_ready(metrics)  # one step ahead of the devices, so that the bar tells the truth
-            state, metrics = step(state, batch)
-            last, save = asked_to_stop(done) or done == steps, done % options.checkpoint_every == 0
+        while not last:
+            count = min(pace, *(every - done % every for every in intervals), steps - done)
+            batches = np.zeros((MOST, images // part[1]), np.int32)
+            batches[:count] = dataset.batches(key, done, count, images, part)
+            begin = time.perf_counter()
+            state, metrics = jax.block_until_ready(take(state, on_devices, batches, count))
+            pace = processes.of_leader(max(1, min(MOST, int(TURN * count / (time.perf_counter() - begin)))))
+            done, turn = done + count, turn + 1
+            last, save = asked_to_stop(turn) or done == steps, done % options.checkpoint_every == 0
             if report:
                 report.tick(done)
             if done == 1 or done % options.log_every == 0 or save or last:
@@ -219,8 +228,6 @@ def _train(
                 if not _is_finite(own):
                     raise FloatingPointError(f"step {done}: a weight is no longer finite; {AFTER_NAN}")
                 checkpoint.save(manager, done, own)
-            if last:
-                break
     return parallel.own_copy(state)
 
 
@@ -239,13 +246,13 @@ def _is_finite(state: GANState) -> jax.Array:
 
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[Callable[[int], bool]]:
-    """Whether to stop after a step, which the first SIGINT or SIGTERM asks for; a second one acts as usual.
+    """Whether to stop after a turn, which the first SIGINT or SIGTERM asks for; a second one acts as usual.
 
     Several processes must stop at one step: JAX's preemption service sees to that, and has SIGTERM for itself.
     """
     several = jax.process_count() > 1
     if threading.current_thread() is not threading.main_thread():
-        yield lambda step: False  # signals are the main thread's
+        yield lambda turn: False  # signals are the main thread's
         return
     stop, signals = threading.Event(), (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM)
     usual = {number: signal.getsignal(number) for number in signals}
@@ -263,7 +270,7 @@ def _stop_signals() -> Iterator[Callable[[int], bool]]:
     for number in signals:
         signal.signal(number, request)
     try:
-        yield processes.all_asked_to_stop if several else lambda step: stop.is_set()
+        yield processes.all_asked_to_stop if several else lambda turn: stop.is_set()
     finally:
         restore()
 
