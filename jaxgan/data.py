@@ -65,9 +65,13 @@ def _in_order(key: jax.Array, start: int, stop: int, size: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)  # a pure function, and the same epoch is asked for many times over
 def _permutation(seed: bytes, shape: tuple, impl: str, epoch: int, size: int) -> np.ndarray:
-    key = jax.random.wrap_key_data(np.frombuffer(seed, np.uint32).reshape(shape), impl=impl)
-    key = jax.random.fold_in(jax.random.fold_in(key, ORDER), epoch)
-    return np.asarray(jax.random.permutation(key, size))
+    return np.asarray(_permute(np.frombuffer(seed, np.uint32).reshape(shape), epoch, impl=impl, size=size))
+
+
+@functools.partial(jax.jit, static_argnames=("impl", "size"))
+def _permute(key_data: jax.Array, epoch: jax.Array, impl: str, size: int) -> jax.Array:
+    key = jax.random.wrap_key_data(key_data, impl=impl)
+    return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, ORDER), epoch), size)
 
 
 def load(

@@ -1,5 +1,6 @@
 """Grids of images, as PNG and as GIF."""
 
+import io
 import math
 import os
 from collections.abc import Sequence
@@ -39,11 +40,18 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     return canvas
 
 
-def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Writes one uint8 image [H, W, C], C being 1 or 3; a reader never sees half of it."""
+def png(image: np.ndarray) -> bytes:
+    """One uint8 image [H, W, C], C being 1 or 3, as the bytes of a PNG file."""
+    file = io.BytesIO()
+    _picture(image).save(file, format="PNG")
+    return file.getvalue()
+
+
+def save_png(path: str | os.PathLike, image: np.ndarray | bytes) -> None:
+    """Writes one uint8 image [H, W, C], C being 1 or 3, or what `png` made of it; a reader never sees half of it."""
     partial = Path(f"{path}.partial")
     try:
-        _picture(image).save(partial, format="PNG")
+        partial.write_bytes(image if isinstance(image, bytes) else png(image))
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

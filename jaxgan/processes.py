@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -189,9 +189,9 @@ def in_step(*ends: type[Exception]) -> Iterator[None]:
         ) from error
 
 
-def of_leader(value: int) -> int:
-    """The leader's value, in all processes."""
-    return value if jax.process_count() == 1 else int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+def of_leader(*values: int) -> Sequence[int]:
+    """The leader's values, in all processes."""
+    return values if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(np.int32(values)).tolist()
 
 
 def all_asked_to_stop(turn: int) -> bool:

@@ -33,6 +33,7 @@ from jaxgan.workdir import check, claim, read_summary, write_json
 GRID = 64  # images in a sample grid
 TURN = 0.5  # seconds, about, between two times that Python is met: the bar moves, and signals are heard
 MOST = 100  # updates in between
+MINUTE = 60  # seconds
 AFTER_NAN = "the newest checkpoint is from before. Try smaller learning rates"
 
 
@@ -75,8 +76,8 @@ class Options:
     """Steps between lines of metrics."""
     sample_every: int = 250
     """Steps between sample grids."""
-    checkpoint_every: int = 500
-    """Steps between checkpoints."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints; by default about as many as take a minute."""
     keep: int = 3
     """How many of the newest checkpoints are kept."""
 
@@ -200,11 +201,11 @@ def _train(
     samples_key = jax.random.fold_in(key, Purpose.SAMPLES)
     take = parallel.STEPS[options.parallel](gan, devices)
     part = (jax.process_index(), jax.process_count())
-    intervals = (options.log_every, options.sample_every, options.checkpoint_every)
+    intervals = [i for i in (options.log_every, options.sample_every, options.checkpoint_every) if i]
     if report and start == 0:
         report.samples(0, sample(gan, state, samples_key, GRID))
     state, on_devices = parallel.place(state, devices), parallel.copies(dataset.images, devices)
-    done, turn, pace, last = start, 0, 1, start == steps
+    done, turn, pace, last, saved = start, 0, 1, start == steps, time.perf_counter()
     with _stop_signals() as asked_to_stop:
         while not last:
             count = min(pace, *(every - done % every for every in intervals), steps - done)
@@ -212,22 +213,26 @@ def _train(
             batches[:count] = dataset.batches(key, done, count, images, part)
             begin = time.perf_counter()
             state, metrics = jax.block_until_ready(take(state, on_devices, batches, count))
-            pace = processes.of_leader(max(1, min(MOST, int(TURN * count / (time.perf_counter() - begin)))))
+            now = time.perf_counter()
+            pace, due = processes.of_leader(max(1, min(MOST, int(TURN * count / (now - begin)))), now - saved > MINUTE)
             done, turn = done + count, turn + 1
-            last, save = asked_to_stop(turn) or done == steps, done % options.checkpoint_every == 0
+            last = asked_to_stop(turn) or done == steps
+            if options.checkpoint_every:
+                due = done % options.checkpoint_every == 0
             if report:
                 report.tick(done)
-            if done == 1 or done % options.log_every == 0 or save or last:
+            if done == 1 or done % options.log_every == 0 or last:
                 _check_metrics(done, metrics)
                 if report:
                     report.log(done, metrics)
             if report and (done % options.sample_every == 0 or done == steps):
                 report.samples(done, sample(gan, parallel.own_copy(state), samples_key, GRID))
-            if save or last:
+            if due or last:
                 own = parallel.own_copy(state)
                 if not _is_finite(own):
                     raise FloatingPointError(f"step {done}: a weight is no longer finite; {AFTER_NAN}")
                 checkpoint.save(manager, done, own)
+                saved = now
     return parallel.own_copy(state)
 
 

@@ -115,15 +115,16 @@ def test_a_stop_signal_saves_and_the_run_goes_on_from_there(finished, tmp_path, 
 
     _, summary = finished
     handler = signal.getsignal(signal.SIGTERM)
-    batch = data.Dataset.batch
+    batches = data.Dataset.batches
 
-    def batch_and_signal(self, key, step, *args):
-        if step == 2:
+    def batches_and_signal(self, key, step, count, *args):
+        if step <= 2 < step + count:
             signal.raise_signal(signal.SIGTERM)
-        return batch(self, key, step, *args)
+        return batches(self, key, step, count, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(data.Dataset, "batch", batch_and_signal)
+        patch.setattr(data.Dataset, "batches", batches_and_signal)
+        patch.setattr(training, "MOST", 1)
         with pytest.raises(Stopped, match="stopped at step 3 of 9"):
             training.run(recipe(), tmp_path, 0, OPTIONS)
     assert signal.getsignal(signal.SIGTERM) is handler
