@@ -29,6 +29,8 @@ class Recipe:
     """How many updates."""
     image_range: Annotated[tuple[float, float], tyro.conf.Suppress] = (-1.0, 1.0)
     """The range of the generator's images: that of its last activation."""
+    judges_alone: Annotated[bool, tyro.conf.Suppress] = False
+    """Whether the discriminator looks at each image alone: no batch normalisation, no minibatch features."""
     data: str = "digits"
     """The images: digits (embedded), a TensorFlow dataset's name, or folder:PATH."""
     split: str = "train"
@@ -78,6 +80,8 @@ class Recipe:
     accumulate: int = 1
     """Microbatches that each update's gradients are averaged over, for batches larger than memory. Batch normalisation
     then sees one at a time, so it is another update; without it, it is the same."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """What the networks compute in; parameters, optimisers, batch statistics and losses stay in float32."""
     ema_decay: float = 0.999
     """The share of the averaged generator kept at each step; 0 samples from the last weights."""
 
@@ -136,6 +140,8 @@ class Recipe:
             instance_noise=noise if self.instance_noise else None,
             gen_l2=self.gen_l2,
             accumulate=self.accumulate,
+            one_pullback=self.judges_alone and self.loss == "non_saturating",
+            precision=self.precision,
             ema_decay=self.ema_decay,
         )
 
@@ -151,7 +157,7 @@ class Recipe:
         """The fields that decide a run's numbers, as plain values; `from_config` is the inverse."""
         config = dataclasses.asdict(self)
         name = config.pop("name")
-        hidden = ("gen", "disc", "image_range", "steps")  # the name stands for the first three
+        hidden = ("gen", "disc", "image_range", "judges_alone", "steps")  # the name stands for all but the last
         return {"recipe": name} | {k: v for k, v in config.items() if k not in hidden}
 
 
@@ -203,6 +209,7 @@ RECIPES = {
             name="keras_mnist",
             gen=networks.KerasMNISTGen,
             disc=networks.KerasMNISTDisc,
+            judges_alone=True,
             steps=10_000,
             image_range=(0.0, 1.0),
             data="mnist",
@@ -238,6 +245,7 @@ RECIPES = {
             name="tf2_gan",
             gen=networks.TF2GANGen,
             disc=networks.TF2GANDisc,
+            judges_alone=True,
             steps=2_220,
             data="mnist",
             disc_loss_scale=0.5,
@@ -259,6 +267,7 @@ RECIPES = {
             name="gan_elements",
             gen=networks.GANElementsGen,
             disc=networks.GANElementsDisc,
+            judges_alone=True,
             steps=4_000,
             data="mnist",
             split="train+test",

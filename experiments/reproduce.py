@@ -17,7 +17,7 @@ import tyro
 
 import jaxgan
 from experiments import recipes
-from experiments.cli import check_names, fail, one_line_errors, parse
+from experiments.cli import check_names, fail, keep_programs, one_line_errors, parse
 from jaxgan import checkpoint, data, images, report, training
 from jaxgan.gan import image_shape
 from jaxgan.workdir import write_json
@@ -59,6 +59,7 @@ def main() -> None:
     except OSError as error:
         fail(f"--out {flags.out} cannot be made ({error.strerror}); name another")
     failed = []
+    keep_programs()
     with one_line_errors():
         results = _read_results(flags.out)
         for name in flags.recipes:

@@ -11,7 +11,7 @@ import tyro
 
 import jaxgan
 from experiments import recipes
-from experiments.cli import fail, one_line_errors, parse
+from experiments.cli import fail, keep_programs, one_line_errors, parse
 from jaxgan import GAN, checkpoint, data, images
 from jaxgan.gan import image_shape
 
@@ -65,6 +65,7 @@ def main() -> None:
             fail(f"{path} is a folder; name a file")
     recipe = _recipe(flags.workdir)
     gan = recipe.build()
+    keep_programs()
     with one_line_errors():
         samples = _draw(flags, gan, flags.count or count)
         if out:

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from experiments import recipes
-from experiments.cli import Cluster, fail, one_line_errors, parse
+from experiments.cli import Cluster, fail, keep_programs, one_line_errors, parse
 from jaxgan import processes, training
 
 
@@ -40,6 +40,7 @@ def main() -> None:
     if flags.workdir == "":
         fail("--workdir is empty; name a folder, or leave the flag away")
     workdir = flags.workdir or _default_workdir(flags)
+    keep_programs()
     with one_line_errors():
         processes.join(**vars(flags.cluster))
         summary = training.run(flags.settings, workdir, flags.seed, flags.options)

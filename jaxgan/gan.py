@@ -63,6 +63,11 @@ class GAN:
         statistics that is the same update. With batch normalisation each microbatch is normalised
         by its own moments (over all devices), and running averages move once for each; it is another
         update, then. Minibatch features would see less than the batch: see `judges_alone`.
+      one_pullback: whether one backward pass through D(fake) serves both losses of a shared step. For a discriminator
+        that judges each image alone, without batch normalisation or minibatch features, and a loss of it that
+        increases with each fake logit everywhere, as cross-entropy does and least squares do not.
+      precision: what the networks compute in: "float32", or "bf16" for bfloat16. Parameters, optimisers, batch
+        statistics and losses are float32 in either case.
       axis_name: the axis of a `jax.pmap` or `jax.shard_map` that the batch is split over, in the order of the
         devices; None where one device has all of it. `jaxgan.parallel` sets it.
     """
@@ -82,6 +87,8 @@ class GAN:
     gen_l2: float = 0.0
     ema_decay: float = 0.0
     accumulate: int = 1
+    one_pullback: bool = False
+    precision: Literal["float32", "bf16"] = "float32"
     axis_name: str | None = None
 
 

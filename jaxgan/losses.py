@@ -11,8 +11,11 @@ import jax.numpy as jnp
 
 
 def cross_entropy(logits: jax.Array, label: float) -> jax.Array:
-    """Mean of -label * log(sigmoid(logits)) - (1 - label) * log(1 - sigmoid(logits)), label in [0, 1]."""
-    return jnp.mean(jax.nn.softplus(logits) - label * logits)
+    """Mean of -label * log(sigmoid(logits)) - (1 - label) * log(1 - sigmoid(logits)), label in [0, 1].
+
+    As softplus(-logits) and softplus(logits): their gradients, too, keep all digits at any logit.
+    """
+    return jnp.mean(label * jax.nn.softplus(-logits) + (1 - label) * jax.nn.softplus(logits))
 
 
 def non_saturating_gen(fake_logits: jax.Array) -> jax.Array:

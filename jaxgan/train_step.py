@@ -92,7 +92,8 @@ def shared_update(gan: GAN, state: GANState, images: jax.Array) -> tuple[NetStat
     *earlier, last = _batches(gan, images)
     for batch in earlier:
         state, _ = _update_disc(gan, state, *batch)
-    (gen_grads, disc_grads), (gen_stats, disc_stats), metrics = _whole(shared_gradients, gan, state, *last)
+    gradients = one_pullback_gradients if gan.one_pullback else shared_gradients
+    (gen_grads, disc_grads), (gen_stats, disc_stats), metrics = _whole(gradients, gan, state, *last)
     gen = _apply_gradients(gan.gen_optimizer, state.gen, gen_grads, gen_stats)
     disc = _apply_gradients(gan.disc_optimizer, state.disc, disc_grads, disc_stats)
     return gen, disc, metrics
@@ -145,6 +146,37 @@ def shared_gradients(gan: GAN, state: GANState, images: jax.Array, indices: jax.
     gen_grads, _ = pullback((one, zero))
     _, disc_grads = pullback((zero, one))
     return (gen_grads, disc_grads), stats, metrics
+
+
+def one_pullback_gradients(gan: GAN, state: GANState, images: jax.Array, indices: jax.Array) -> Gradients:
+    """As `shared_gradients`, with one backward pass through D(fake) for both losses, for a D that judges each alone.
+
+    The logit of a fake image then depends on that image only, and the two pullbacks of it differ by one factor: the
+    ratio of the losses' derivatives in that logit. That of D's loss, sigmoid(logit) / B for cross-entropy, is held
+    above 1e-30, for the factor to stay finite where D is sure beyond reason (below -65).
+    """
+
+    def generate(params):
+        return _generate(gan, state, params, indices)
+
+    def judge(params, fake):
+        fake_logits, stats = _judge(gan, state, params, state.disc.batch_stats, fake, indices, real=False)
+        real_logits, stats = _judge(gan, state, params, stats, images, indices, real=True)
+        return (real_logits, fake_logits), stats
+
+    fake, pull_gen, gen_stats = jax.vjp(generate, state.gen.params, has_aux=True)
+    (real_logits, fake_logits), pull_disc, disc_stats = jax.vjp(judge, state.disc.params, fake, has_aux=True)
+    loss_disc, (real_bar, fake_bar) = jax.value_and_grad(gan.disc_loss, (0, 1))(real_logits, fake_logits)
+    loss_gen, gen_bar = jax.value_and_grad(gan.gen_loss)(fake_logits)
+    fake_bar = jnp.maximum(fake_bar, 1e-30)
+    disc_grads, images_bar = pull_disc((real_bar, fake_bar))
+    factor = (gen_bar / fake_bar).reshape(-1, *(1,) * (fake.ndim - 1))
+    (gen_grads,) = pull_gen(images_bar * factor)
+    if gan.gen_l2:
+        l2, l2_grads = jax.value_and_grad(lambda params: gan.gen_l2 * squared_norm(params))(state.gen.params)
+        loss_gen, gen_grads = loss_gen + l2, jax.tree.map(jnp.add, gen_grads, l2_grads)
+    metrics = {"loss_gen": loss_gen, "loss_disc": loss_disc} | _mean_logits({"real": real_logits, "fake": fake_logits})
+    return (gen_grads, disc_grads), (gen_stats, disc_stats), metrics
 
 
 def disc_gradients(gan: GAN, state: GANState, images: jax.Array, indices: jax.Array) -> Gradients:
@@ -275,10 +307,12 @@ def _step_key(state: GANState, purpose: Purpose) -> jax.Array:
 def _apply(
     gan: GAN, net: nn.Module, params: Any, batch_stats: Any, x: jax.Array, keys: jax.Array
 ) -> tuple[jax.Array, Any]:
-    """Applies a network in training mode: its output, and its batch statistics updated."""
+    """Applies a network in training mode: its output, and its batch statistics updated; both in float32 at least."""
+    if gan.precision == "bf16":
+        params, x = jax.tree.map(lambda value: value.astype(jnp.bfloat16), (params, x))
     variables = {"params": params, "batch_stats": batch_stats}
     out, updated = net.apply(variables, x, train=True, keys=keys, axis_name=gan.axis_name, mutable=["batch_stats"])
-    return out, updated.get("batch_stats", {})
+    return out.astype(jnp.promote_types(out.dtype, jnp.float32)), updated.get("batch_stats", {})
 
 
 def _apply_gradients(optimizer: optax.GradientTransformation, net: NetState, grads: Any, stats: Any) -> NetState:

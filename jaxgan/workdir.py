@@ -28,7 +28,7 @@ def check(workdir: Path, config: dict[str, Any]) -> None:
             before = json.loads(path.read_text())
             if not isinstance(before, dict) or "recipe" not in before:
                 raise WorkdirError(unknown)
-            before = {"accumulate": 1} | before  # from when that was no choice yet
+            before = {"accumulate": 1, "precision": "float32"} | before  # from when these were no choice yet
             differ = [
                 f"{name} is {before.get(name)!r} there, {value!r} here"
                 for name, value in json.loads(json.dumps(config)).items()

@@ -53,3 +53,12 @@ def test_real_images_have_label_one():
     assert losses.non_saturating_disc(sure, -sure) < 0.01 < losses.non_saturating_disc(-sure, sure)
     assert losses.non_saturating_gen(sure) < 0.01
     assert losses.least_squares_disc(jnp.ones(1), jnp.zeros(1)) == 0
+
+
+@pytest.mark.parametrize("label", [0.0, 0.9, 1.0])
+def test_gradients_of_cross_entropy_keep_all_digits_where_logits_are_large(label):
+    logits = np.linspace(-60, 60, 121)
+    sigmoid, other = 1 / (1 + np.exp(-logits)), 1 / (1 + np.exp(logits))
+    want = (-label * other + (1 - label) * sigmoid) / len(logits)  # no difference of nearly equal numbers
+    got = jax.grad(lambda x: losses.cross_entropy(x, label))(jnp.asarray(logits, jnp.float32))
+    np.testing.assert_allclose(got, want, rtol=1e-5)

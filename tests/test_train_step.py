@@ -13,8 +13,9 @@ import pytest
 
 import jaxgan
 from experiments import recipes
+from jaxgan.checkpoint import state_sha256
 from jaxgan.gan import Purpose, from_uint8
-from jaxgan.train_step import shared_gradients
+from jaxgan.train_step import one_pullback_gradients, shared_gradients, train_steps
 
 NAMES = ["digits", "tf2_dcgan"]
 
@@ -107,8 +108,10 @@ DISC_TO_IMAGES = 3  # the gradients of all inputs, down to the generated images
 MINIMUM = G_FORWARD + 2 * D_FORWARD + 2 * DISC_BACKWARD + DISC_TO_IMAGES + GEN_BACKWARD
 
 
-@pytest.fixture(scope="module")
-def dcgan():
+@pytest.fixture
+def dcgan(monkeypatch):
+    """Every convolution as one: on a CPU some are several products."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "any other")
     gan = recipes.get("tf2_dcgan").build()
     return gan, jaxgan.init(gan, jax.random.key(0)), real_images(gan, 8)
 
@@ -320,3 +323,106 @@ def test_the_l2_norm_of_the_generators_parameters_is_part_of_its_loss_alone(digi
     moved = jax.tree.map(lambda p, old: p - 0.1 * 2 * 0.01 * old, plain.gen.params, state.gen.params)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), decayed.gen.params, moved)
     jax.tree.map(np.testing.assert_array_equal, decayed.disc.params, plain.disc.params)
+
+
+ALONE = [name for name, recipe in recipes.RECIPES.items() if recipe.judges_alone]
+
+
+def test_one_pullback_is_for_discriminators_that_judge_alone():
+    """No batch statistics, and no logit that depends on another image: exactly those recipes that say so."""
+    for name, recipe in recipes.RECIPES.items():
+        gan = recipe.build()
+        state = jaxgan.init(gan, jax.random.key(0))
+        alone = not state.disc.batch_stats and jaxgan.gan.judges_alone(gan, state)
+        assert recipe.judges_alone == alone == gan.one_pullback, name
+    assert ALONE
+    least_squares = dataclasses.replace(recipes.get(ALONE[0]), loss="least_squares")
+    assert not least_squares.build().one_pullback  # its derivative is 0 where a logit is
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tf2_gan", "gan_elements"])
+def test_one_pullback_gives_the_gradients_of_two(name):
+    """Within 1e-5 of each tensor's largest, in float32, with logits about -60, ..., 60 and with all of them at once."""
+    gan = dataclasses.replace(recipes.get(name).build(), gen_l2=1e-4)
+    state = jaxgan.init(gan, jax.random.key(3))
+    images = from_uint8(real_images(gan, 4), gan.image_range)
+    last = max(state.disc.params, key=lambda layer: (layer.startswith("Dense"), layer))
+    two = jax.jit(shared_gradients, static_argnums=0)
+    one = jax.jit(one_pullback_gradients, static_argnums=0)
+    seen = []
+    for logit, steepness in [(-60, 1), (-20, 1), (0, 1), (0, 200), (20, 1), (60, 1)]:
+        dense = state.disc.params[last]
+        dense = {"kernel": steepness * dense["kernel"], "bias": jnp.full((1,), logit, jnp.float32)}
+        at = state.replace(disc=state.disc.replace(params=state.disc.params | {last: dense}))
+        (grads, stats, metrics), (want, want_stats, want_metrics) = (
+            form(gan, at, images, jnp.arange(4)) for form in (one, two)
+        )
+        seen.append(float(metrics["logit_fake"]))
+        for net, want_net in zip(grads, want, strict=True):
+            largest = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(want_net))
+            # A bias before batch normalisation has a gradient of rounding errors alone.
+            atol = 1e-6 * largest
+            for got, expected in zip(jax.tree.leaves(net), jax.tree.leaves(want_net), strict=True):
+                assert jnp.abs(got - expected).max() < 1e-5 * jnp.abs(expected).max() + atol, logit
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), metrics, want_metrics)
+        assert jax.tree.structure(stats) == jax.tree.structure(want_stats)
+    assert min(seen) < -50
+    assert max(seen) > 50
+
+
+def test_one_pullback_stays_finite_where_the_discriminator_is_sure_beyond_reason():
+    gan = recipes.get("tf2_gan").build()
+    state = jaxgan.init(gan, jax.random.key(3))
+    images = from_uint8(real_images(gan, 4), gan.image_range)
+    for bias in (-500.0, 500.0):
+        dense = state.disc.params["Dense_1"] | {"bias": jnp.full((1,), bias)}
+        at = state.replace(disc=state.disc.replace(params=state.disc.params | {"Dense_1": dense}))
+        grads, _, metrics = one_pullback_gradients(gan, at, images, jnp.arange(4))
+        (want_gen, _), _, _ = shared_gradients(gan, at, images, jnp.arange(4))
+        assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves((grads, metrics)))
+        if bias < 0:  # there the generator's gradient is at its largest, and must not be lost
+            assert max(jax.tree.leaves(relative_error(grads[0], want_gen))) < 1e-5
+
+
+@pytest.mark.parametrize("update", ["shared", "alternating"])
+def test_bf16_computes_in_bfloat16_and_keeps_the_state_in_float32(update):
+    gan = dataclasses.replace(recipes.get("digits").build(), update=update, precision="bf16")
+    whole = dataclasses.replace(gan, precision="float32")
+    state = jaxgan.init(gan, jax.random.key(0))
+    images = real_images(gan, 32)
+    step = jax.jit(jaxgan.train_step, static_argnums=0)
+    after, metrics = step(gan, state, images)
+    want, want_metrics = step(whole, state, images)
+    assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(lambda x: x.dtype, state)
+    assert all(x.dtype == jnp.float32 for x in metrics.values())
+    for name, value in metrics.items():  # bfloat16 has 8 bits
+        assert 0 < abs(value - want_metrics[name]) < 0.05
+    text = step.lower(gan, state, images).as_text()
+    assert re.search(r"(dot_general|convolution).*bf16", text)
+    assert not re.search(r"(dot_general|convolution)\(.*: \(tensor<[\dx]*xf32>, tensor<[\dx]*xf32>\)", text)
+    stats = jax.tree.leaves((after.gen.batch_stats, after.disc.batch_stats))
+    for got, expected in zip(stats, jax.tree.leaves((want.gen.batch_stats, want.disc.batch_stats)), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0.05, atol=0.01)
+
+
+def test_several_updates_in_one_program_are_those_one_by_one(digits):
+    """However they are divided, to the last bit; each on its own images."""
+    gan, state, _ = digits
+    images = real_images(gan, 40)
+    batches = jnp.asarray(np.random.default_rng(1).integers(0, 40, (6, 8)), jnp.int32)
+    steps = jax.jit(train_steps, static_argnums=0)
+    at_once, metrics = steps(gan, state, images, batches, 6)
+    divided = state
+    for start, count in [(0, 1), (1, 3), (4, 2)]:
+        rows = jnp.zeros_like(batches).at[:count].set(batches[start : start + count])
+        divided, last = steps(gan, divided, images, rows, count)
+    assert state_sha256(at_once) == state_sha256(divided)
+    assert jax.tree.map(float, metrics) == jax.tree.map(float, last)
+    one_by_one = state
+    step = jax.jit(jaxgan.train_step, static_argnums=0)
+    for batch in batches:
+        one_by_one, plain = step(gan, one_by_one, images[batch])
+    assert int(at_once.step) == int(one_by_one.step) == 6
+    for name, value in metrics.items():
+        np.testing.assert_allclose(value, plain[name], rtol=1e-3)

@@ -1,0 +1,224 @@
+"""How long each convolution takes in each of its forms: `python -m experiments.convolutions [RECIPE …]`.
+
+For every convolution of a recipe's networks, at its batch size, the milliseconds that each form in
+`jaxgan.cpu_convolutions` takes for each pass, the fastest first; the one that is chosen has a star. In brackets, the
+operations that a form performs, as a multiple of those that the definition asks for.
+
+A star that is not first, and is well behind, asks for another choice. The constants that choices are made by
+are where stars would be first most often:
+
+NARROW  the values in a patch up to which patches are faster than native, on maps larger than the kernel
+CACHE   the values in all patches beyond which the transposes of stride 2 are faster by phases than by patches,
+        where the stride does not divide the kernel; where it does, they are so from a third of that
+0.4    the multiple of operations below which frequencies (with a stride, phases) are faster than the others
+"""
+
+import dataclasses
+import functools
+import math
+import statistics
+import time
+from collections.abc import Callable
+from typing import Annotated, NamedTuple
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import tyro
+from jax import lax
+
+from experiments import recipes
+from experiments.cli import check_names, parse
+from jaxgan import cpu_convolutions
+from jaxgan.cpu_convolutions import Pads, Shape
+from jaxgan.gan import GAN, image_shape
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolutions:
+    """Times each form of each convolution, on this CPU."""
+
+    recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE …]")] = tuple(
+        recipes.RECIPES
+    )
+    """Which ones."""
+
+
+class Convolution(NamedTuple):
+    """The shapes that decide everything: of y = conv(x, kernel), or where it is transposed, of x from y."""
+
+    transposed: bool
+    x: Shape
+    kernel: Shape
+    y: Shape
+    stride: int
+    pads: Pads
+
+
+class Pass(NamedTuple):
+    """One of the three: its forms, the one chosen, and what they are called with."""
+
+    forms: tuple[Callable, ...]
+    chosen: Callable
+    shapes: tuple[Shape, Shape]
+    settings: tuple
+
+
+def main() -> None:
+    """Prints a block for each convolution."""
+    jax.config.update("jax_platforms", "cpu")
+    flags = parse(Convolutions, "experiments.convolutions")
+    check_names(flags.recipes, recipes.RECIPES, "recipe")
+    square = jnp.ones((1024, 1024))
+    rate = 2 * 1024**3 / measure(jnp.matmul, (square, square), limit=math.inf)[0]
+    print(f"a matrix product of 1024x1024 runs at {rate / 1e9:.0f} GFLOP/s")
+    for name in flags.recipes:
+        recipe = recipes.get(name)
+        for convolution in calls(recipe.build(), recipe.batch_size):
+            print(f"\n{name}: {describe(convolution, rate)}", flush=True)
+            for title, one in passes(convolution).items():
+                print(f"  {title:<10}{line(one, operations(convolution), rate)}", flush=True)
+
+
+def calls(gan: GAN, batch_size: int) -> list[Convolution]:
+    """The convolutions of both networks, each once.
+
+    Recorded while the networks are traced, since only they know what their layers ask for. In place of a convolution
+    there is then its shape, so that none of those that its form consists of is recorded too.
+    """
+    found = []
+
+    def conv(x, kernel, stride, pads):
+        y = cpu_convolutions.native_conv(x, kernel, stride, pads)
+        found.append(Convolution(False, x.shape, kernel.shape, y.shape, stride, pads))
+        return y
+
+    def conv_transpose(y, kernel, stride, pads, sizes):
+        x = jnp.zeros((len(y), *sizes, kernel.shape[2]), y.dtype)
+        found.append(Convolution(True, x.shape, kernel.shape, y.shape, stride, pads))
+        return x
+
+    nets = ((gan.gen, (gan.z_size,)), (gan.disc, image_shape(gan)))
+    with mock.patch.multiple(cpu_convolutions, conv=conv, conv_transpose=conv_transpose):
+        for net, shape in nets:
+            trace = functools.partial(net.init_with_output, jax.random.key(0), train=False)
+            jax.eval_shape(trace, jax.ShapeDtypeStruct((batch_size, *shape), jnp.float32))
+    return list(dict.fromkeys(found))
+
+
+def passes(convolution: Convolution) -> dict[str, Pass]:
+    """The three passes, with the forms that apply to these shapes. Forward is one of the first two."""
+    _, x, kernel, y, stride, pads = convolution
+    c = cpu_convolutions
+    plain = stride == 1
+    square = plain and (x[1], kernel[0], pads[0]) == (x[2], kernel[1], pads[1])
+    conv = {c.native_conv: True, c.conv_by_patches: True, c.conv_by_phases: not plain, c.conv_by_frequencies: square}
+    transpose = {
+        c.conv_transpose_by_flipping: plain,
+        c.conv_transpose_by_patches: True,
+        c.conv_transpose_by_phases: not plain,
+    }
+    kernel_gradient = {
+        c.native_kernel_gradient: True,
+        c.kernel_gradient_by_rows: True,
+        c.kernel_gradient_by_patches_of_y: plain,
+        c.kernel_gradient_by_phases: not plain,
+        c.kernel_gradient_by_frequencies: square,
+    }
+    conv, transpose, kernel_gradient = (
+        tuple(form for form, applies in forms.items() if applies) for forms in (conv, transpose, kernel_gradient)
+    )
+    sizes, taps = x[1:3], kernel[:2]
+    return {
+        "conv": Pass(conv, c.conv_form(x, kernel, stride, pads), (x, kernel), (stride, pads)),
+        "transpose": Pass(
+            transpose, c.conv_transpose_form(y, kernel, stride, pads, sizes), (y, kernel), (stride, pads, sizes)
+        ),
+        "kernel": Pass(
+            kernel_gradient, c.kernel_gradient_form(x, kernel, y, stride, pads), (x, y), (stride, pads, taps)
+        ),
+    }
+
+
+def operations(convolution: Convolution) -> int:
+    """What the definition asks for in each pass: an addition and a multiplication for each tap of each output."""
+    return 2 * math.prod(convolution.y) * math.prod(convolution.kernel[:3])
+
+
+def describe(convolution: Convolution, rate: float) -> str:
+    """A line on a convolution; `rate` in operations a second."""
+    transposed, x, kernel, y, stride, pads = convolution
+    patch, ideal = math.prod(kernel[:3]), operations(convolution) / rate
+    kind, source, target = ("conv_transpose", y, x) if transposed else ("conv", x, y)
+    return (
+        f"{kind} {_times(source)} -> {_times(target)}, kernel {_times(kernel)}, stride {stride}, pads {pads}\n"
+        f"  {1e3 * ideal:.2f} ms at that rate; {patch:,} values in a patch, {math.prod(y[:3]) * patch:,} in all patches"
+    )
+
+
+def line(one: Pass, least: int, rate: float) -> str:
+    """The forms of a pass with their times, the fastest first; `least` is the operations of the definition."""
+    x, y = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(one.shapes))
+    times = []
+    for form in one.forms:
+        function = functools.partial(_apply, form, one.settings)
+        # Where a form is hopeless, how hopeless it is does not matter.
+        taken, done = measure(function, (x, y), limit=max(0.02, 20 * least / rate))
+        times.append((taken, done / least, form))
+    return "   ".join(
+        f"{'*' if form is one.chosen else ''}{_short(form)} {1e3 * taken:.2f} ({multiple:.2g})"
+        for taken, multiple, form in sorted(times, key=lambda time: time[0])
+    )
+
+
+def measure(function: Callable, args: tuple[jax.Array, ...], limit: float) -> tuple[float, float]:
+    """How long a function takes inside a loop, as training runs it: XLA compiles some of it otherwise there.
+
+    Args:
+      function: args -> an array.
+      args: what it is called with.
+      limit: seconds; where one call takes longer, it is not repeated.
+
+    Returns:
+      Seconds, the median of a few rounds, and operations, of one call.
+    """
+
+    @jax.jit
+    def loop(n, args):
+        def body(i, total):
+            held, _ = lax.optimization_barrier((args, i))  # or it is computed once, before the loop
+            value = lax.optimization_barrier(function(*held))  # or only the one element is
+            return total + value.ravel()[0]
+
+        return lax.fori_loop(0, n, body, jnp.float32(0))
+
+    compiled = loop.lower(1, args).compile()
+
+    def seconds(n):
+        start = time.perf_counter()
+        jax.block_until_ready(compiled(n, args))
+        return (time.perf_counter() - start) / n
+
+    seconds(1)
+    once = seconds(1)
+    if once <= limit:
+        n = max(2, int(0.08 / once))
+        once = statistics.median(seconds(n) for _ in range(3))
+    return once, compiled.cost_analysis()["flops"]
+
+
+def _apply(form: Callable, settings: tuple, x: jax.Array, y: jax.Array) -> jax.Array:
+    return form(x, y, *settings)
+
+
+def _short(form: Callable) -> str:
+    """`kernel_gradient_by_rows` is rows."""
+    return "native" if form.__name__.startswith("native") else form.__name__.split("_by_")[1]
+
+
+def _times(shape: Shape) -> str:
+    return "x".join(map(str, shape))
+
+
+if __name__ == "__main__":
+    main()
