@@ -1,0 +1,305 @@
+"""How fast the recipes train: `python -m experiments.benchmark [RECIPE …] [--torch] [--json FILE]`.
+
+The first table has a row for each variant of the update: `shared` and `alternating` as `jaxgan.train_step.train_steps`
+takes them, several in one dispatch over random images on the device; with --torch also PyTorch's
+(`experiments.torch_baseline`). Each is a process of its own, and they are measured in turn, over several rounds.
+
+ms          for one update: the median, and the quartiles, of the means over dispatches
+images/s    real images
+GFLOP       of one update, as XLA counts them in the compiled program; PyTorch's are its convolutions and products alone
+GFLOP/s     and the share of what a large matrix product reaches on this machine
+compile s   lowering and compiling the update, from no cache; for torch.compile building and the first update
+MiB         the peak, compiling included, of the device's memory; on a CPU of the process, with what it had after
+            its imports
+
+The second has a row for each recipe:
+
+speed-up    of shared over alternating: the median over rounds
+bound       what their operations would give: (4 G + 8 D) / (3 G + 7 D), of a forward pass of each network over a batch
+floor ms    of its update: the longer of its FLOPs at the rate of a matrix product, and its bytes at that of a copy
+gap         its ms over the floor's
+loop ms     for one update of a whole run, `experiments.train` with its logs, samples and checkpoints
+loop %      the speed of that: the update's own ms, measured just before and after, over the loop's
+start s     of a run of one update, from the start of the process to its end, sampling and saving included, where JAX
+            keeps the programs that it compiled before (JAX_COMPILATION_CACHE_DIR)
+
+PyTorch's threads wait for each other by spinning, which is fastest on an idle machine; on a busy one it is
+OMP_WAIT_POLICY=passive that is.
+"""
+
+import dataclasses
+import importlib.util
+import math
+import os
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from experiments import recipes, timing
+from experiments.cli import check_names, fail, one_line_errors, parse
+from experiments.recipes import Recipe
+from jaxgan.training import Options
+from jaxgan.workdir import write_json
+
+COLUMNS = ("recipe", "variant", "ms", "quartiles", "images/s", "GFLOP", "GFLOP/s", "compile s", "MiB")
+SUMMARY = ("recipe", "speed-up", "bound", "reached", "floor ms", "gap", "loop ms", "loop %", "start s")
+LOOP = 8, 20  # seconds of a run: at least, unless a few lines of its log take longer; and at most
+LINES = 4  # of that log
+KEYS = {
+    "shared": "shared",
+    "alternating": "alternating",
+    "torch eager": "torch_eager",
+    "torch.compile": "torch_compile",
+}
+MACHINE = 0.3  # seconds in each round for the matrix product, and for the copy
+
+Result = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """Measures the training update of each recipe, beside what bounds it."""
+
+    recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE …]")] = tuple(
+        recipes.RECIPES
+    )
+    """Which ones."""
+    json: Path | None = None
+    """Where the results are written too: a list with an object for each recipe."""
+    torch: bool = False
+    """Whether PyTorch is measured beside."""
+    seconds: float = 1.5
+    """For each variant in each round."""
+    rounds: int = 5
+    """How many rounds."""
+    batch_size: int | None = None
+    """Instead of the recipe's own."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """What the networks compute in."""
+
+
+def main() -> None:
+    """Measures one recipe after the other, and prints the tables."""
+    flags = parse(Benchmark, "experiments.benchmark")
+    chosen = _check(flags)
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes share a GPU
+    console, results, failed = Console(stderr=True), [], {}
+    _print_row(COLUMNS)
+    _print_row(["---"] * len(COLUMNS))
+    with one_line_errors():
+        for recipe in chosen:
+            with console.status(recipe.name) as status:
+                result = _measure(recipe, flags, lambda what, name=recipe.name: status.update(f"{name}: {what}"))
+            for name, why in result["failed"].items():
+                failed[f"{recipe.name}, {name}"] = why
+            results.append(result)
+            for row in _rows(result):
+                _print_row(row)
+            if flags.json:
+                write_json(flags.json, results)
+    print()
+    _print_row(SUMMARY)
+    _print_row(["---"] * len(SUMMARY))
+    for result in results:
+        _print_row(_summary(result))
+    machine = results[-1]["machine"]
+    print("\n" + "; ".join(f"{name} {value}" for name, value in machine.items()))
+    if failed:
+        fail("; ".join(f"{name}: {why}" for name, why in failed.items()), 1)
+
+
+def _check(flags: Benchmark) -> list[Recipe]:
+    """The recipes as they are to be measured; ends the program where a flag does not fit."""
+    check_names(flags.recipes, recipes.RECIPES, "recipe")
+    if not 0 < flags.seconds < math.inf:
+        fail(f"--seconds must be above 0 and finite, not {flags.seconds}")
+    if flags.rounds < 1:
+        fail(f"--rounds must be at least 1, not {flags.rounds}")
+    if flags.torch and importlib.util.find_spec("torch") is None:
+        fail("--torch needs PyTorch: pip install torch")
+    if flags.json:
+        folder = flags.json.absolute().parent
+        if not folder.is_dir() or flags.json.is_dir():
+            fail(f"--json {flags.json}: {f'{folder} is no folder' if not folder.is_dir() else 'that is a folder'}")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            fail(f"--json {flags.json}: {folder} is not writable")
+    changes = {} if flags.batch_size is None else {"batch_size": flags.batch_size}
+    if flags.precision != "float32":
+        changes["precision"] = flags.precision
+    try:
+        return [dataclasses.replace(recipes.get(name), **changes) for name in flags.recipes]
+    except ValueError as error:
+        fail(error)
+
+
+def _measure(recipe: Recipe, flags: Benchmark, say: Callable[[str], None]) -> Result:
+    """All about one recipe, as --json writes it; `say` hears what is being done."""
+    failed: dict[str, str] = {}
+
+    def attempt(name: str, what: str, function: Callable, *args: Any) -> Any:
+        say(f"{name}, {what}")
+        try:
+            return function(*args)
+        except timing.Failed as error:
+            failed[name] = str(error)
+            return None
+
+    with timing.workers() as start:
+        workers = {name: attempt(name, "compiling", start, *how) for name, how in _work(recipe, flags).items()}
+        samples, peaks = {name: [] for name in workers}, {}
+        for number in range(1, flags.rounds + 1):
+            for name in workers:
+                if name not in failed:
+                    seconds = flags.seconds if name in KEYS else min(flags.seconds, MACHINE)
+                    what = f"round {number} of {flags.rounds}"
+                    samples[name].append(attempt(name, what, timing.measure, workers[name], seconds))
+        for name in workers:
+            if name not in failed and name != recipe.update:
+                peaks[name] = attempt(name, "ending", timing.end, workers[name])
+        facts = {name: worker.facts for name, worker in workers.items() if name not in failed}
+        result = _tell(recipe, flags, facts, samples)
+        if recipe.update in facts:
+            whole = attempt("loop", "whole runs", _run, recipe, flags, workers[recipe.update])
+            result |= whole or {}
+            peaks[recipe.update] = attempt(recipe.update, "ending", timing.end, workers[recipe.update])
+    for name, peak in peaks.items():
+        if name in KEYS and peak is not None:
+            result[KEYS[name]] |= {"peak_mib": peak / 2**20, "base_mib": facts[name]["base_bytes"] / 2**20}
+    return _rounded(result) | {"failed": failed}
+
+
+def _work(recipe: Recipe, flags: Benchmark) -> dict[str, tuple]:
+    """What is to be measured in turn: for each name what prepares it, with its arguments."""
+    work = {name: (timing.jax_update, dataclasses.replace(recipe, update=name)) for name in ("shared", "alternating")}
+    if flags.torch:
+        settings = recipe.config() | {"name": recipe.name}
+        for name, compiled in (("torch eager", False), ("torch.compile", True)):
+            work[name] = (timing.torch_update, settings, compiled, flags.precision)
+    return work | {
+        "matmul": (timing.matmul, recipe, flags.precision),
+        "copy": (timing.copy,),
+    }
+
+
+def _tell(recipe: Recipe, flags: Benchmark, facts: dict[str, Any], samples: dict[str, list]) -> Result:
+    """What the rounds came to: of `facts` reported by each worker, and `samples` by worker and round, in seconds."""
+    ms = {name: 1e3 * statistics.median(s for each in samples[name] for s in each) for name in facts if samples[name]}
+    machine = dict(facts.get("matmul", {}).get("machine", {}))
+    matmul, copy = (
+        facts[name][what] / ms[name] / 1e6 if name in ms else None
+        for name, what in (("matmul", "flops"), ("copy", "bytes"))
+    )
+    machine |= {"matmul_gflops": matmul, "copy_gb_per_second": copy}
+    result = {"recipe": recipe.name, "update": recipe.update, "batch_size": recipe.batch_size}
+    result |= {"precision": flags.precision, "machine": machine}
+    for name in (name for name in KEYS if name in ms):
+        # PyTorch cannot count where it compiles; it is the same update.
+        flops = facts[name].get("flops", facts.get("torch eager", {}).get("flops"))
+        gflops = flops / ms[name] / 1e6 if flops else None
+        quartiles = np.quantile([1e3 * s for each in samples[name] for s in each], [0.25, 0.75])
+        result[KEYS[name]] = {
+            "ms_per_update": ms[name],
+            "ms_quartiles": quartiles.tolist(),
+            "images_per_second": 1e3 * recipe.batch_size * recipe.training_ratio / ms[name],
+            "flops": flops,
+            "gflops": gflops,
+            "matmul_share": gflops / matmul if gflops and matmul else None,
+            "compile_seconds": facts[name].get("compile_seconds"),
+        }
+        if "torch" in facts[name]:
+            machine["torch"] = facts[name]["torch"]
+    if {"shared", "alternating"} <= ms.keys():
+        rounds = zip(samples["alternating"], samples["shared"], strict=True)
+        result["speedup"] = statistics.median(statistics.median(a) / statistics.median(b) for a, b in rounds)
+    if "matmul" in facts:
+        gen, disc = facts["matmul"]["forward"]
+        result["bound"] = (4 * gen + 8 * disc) / (3 * gen + 7 * disc)
+        result |= {"forward_flops_gen": gen, "forward_flops_disc": disc}
+    if recipe.update in ms and matmul and copy:
+        own = facts[recipe.update]
+        floor = max(own["flops"] / matmul, own["bytes"] / copy) / 1e6
+        result["floor"] = {"ms": floor, "bytes": own["bytes"], "gap": ms[recipe.update] / floor}
+    return result
+
+
+def _run(recipe: Recipe, flags: Benchmark, own: timing.Worker) -> Result:
+    """How long a run takes to start, and its updates within it, beside those of the worker of its own update."""
+    precision = [] if flags.precision == "float32" else ["--precision", flags.precision]
+    with tempfile.TemporaryDirectory() as folder:
+        timing.train(recipe, precision, 1, Path(folder))  # compiles
+        start_seconds, _ = timing.train(recipe, precision, 1, Path(folder))
+        bare = timing.measure(own, flags.seconds)
+        lines = (LINES - 1) * Options().log_every + 1
+        enough, most = (seconds / statistics.median(bare) for seconds in LOOP)
+        steps = max(2, int(min(max(enough, lines), most)))
+        _, metrics = timing.train(recipe, precision, steps, Path(folder))
+        bare += timing.measure(own, flags.seconds)
+    first, last = metrics[0], metrics[-1]
+    ms = 1e3 * (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
+    bare_ms = 1e3 * statistics.median(bare)
+    loop = {"ms_per_update": ms, "bare_ms_per_update": bare_ms, "percent_of_bare": 100 * bare_ms / ms, "steps": steps}
+    return {"loop": loop, "start_seconds": start_seconds}
+
+
+def _rounded(value: Any) -> Any:
+    """The same tree, with six digits of each float."""
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_rounded(v) for v in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _rows(result: Result) -> list[list[str]]:
+    """The rows of the first table."""
+    rows = []
+    for name, key in KEYS.items():
+        if key in result:
+            r = result[key]
+            low, high = r["ms_quartiles"]
+            rows.append(
+                [
+                    f"`{result['recipe']}`",
+                    name,
+                    _number(r["ms_per_update"]),
+                    f"{_number(low)} to {_number(high)}",
+                    f"{r['images_per_second']:,.0f}",
+                    _number(r["flops"] and r["flops"] / 1e9),
+                    f"{_number(r['gflops'])} ({_number(r['matmul_share'] and 100 * r['matmul_share'])}%)",
+                    _number(r["compile_seconds"]),
+                    f"{r['peak_mib']:,.0f} ({r['base_mib']:,.0f})" if "peak_mib" in r else "-",
+                ]
+            )
+        elif name in result["failed"]:
+            rows.append([f"`{result['recipe']}`", name, "failed", *["-"] * (len(COLUMNS) - 3)])
+    return rows
+
+
+def _summary(result: Result) -> list[str]:
+    """The row of the second table."""
+    speedup, bound = result.get("speedup"), result.get("bound")
+    floor, loop = result.get("floor", {}), result.get("loop", {})
+    numbers = (speedup, bound, speedup and bound and speedup / bound, floor.get("ms"), floor.get("gap"))
+    numbers += (loop.get("ms_per_update"), loop.get("percent_of_bare"), result.get("start_seconds"))
+    return [f"`{result['recipe']}`", *map(_number, numbers)]
+
+
+def _number(value: float | None) -> str:
+    """Three digits or, of a large number, all before the point."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+
+
+def _print_row(cells: Sequence[str]) -> None:
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
