@@ -6,11 +6,11 @@ takes them, several in one dispatch over random images on the device; with --tor
 
 ms          for one update: the median, and the quartiles, of the means over dispatches
 images/s    real images
-GFLOP       of one update, as XLA counts them in the compiled program; PyTorch's are its convolutions and products alone
+GFLOP       of one update, as XLA counts them in the compiled program, whatever a convolution was turned into
 GFLOP/s     and the share of what a large matrix product reaches on this machine
 compile s   lowering and compiling the update, from no cache; for torch.compile building and the first update
-MiB         the peak, compiling included, of the device's memory; on a CPU of the process, with what it had after
-            its imports
+MiB         the peak of the device's memory, JAX's programs being compiled already; on a CPU of the process, with what
+            it had after its imports, and its peak where it had to compile
 
 The second has a row for each recipe:
 
@@ -23,8 +23,8 @@ loop %      the speed of that: the update's own ms, measured just before and aft
 start s     of a run of one update, from the start of the process to its end, sampling and saving included, where JAX
             keeps the programs that it compiled before (JAX_COMPILATION_CACHE_DIR)
 
-PyTorch's threads wait for each other by spinning, which is fastest on an idle machine; on a busy one it is
-OMP_WAIT_POLICY=passive that is.
+On a busy machine PyTorch's figures suffer far more than JAX's: its threads wait for one another by spinning. Compare
+them on an idle one.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from experiments import recipes, timing
+from experiments import recipes, timing, updates
 from experiments.cli import check_names, fail, one_line_errors, parse
 from experiments.recipes import Recipe
 from jaxgan.training import Options
@@ -150,8 +150,12 @@ def _measure(recipe: Recipe, flags: Benchmark, say: Callable[[str], None]) -> Re
             failed[name] = str(error)
             return None
 
-    with timing.workers() as start:
-        workers = {name: attempt(name, "compiling", start, *how) for name, how in _work(recipe, flags).items()}
+    with timing.workers() as start, tempfile.TemporaryDirectory() as cache:
+        work, cold = _work(recipe, flags, cache), {}
+        for name in ("shared", "alternating"):
+            if compiler := attempt(name, "compiling", start, *work[name]):
+                cold[name] = compiler.facts["compile_seconds"], attempt(name, "compiling", timing.end, compiler)
+        workers = {name: attempt(name, "starting", start, *how) for name, how in work.items() if name not in failed}
         samples, peaks = {name: [] for name in workers}, {}
         for number in range(1, flags.rounds + 1):
             for name in workers:
@@ -163,6 +167,8 @@ def _measure(recipe: Recipe, flags: Benchmark, say: Callable[[str], None]) -> Re
             if name not in failed and name != recipe.update:
                 peaks[name] = attempt(name, "ending", timing.end, workers[name])
         facts = {name: worker.facts for name, worker in workers.items() if name not in failed}
+        for name in cold.keys() & facts.keys():
+            facts[name]["compile_seconds"], facts[name]["compiling_bytes"] = cold[name]
         result = _tell(recipe, flags, facts, samples)
         if recipe.update in facts:
             whole = attempt("loop", "whole runs", _run, recipe, flags, workers[recipe.update])
@@ -171,19 +177,24 @@ def _measure(recipe: Recipe, flags: Benchmark, say: Callable[[str], None]) -> Re
     for name, peak in peaks.items():
         if name in KEYS and peak is not None:
             result[KEYS[name]] |= {"peak_mib": peak / 2**20, "base_mib": facts[name]["base_bytes"] / 2**20}
+            if name in cold:
+                result[KEYS[name]]["compiling_peak_mib"] = facts[name]["compiling_bytes"] / 2**20
     return _rounded(result) | {"failed": failed}
 
 
-def _work(recipe: Recipe, flags: Benchmark) -> dict[str, tuple]:
+def _work(recipe: Recipe, flags: Benchmark, cache: str) -> dict[str, tuple]:
     """What is to be measured in turn: for each name what prepares it, with its arguments."""
-    work = {name: (timing.jax_update, dataclasses.replace(recipe, update=name)) for name in ("shared", "alternating")}
+    both = ("shared", "alternating")
+    work = {name: (updates.jax_update, dataclasses.replace(recipe, update=name), cache) for name in both}
     if flags.torch:
+        from experiments.torch_baseline import time_update
+
         settings = recipe.config() | {"name": recipe.name}
         for name, compiled in (("torch eager", False), ("torch.compile", True)):
-            work[name] = (timing.torch_update, settings, compiled, flags.precision)
+            work[name] = (time_update, settings, compiled, flags.precision)
     return work | {
-        "matmul": (timing.matmul, recipe, flags.precision),
-        "copy": (timing.copy,),
+        "matmul": (updates.matmul, recipe, flags.precision),
+        "copy": (updates.copy,),
     }
 
 
@@ -199,8 +210,7 @@ def _tell(recipe: Recipe, flags: Benchmark, facts: dict[str, Any], samples: dict
     result = {"recipe": recipe.name, "update": recipe.update, "batch_size": recipe.batch_size}
     result |= {"precision": flags.precision, "machine": machine}
     for name in (name for name in KEYS if name in ms):
-        # PyTorch cannot count where it compiles; it is the same update.
-        flops = facts[name].get("flops", facts.get("torch eager", {}).get("flops"))
+        flops = facts[name].get("flops")
         gflops = flops / ms[name] / 1e6 if flops else None
         quartiles = np.quantile([1e3 * s for each in samples[name] for s in each], [0.25, 0.75])
         result[KEYS[name]] = {
@@ -273,12 +283,19 @@ def _rows(result: Result) -> list[list[str]]:
                     _number(r["flops"] and r["flops"] / 1e9),
                     f"{_number(r['gflops'])} ({_number(r['matmul_share'] and 100 * r['matmul_share'])}%)",
                     _number(r["compile_seconds"]),
-                    f"{r['peak_mib']:,.0f} ({r['base_mib']:,.0f})" if "peak_mib" in r else "-",
+                    _memory(r),
                 ]
             )
         elif name in result["failed"]:
             rows.append([f"`{result['recipe']}`", name, "failed", *["-"] * (len(COLUMNS) - 3)])
     return rows
+
+
+def _memory(r: Result) -> str:
+    if "peak_mib" not in r:
+        return "-"
+    compiling = f"; compiling {r['compiling_peak_mib']:,.0f}" if "compiling_peak_mib" in r else ""
+    return f"{r['peak_mib']:,.0f} ({r['base_mib']:,.0f}{compiling})"
 
 
 def _summary(result: Result) -> list[str]:

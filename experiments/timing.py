@@ -1,13 +1,15 @@
 """What `experiments.benchmark` measures, each in a process of its own, and how it asks them in turn.
 
 A process prepares (it builds, compiles and reports), and then measures for some seconds each time that it is asked. So
-several can be measured in rounds, and what a busy machine does to one of them it does to all.
+several can be measured in rounds, and what a busy machine does to one of them it does to all. Nothing here imports a
+framework: each process has the memory of its own alone.
 """
 
 import contextlib
 import json
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -18,20 +20,13 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
-import numpy as np
+if TYPE_CHECKING:
+    from experiments.recipes import Recipe
 
-import jaxgan
-from experiments.recipes import Recipe
-from jaxgan.gan import example_keys, image_shape
-from jaxgan.train_step import train_steps
-
-IMAGES = 2048  # in the dataset on the device; random ones
 CAPACITY = 1024  # the most updates in one dispatch
 DISPATCH = 0.3  # seconds, about
 
@@ -64,7 +59,8 @@ def workers() -> Iterator[Callable[..., Worker]]:
     def start(prepare: Callable[..., Prepared], *args: Any) -> Worker:
         pipe, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, prepare, args))
-        process.start()
+        with mock.patch.dict(sys.modules, __main__=ModuleType("__main__")):  # else it imports the script
+            process.start()
         processes.append(process)
         theirs.close()
         return Worker(process, pipe, _answer(pipe))
@@ -135,129 +131,16 @@ def _seconds(dispatch: Callable[[int], None], count: int) -> float:
     return (time.perf_counter() - begin) / count
 
 
-def jax_update(recipe: Recipe) -> Prepared:
-    """The updates of a recipe, several in a dispatch, over a dataset on the device, as training takes them."""
-    _no_cache()
-    gan, base = recipe.build(), _peak_of_process()
-    rng = np.random.default_rng(0)
-    images = jnp.asarray(rng.integers(0, 256, (IMAGES, *image_shape(gan)), np.uint8))
-    batches = rng.integers(0, IMAGES, (CAPACITY, recipe.batch_size * recipe.training_ratio), np.int32)
-    batches = jnp.asarray(batches)
-    state = jaxgan.init(gan, jax.random.key(0))
-    steps = jax.jit(train_steps, static_argnums=0, donate_argnums=1)
-    begin = time.perf_counter()
-    steps = steps.lower(gan, state, images, batches, jnp.int32(1)).compile()
-    compile_seconds = time.perf_counter() - begin
-
-    def dispatch(count: int) -> None:
-        nonlocal state
-        state, _ = jax.block_until_ready(steps(state, images, batches, jnp.int32(count)))
-
-    costs = steps.cost_analysis()  # a loop's body is counted once: this is of one update
-    facts = {"flops": costs["flops"], "bytes": costs["bytes accessed"], "compile_seconds": compile_seconds}
-    return dispatch, facts | {"base_bytes": base if jax.default_backend() == "cpu" else 0}, _jax_peak
-
-
-def torch_update(settings: dict[str, Any], compiled: bool, precision: str) -> Prepared:
-    """The updates of `experiments.torch_baseline`; `settings` are a recipe's, and its name.
-
-    FLOPs are those of convolutions and matrix products, as PyTorch counts them; it cannot where it compiles.
-    """
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from experiments import torch_baseline
-
-    base, cuda = _peak_of_process(), torch.cuda.is_available()
-    synchronise = torch.cuda.synchronize if cuda else lambda: None
-    begin = time.perf_counter()
-    update = torch_baseline.make_update(SimpleNamespace(**settings), "cuda" if cuda else "cpu", compiled, precision)
-
-    def dispatch(count: int) -> None:
-        for _ in range(count):
-            update()
-        synchronise()
-
-    facts = {"base_bytes": 0 if cuda else base, "torch": torch.__version__}
-    if compiled:
-        dispatch(1)
-        facts["compile_seconds"] = time.perf_counter() - begin
-    else:
-        with FlopCounterMode(display=False) as counter:
-            dispatch(1)
-        facts["flops"] = counter.get_total_flops()
-    return dispatch, facts, torch.cuda.max_memory_allocated if cuda else _peak_of_process
-
-
-def matmul(recipe: Recipe, precision: str) -> Prepared:
-    """A large matrix product, of `flops`.
-
-    Its facts are also `forward`, the FLOPs of one forward pass of G and of D over a batch, and which `machine` this is.
-    """
-    _no_cache()
-    size = 2048 if jax.default_backend() == "cpu" else 8192
-    x = jnp.ones((size, size), jnp.float32 if precision == "float32" else jnp.bfloat16)
-    product = jax.jit(jnp.dot)
-
-    def dispatch(count: int) -> None:
-        for _ in range(count):
-            out = product(x, x)
-        out.block_until_ready()
-
-    machine = {"device": jax.devices()[0].device_kind, "cores": os.cpu_count(), "jax": jax.__version__}
-    return dispatch, {"flops": 2 * size**3, "forward": _forward_flops(recipe), "machine": machine}, _jax_peak
-
-
-def copy() -> Prepared:
-    """A pass over an array larger than any cache, in place; its facts are the `bytes` read and written."""
-    x = jnp.zeros(2**25 if jax.default_backend() == "cpu" else 2**29)
-    shift = jax.jit(lambda x: x + 1, donate_argnums=0)
-
-    def dispatch(count: int) -> None:
-        nonlocal x
-        for _ in range(count):
-            x = shift(x)
-        x.block_until_ready()
-
-    return dispatch, {"bytes": 2 * x.nbytes}, _jax_peak
-
-
-def _forward_flops(recipe: Recipe) -> list[float]:
-    """The FLOPs that XLA counts in a forward pass of G, and in one of D, in training mode over a batch."""
-    gan = recipe.build()
-    state = jaxgan.init(gan, jax.random.key(0))
-
-    def forward(net: nn.Module, variables: dict[str, Any], x: jax.Array, indices: jax.Array) -> jax.Array:
-        keys = example_keys(state.key, indices)
-        return net.apply(variables, x, train=True, keys=keys, axis_name=gan.axis_name, mutable=["batch_stats"])[0]
-
-    z = jax.ShapeDtypeStruct((recipe.batch_size, gan.z_size), jnp.float32)
-    images = jax.ShapeDtypeStruct((recipe.batch_size, *image_shape(gan)), jnp.float32)
-    indices = jax.ShapeDtypeStruct((recipe.batch_size,), jnp.int32)
-    programs = (
-        jax.jit(forward, static_argnums=0).lower(net, variables, x, indices).compile()
-        for net, variables, x in ((gan.gen, state.gen.variables, z), (gan.disc, state.disc.variables, images))
-    )
-    return [program.cost_analysis()["flops"] for program in programs]
-
-
-def _no_cache() -> None:
-    jax.config.update("jax_enable_compilation_cache", False)
-
-
-def _peak_of_process() -> int:
+def peak_of_process() -> int:
     """The most memory that this process has had, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, where getrusage counts the memory of the process that started this one
+        return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def _jax_peak() -> int:
-    """The most memory of the device in use, in bytes; on a CPU, of the process."""
-    stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
-    return stats["peak_bytes_in_use"] if stats else _peak_of_process()
-
-
-def train(recipe: Recipe, flags: list[str], steps: int, folder: Path) -> tuple[float, list[dict[str, Any]]]:
+def train(recipe: "Recipe", flags: list[str], steps: int, folder: Path) -> tuple[float, list[dict[str, Any]]]:
     """Trains a recipe on the embedded digits, resized to its images, with `python -m experiments.train`.
 
     Compiled programs are kept in `folder`, so that a second call finds them.

@@ -9,12 +9,16 @@ This is for speed alone; what the numbers are held to is `tests/torch_reference.
 """
 
 import functools
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from experiments.timing import Prepared, peak_of_process
 
 
 class Apply(nn.Module):
@@ -86,6 +90,25 @@ def make_update(recipe: Any, device: str, compiled: bool, precision: str) -> Cal
         done += 1
 
     return update
+
+
+def time_update(settings: dict[str, Any], compiled: bool, precision: str) -> Prepared:
+    """What `experiments.benchmark` measures: that update; `settings` are a recipe's, and its name."""
+    base, cuda = peak_of_process(), torch.cuda.is_available()
+    synchronise = torch.cuda.synchronize if cuda else lambda: None
+    begin = time.perf_counter()
+    update = make_update(SimpleNamespace(**settings), "cuda" if cuda else "cpu", compiled, precision)
+
+    def dispatch(count: int) -> None:
+        for _ in range(count):
+            update()
+        synchronise()
+
+    facts = {"base_bytes": 0 if cuda else base, "torch": torch.__version__}
+    if compiled:
+        dispatch(1)
+        facts["compile_seconds"] = time.perf_counter() - begin
+    return dispatch, facts, torch.cuda.max_memory_allocated if cuda else peak_of_process
 
 
 def _draw_z(recipe: Any, device: str) -> Tensor:

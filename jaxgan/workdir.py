@@ -81,7 +81,7 @@ def read_summary(workdir: Path) -> dict[str, Any]:
         return {}
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: dict[str, Any] | list[Any]) -> None:
     """Writes a whole file or none: what a later run reads must never be half there."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -1,5 +1,7 @@
 """Grids, PNG and GIF files."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image

@@ -16,7 +16,7 @@ from experiments import recipes
 from experiments.agreement import FORMS, as_float64, difference, difference_of_each, plain_step, random_images, run
 from jaxgan import parallel
 from jaxgan.gan import from_uint8, image_shape, judges_alone
-from jaxgan.train_step import shared_gradients
+from jaxgan.train_step import shared_gradients, train_steps
 
 KEY = jax.random.key(0)
 ALL = [(form, count) for form in FORMS for count in (1, 2, 4, 8)]
@@ -60,6 +60,26 @@ def test_on_one_device_it_is_the_plain_step_to_the_last_bit(form):
     devices = parallel.choose_devices(1)
     one = run(FORMS[form](gan, devices), parallel.place(state, devices), images)
     np.testing.assert_array_equal(one, plain)
+
+
+@pytest.mark.parametrize("form", parallel.STEPS)
+def test_several_updates_in_one_program_are_the_same_on_any_number_of_devices(form):
+    """Each takes its images from the dataset: one device to the last bit, four to rounding."""
+    gan = recipes.get("tf2_gan").build()
+    state, images = jaxgan.init(gan, KEY), random_images(gan, 1, 40)[0]
+    batches = np.random.default_rng(0).integers(0, 40, (5, 8), np.int32)
+    want, losses = jax.jit(train_steps, static_argnums=0)(gan, state, images, batches, 3)
+    for count in (1, 4):
+        devices = parallel.choose_devices(count)
+        steps = parallel.STEPS[form](gan, devices)
+        on_devices = parallel.copies(images, devices)
+        got, metrics = steps(parallel.place(state, devices), on_devices, batches, 3)
+        assert int(got.step) == 3
+        assert len(got.step.sharding.device_set) == count
+        tolerance = 0 if count == 1 else 1e-5
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=tolerance), metrics, losses)
+    plain = run(plain_step(gan), state, [images[batch] for batch in batches[:3]])[-1]
+    np.testing.assert_allclose([float(losses["loss_gen"]), float(losses["loss_disc"])], plain, rtol=1e-5)
 
 
 class RecordingGen(nn.Module):
