@@ -158,9 +158,9 @@ def conv_by_patches(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) ->
 
 def conv_transpose_by_patches(y: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: Sizes) -> jax.Array:
     """The gradients of all patches, added up."""
-    x = jax.ShapeDtypeStruct((len(y), *sizes, kernel.shape[2]), y.dtype)
-    (gradient,) = jax.linear_transpose(lambda x: conv_by_patches(x, kernel, stride, pads), x)(y)
-    return gradient
+    x = _some((len(y), *sizes, kernel.shape[2]), y)
+    _, transpose = jax.vjp(lambda x: conv_by_patches(x, kernel, stride, pads), x)
+    return transpose(y)[0]
 
 
 def kernel_gradient_by_rows(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
@@ -199,16 +199,24 @@ def conv_by_phases(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> 
     sizes = (
         (sum(pad) + size - k) // stride + 1 for pad, size, k in zip(pads, x.shape[1:3], kernel.shape[:2], strict=True)
     )
-    y = jnp.zeros((len(x), *sizes, kernel.shape[3]), x.dtype)
+    y = _some((len(x), *sizes, kernel.shape[3]), x)
     _, transpose = jax.vjp(lambda y: conv_transpose_by_phases(y, kernel, stride, pads, x.shape[1:3]), y)
     return transpose(x)[0]
 
 
 def kernel_gradient_by_phases(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
     """Likewise in the kernel."""
-    kernel = jnp.zeros((*taps, x.shape[3], y.shape[3]), x.dtype)
+    kernel = _some((*taps, x.shape[3], y.shape[3]), x)
     _, transpose = jax.vjp(lambda kernel: conv_transpose_by_phases(y, kernel, stride, pads, x.shape[1:3]), kernel)
     return transpose(x)[0]
+
+
+def _some(shape: Shape, like: jax.Array) -> jax.Array:
+    """Where a linear function is transposed: any array of that shape, since its values do not matter.
+
+    Made of `like`, so that under `jax.shard_map` it is each device's own as well.
+    """
+    return jnp.broadcast_to(like.ravel()[0], shape)
 
 
 def flip(kernel: jax.Array) -> jax.Array:

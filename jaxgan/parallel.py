@@ -115,7 +115,7 @@ def pmap_steps(gan: GAN, devices: Sequence[jax.Device]) -> Steps:
 
 def shard_map_steps(gan: GAN, devices: Sequence[jax.Device]) -> Steps:
     """`train_steps` under `jax.shard_map`; as `pmap_steps`."""
-    split = PartitionSpec(None, AXIS)
+    split = PartitionSpec(None, _axis(devices))
     steps = _shard_map(train_steps, gan, devices, (PartitionSpec(), PartitionSpec(), split, PartitionSpec()))
     split = NamedSharding(_mesh(devices), split)
 
@@ -138,7 +138,7 @@ def shard_mapped(gan: GAN, devices: Sequence[jax.Device]) -> Callable:
 
     JAX checks here, when the step is traced, that the state cannot come to differ between devices.
     """
-    return _shard_map(train_step, gan, devices, (PartitionSpec(), PartitionSpec(AXIS)))
+    return _shard_map(train_step, gan, devices, (PartitionSpec(), PartitionSpec(_axis(devices))))
 
 
 def _pmap(function: Callable, gan: GAN, devices: Sequence[jax.Device], in_axes: tuple) -> Callable:
@@ -164,5 +164,10 @@ def _mesh(devices: Sequence[jax.Device]) -> Mesh:
 
 
 def _on_axis(gan: GAN, devices: Sequence[jax.Device]) -> GAN:
-    """The same for an axis of devices. One alone runs the plain step, which XLA fuses better than means over itself."""
-    return dataclasses.replace(gan, axis_name=AXIS if len(devices) > 1 else None)
+    """The same for an axis of devices."""
+    return dataclasses.replace(gan, axis_name=_axis(devices))
+
+
+def _axis(devices: Sequence[jax.Device]) -> str | None:
+    """What a batch is split over. One device alone runs the plain step: XLA fuses it better than means over itself."""
+    return AXIS if len(devices) > 1 else None
