@@ -50,7 +50,7 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def conv_transpose(y: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: Sizes) -> jax.Array:
-    """The transpose of `conv` in x: a y of y to that of x. Differentiable as `conv` is.
+    """The transpose of `conv` in x, from a cotangent of y to one of x. Differentiable as `conv` is.
 
     Args:
       y: [B, h, w, features].
@@ -66,7 +66,7 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, stride: int, pads: Pads, siz
 
 
 def _kernel_gradient(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
-    """The transpose of `conv` in the kernel: a y of y [B, h, w, features] to [*taps, C, features]."""
+    """The transpose of `conv` in the kernel, from a cotangent of y [B, h, w, features] to [*taps, C, features]."""
     shape = (*taps, x.shape[-1], y.shape[-1])
     return kernel_gradient_form(x.shape, shape, y.shape, stride, pads)(x, y, stride, pads, taps)
 
@@ -131,7 +131,7 @@ def native_conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax
 
 
 def native_kernel_gradient(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
-    """The gradient of the kernel, as XLA's convolution of x with the y: channels are its batch.
+    """The gradient of the kernel, as XLA's convolution of x with y: channels are its batch.
 
     Transposed by hand, since XLA does it for gradients outside of loops only.
     """
@@ -164,7 +164,7 @@ def conv_transpose_by_patches(y: jax.Array, kernel: jax.Array, stride: int, pads
 
 
 def kernel_gradient_by_rows(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
-    """A product for each row of taps: of the patches, one row high, with the y."""
+    """A product for each row of taps: of the patches, one row high, with y."""
     y = y.reshape(-1, y.shape[-1])
     rows = _rows_of_patches(x, taps, stride, pads)
     rows = [row.reshape(len(y), -1).T @ y for row in rows]
@@ -172,7 +172,7 @@ def kernel_gradient_by_rows(x: jax.Array, y: jax.Array, stride: int, pads: Pads,
 
 
 def kernel_gradient_by_patches_of_y(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
-    """One product, of x with all patches of the y, for few features and stride 1.
+    """One product, of x with all patches of y, for few features and stride 1.
 
     What tap t multiplies at output pixel o is input pixel o - low + t: seen from an input pixel, taps come backwards.
     """
@@ -184,7 +184,7 @@ def kernel_gradient_by_patches_of_y(x: jax.Array, y: jax.Array, stride: int, pad
 
 
 def conv_transpose_by_flipping(y: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: Sizes) -> jax.Array:
-    """The convolution of the y with the kernel turned around, for stride 1."""
+    """The convolution of y with the kernel turned around, for stride 1."""
     return conv(y, flip(kernel), 1, _flipped_pads(y, pads, kernel.shape[:2], sizes))
 
 
@@ -225,7 +225,7 @@ def flip(kernel: jax.Array) -> jax.Array:
 
 
 def _flipped_pads(y: jax.Array, pads: Pads, taps: Sizes, sizes: Sizes) -> Pads:
-    """Of the convolution that leads back from the y to maps of `sizes`."""
+    """Of the convolution that leads back from y to maps of `sizes`."""
     axes = zip(pads, taps, sizes, y.shape[1:3], strict=True)
     return tuple((k - 1 - low, size + low - out) for (low, _), k, size, out in axes)
 

@@ -68,7 +68,7 @@ def test_torch_is_asked_for_where_it_is_not(refuse, monkeypatch):
 @pytest.mark.slow
 def test_measures_and_writes_what_it_measured(tmp_path, monkeypatch):
     path = tmp_path / "results.json"
-    flags = ["tf2_gan", "--seconds", "0.05", "--rounds", "2", "--batch-size", "32", "--json", str(path)]
+    flags = ["tf2_gan", "--seconds", "0.05", "--rounds", "1", "--batch-size", "32", "--json", str(path)]
     command = [sys.executable, "-c", QUICK, *flags]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert process.returncode == 0, process.stderr
