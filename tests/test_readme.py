@@ -114,3 +114,24 @@ def test_the_results_are_those_of_the_runs():
     assert set(re.findall(r'src="experiments/results/([^"]+)"', section)) == pictures
     for name in results:
         assert {f"{name}.png", f"{name}-losses.png"} <= pictures
+
+
+def speed_row(r):
+    """A row of the table under "Speed", from what experiments.benchmark wrote down."""
+    eager, compiled = r["torch_eager"], r["torch_compile"]
+    faster = min(eager, compiled, key=lambda variant: variant["ms_per_update"])
+    shared = r["shared"]["ms_per_update"]
+    variants = (r["shared"], r["alternating"], eager, compiled)
+    ms = [f"{v['ms_per_update']:,.{0 if v['ms_per_update'] >= 100 else 1}f}" for v in variants]
+    cells = [f"`{r['recipe']}`", *ms[:2], f"{r['speedup']:.2f} ({r['bound']:.2f})", *ms[2:]]
+    cells += [f"{shared / faster['ms_per_update']:.2f}"]
+    cells += [f"{r['shared']['peak_mib']:.0f} ({eager['peak_mib']:.0f})"]
+    cells += [f"{r['loop']['percent_of_bare']:.0f}%", f"{r['start_seconds']:.1f} s"]
+    return f"| {' | '.join(cells)} |"
+
+
+def test_the_speed_table_is_what_was_measured():
+    results = json.loads((ROOT / "experiments/results/benchmark.json").read_text())
+    assert [r["recipe"] for r in results] == list(recipes.RECIPES)
+    for r in results:
+        assert f"\n{speed_row(r)}\n" in README
