@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from experiments.recipes import Recipe
 
 CAPACITY = 1024  # the most updates in one dispatch
-DISPATCH = 0.5  # seconds, about, as in training
+DISPATCH = 1.0  # seconds, about, as in training
 
 Facts = dict[str, Any]
 # What a process is for: from its arguments to what it repeats, dispatch(count) -> None, which returns when all is done;

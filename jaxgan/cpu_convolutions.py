@@ -120,7 +120,7 @@ def kernel_gradient_form(x: Shape, kernel: Shape, y: Shape, stride: int, pads: P
     if stride == 1 and k_h * k_w * features <= NARROW:
         return kernel_gradient_by_patches_of_y
     shrinks = min(y[1:3]) <= min(x[1:3])
-    if shrinks and (min(x[1:3]) <= 16 if stride > 1 else max(k_h, k_w) > 4):
+    if shrinks and (min(x[1:3]) <= 16 and max(k_h, k_w) > 3 if stride > 1 else max(k_h, k_w) > 4):
         return native_kernel_gradient
     return kernel_gradient_by_rows
 

@@ -31,7 +31,7 @@ from jaxgan.sampling import sample
 from jaxgan.workdir import check, claim, read_summary, write_json
 
 GRID = 64  # images in a sample grid
-TURN = 0.5  # seconds, about, between two times that Python is met: the bar moves, and signals are heard
+TURN = 1.0  # seconds, about, between two times that Python is met: the bar moves, and signals are heard
 MOST = 100  # updates in between
 MINUTE = 60  # seconds
 AFTER_NAN = "the newest checkpoint is from before. Try smaller learning rates"
