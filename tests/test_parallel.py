@@ -27,7 +27,7 @@ ALL = [(form, count) for form in FORMS for count in (1, 2, 4, 8)]
 def test_updates_agree_in_float64(name, x64):
     """Runs that go their own ways, so that gradients, moments and minibatch features must agree, too.
 
-    `python -m experiments.agreement` has the larger recipes on any number of devices in both forms, over twenty updates,
+    `python -m experiments.agreement` has the larger recipes on any number of devices in both forms, over twenty,
     which takes long.
     """
     updates = {"keras_mnist": 6, "canton_lsgan": 6}.get(name, 20)
@@ -70,7 +70,7 @@ def test_several_updates_in_one_program_are_the_same_on_any_number_of_devices(fo
     gan = recipes.get("tf2_gan").build()
     state, images = jaxgan.init(gan, KEY), random_images(gan, 1, 40)[0]
     batches = np.random.default_rng(0).integers(0, 40, (5, 8), np.int32)
-    want, losses = jax.jit(train_steps, static_argnums=0)(gan, state, images, batches, 3)
+    _, losses = jax.jit(train_steps, static_argnums=0)(gan, state, images, batches, 3)
     for count in (1, 4):
         devices = parallel.choose_devices(count)
         steps = parallel.STEPS[form](gan, devices)
