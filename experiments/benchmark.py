@@ -16,9 +16,11 @@ The second has a row for each recipe:
 
 speed-up    of shared over alternating: the median over rounds
 bound       what their operations would give: (4 G + 8 D) / (3 G + 7 D), of a forward pass of each network over a batch
+            (XLA counts the body of a loop once, so that most of canton_lsgan's comparisons of images are left out)
 floor ms    of its update: the longer of its FLOPs at the rate of a matrix product, and its bytes at that of a copy
 gap         its ms over the floor's
-loop ms     for one update of a whole run, `experiments.train` with its logs, samples and checkpoints
+loop ms     for one update of a whole run, `experiments.train` with the logs and samples that fall due within some
+            seconds; a checkpoint comes once a minute, and is not among them
 loop %      the speed of that: the update's own ms, measured just before and after, over the loop's
 start s     of a run of one update, from the start of the process to its end, sampling and saving included, where JAX
             keeps the programs that it compiled before (JAX_COMPILATION_CACHE_DIR)

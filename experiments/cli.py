@@ -6,7 +6,6 @@ import io
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import jax
@@ -51,8 +50,8 @@ def keep_programs() -> None:
     A second run then begins in seconds. JAX knows a program by all that it is compiled from, so none is ever stale.
     """
     if jax.config.jax_compilation_cache_dir is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "jaxgan"))
+        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "jaxgan"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 

@@ -29,7 +29,7 @@ class Recipe:
     """How many updates."""
     image_range: Annotated[tuple[float, float], tyro.conf.Suppress] = (-1.0, 1.0)
     """The range of the generator's images: that of its last activation."""
-    judges_alone: Annotated[bool, tyro.conf.Suppress] = False
+    independent_disc: Annotated[bool, tyro.conf.Suppress] = False
     """Whether the discriminator looks at each image alone: no batch normalisation, no minibatch features."""
     data: str = "digits"
     """The images: digits (embedded), a TensorFlow dataset's name, or folder:PATH."""
@@ -140,7 +140,7 @@ class Recipe:
             instance_noise=noise if self.instance_noise else None,
             gen_l2=self.gen_l2,
             accumulate=self.accumulate,
-            one_pullback=self.judges_alone and self.loss == "non_saturating",
+            one_pullback=self.independent_disc and self.loss == "non_saturating",
             precision=self.precision,
             ema_decay=self.ema_decay,
         )
@@ -157,7 +157,7 @@ class Recipe:
         """The fields that decide a run's numbers, as plain values; `from_config` is the inverse."""
         config = dataclasses.asdict(self)
         name = config.pop("name")
-        hidden = ("gen", "disc", "image_range", "judges_alone", "steps")  # the name stands for all but the last
+        hidden = ("gen", "disc", "image_range", "independent_disc", "steps")  # the name stands for all but the last
         return {"recipe": name} | {k: v for k, v in config.items() if k not in hidden}
 
 
@@ -209,7 +209,7 @@ RECIPES = {
             name="keras_mnist",
             gen=networks.KerasMNISTGen,
             disc=networks.KerasMNISTDisc,
-            judges_alone=True,
+            independent_disc=True,
             steps=10_000,
             image_range=(0.0, 1.0),
             data="mnist",
@@ -245,7 +245,7 @@ RECIPES = {
             name="tf2_gan",
             gen=networks.TF2GANGen,
             disc=networks.TF2GANDisc,
-            judges_alone=True,
+            independent_disc=True,
             steps=2_220,
             data="mnist",
             disc_loss_scale=0.5,
@@ -267,7 +267,7 @@ RECIPES = {
             name="gan_elements",
             gen=networks.GANElementsGen,
             disc=networks.GANElementsDisc,
-            judges_alone=True,
+            independent_disc=True,
             steps=4_000,
             data="mnist",
             split="train+test",

@@ -2,7 +2,8 @@
 
 All maps are [B, H, W, C], all kernels [k, k, C, features]. SAME padding is XLA's, which is TensorFlow's too:
 of an odd number of pixels, the larger half goes at the end. Each function is equal to the
-operation it names, up to rounding; how it is computed is its own business.
+operation it names, up to rounding; how it is computed is its own business. On a CPU they have gradients, of any order,
+but no forward mode (`jax.jvp`).
 """
 
 from typing import Literal

@@ -28,7 +28,7 @@ Shape = tuple[int, ...]
 Sizes = phases.Sizes
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
-NARROW = 64  # values in a patch, of so few channels that native convolutions waste most of their width
+NARROW = 64  # values in a patch, of x or of y: of so few channels that native forms waste most of their width
 CACHE = 2_400_000  # values in all patches, beyond which adding them up takes longer than some wasted products
 
 
@@ -119,10 +119,11 @@ def kernel_gradient_form(x: Shape, kernel: Shape, y: Shape, stride: int, pads: P
         return kernel_gradient_by_frequencies if stride == 1 else kernel_gradient_by_phases
     if stride == 1 and k_h * k_w * features <= NARROW:
         return kernel_gradient_by_patches_of_y
-    shrinks = min(y[1:3]) <= min(x[1:3])
-    if shrinks and (min(x[1:3]) <= 16 and max(k_h, k_w) > 3 if stride > 1 else max(k_h, k_w) > 4):
-        return native_kernel_gradient
-    return kernel_gradient_by_rows
+    if min(y[1:3]) > min(x[1:3]):
+        return kernel_gradient_by_rows
+    # The larger the kernel, the more there is to copy for rows; the larger the map, the slower XLA's own.
+    native = max(k_h, k_w) > 4 if stride == 1 else max(k_h, k_w) > 3 and min(x[1:3]) <= 16
+    return native_kernel_gradient if native else kernel_gradient_by_rows
 
 
 def native_conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:

@@ -66,8 +66,8 @@ class GAN:
       one_pullback: whether one backward pass through D(fake) serves both losses of a shared step. For a discriminator
         that judges each image alone, without batch normalisation or minibatch features, and a loss of it that
         increases with each fake logit everywhere, as cross-entropy does and least squares do not.
-      precision: what the networks compute in: "float32", or "bf16" for bfloat16. Parameters, optimisers, batch
-        statistics and losses are float32 in either case.
+      precision: what the networks compute in while they train: "float32", or "bf16" for bfloat16. Parameters,
+        optimisers, batch statistics and losses are float32 in either case.
       axis_name: the axis of a `jax.pmap` or `jax.shard_map` that the batch is split over, in the order of the
         devices; None where one device has all of it. `jaxgan.parallel` sets it.
     """

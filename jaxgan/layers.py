@@ -116,9 +116,10 @@ def append_diff(x: jax.Array, axis_name: str | None = None) -> jax.Array:
       axis_name: the axis of devices that the batch is split over; the mean is the whole batch's.
     """
     with jax.named_scope("minibatch_features"):
-        mean = jnp.mean(x, axis=0, keepdims=True)
+        mean = jnp.mean(x, axis=0, keepdims=True, dtype=jnp.promote_types(x.dtype, jnp.float32))
         if axis_name is not None:
             mean = lax.pmean(mean, axis_name)
+        mean = mean.astype(x.dtype)
         return jnp.concatenate([x, jnp.mean(jnp.abs(x - mean), axis=-1, keepdims=True)], axis=-1)
 
 

@@ -31,8 +31,8 @@ from jaxgan.sampling import sample
 from jaxgan.workdir import check, claim, read_summary, write_json
 
 GRID = 64  # images in a sample grid
-TURN = 1.0  # seconds, about, between two times that Python is met: the bar moves, and signals are heard
-MOST = 100  # updates in between
+TURN = 1.0  # seconds at most, about, between two times that Python is met: the bar moves, and signals are heard
+MOST = 100  # updates in between, at most
 MINUTE = 60  # seconds
 AFTER_NAN = "the newest checkpoint is from before. Try smaller learning rates"
 
@@ -85,7 +85,8 @@ class Options:
 def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Options = Options()) -> dict[str, Any]:
     """Trains to the last step, from the newest checkpoint in `workdir` where there is one.
 
-    SIGINT and SIGTERM end a run early, once it has finished its step and saved its state.
+    SIGINT and SIGTERM end a run early, once it has finished its turn, of about a second or one step, and saved its
+    state.
 
     Args:
       recipe: what to train, and on what.
@@ -204,8 +205,15 @@ def _train(
     intervals = [i for i in (options.log_every, options.sample_every, options.checkpoint_every) if i]
     if report and start == 0:
         report.samples(0, sample(gan, state, samples_key, GRID))
-    state, on_devices = parallel.place(state, devices), parallel.copies(dataset.images, devices)
-    done, turn, pace, last, saved = start, 0, 1, start == steps, time.perf_counter()
+    state = parallel.place(state, devices)
+    try:
+        on_devices = parallel.copies(dataset.images, devices)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        size = dataset.images.nbytes / 2**30
+        raise RunError(f"--data {dataset.name}: its {size:.1f} GiB of images do not fit on each device") from error
+    done, turn, pace, last, saved = start, 0, 1, start == steps, math.inf
     with _stop_signals() as asked_to_stop:
         while not last:
             count = min(pace, *(every - done % every for every in intervals), steps - done)
@@ -215,16 +223,17 @@ def _train(
             state, metrics = jax.block_until_ready(take(state, on_devices, batches, count))
             now = time.perf_counter()
             pace, due = processes.of_leader(max(1, min(MOST, int(TURN * count / (now - begin)))), now - saved > MINUTE)
-            done, turn = done + count, turn + 1
+            done, turn, saved = done + count, turn + 1, min(saved, now)  # the first turn has compiled
             last = asked_to_stop(turn) or done == steps
             if options.checkpoint_every:
                 due = done % options.checkpoint_every == 0
             if report:
                 report.tick(done)
-            if done == 1 or done % options.log_every == 0 or last:
+            log = done == 1 or done % options.log_every == 0 or last
+            if log or due:
                 _check_metrics(done, metrics)
-                if report:
-                    report.log(done, metrics)
+            if report and log:
+                report.log(done, metrics)
             if report and (done % options.sample_every == 0 or done == steps):
                 report.samples(done, sample(gan, parallel.own_copy(state), samples_key, GRID))
             if due or last:

@@ -325,7 +325,7 @@ def test_the_l2_norm_of_the_generators_parameters_is_part_of_its_loss_alone(digi
     jax.tree.map(np.testing.assert_array_equal, decayed.disc.params, plain.disc.params)
 
 
-ALONE = [name for name, recipe in recipes.RECIPES.items() if recipe.judges_alone]
+ALONE = [name for name, recipe in recipes.RECIPES.items() if recipe.independent_disc]
 
 
 def test_one_pullback_is_for_discriminators_that_judge_alone():
@@ -334,7 +334,7 @@ def test_one_pullback_is_for_discriminators_that_judge_alone():
         gan = recipe.build()
         state = jaxgan.init(gan, jax.random.key(0))
         alone = not state.disc.batch_stats and jaxgan.gan.judges_alone(gan, state)
-        assert recipe.judges_alone == alone == gan.one_pullback, name
+        assert recipe.independent_disc == alone == gan.one_pullback, name
     assert ALONE
     least_squares = dataclasses.replace(recipes.get(ALONE[0]), loss="least_squares")
     assert not least_squares.build().one_pullback  # its derivative is 0 where a logit is
