@@ -10,7 +10,7 @@ are where stars would be first most often:
 NARROW  the values in a patch up to which patches are faster than native, on maps larger than the kernel
 CACHE   the values in all patches beyond which the transposes of stride 2 are faster by phases than by patches,
         where the stride does not divide the kernel; where it does, they are so from a third of that
-0.4    the multiple of operations below which frequencies (with a stride, phases) are faster than the others
+0.4     the multiple of operations below which frequencies (with a stride, phases) are faster than the others
 """
 
 import dataclasses

@@ -167,14 +167,11 @@ def one_pullback_gradients(gan: GAN, state: GANState, images: jax.Array, indices
     fake, pull_gen, gen_stats = jax.vjp(generate, state.gen.params, has_aux=True)
     (real_logits, fake_logits), pull_disc, disc_stats = jax.vjp(judge, state.disc.params, fake, has_aux=True)
     loss_disc, (real_bar, fake_bar) = jax.value_and_grad(gan.disc_loss, (0, 1))(real_logits, fake_logits)
-    loss_gen, gen_bar = jax.value_and_grad(gan.gen_loss)(fake_logits)
+    loss_gen, (own_grads, gen_bar) = jax.value_and_grad(_gen_loss, (1, 2))(gan, state.gen.params, fake_logits)
     fake_bar = jnp.maximum(fake_bar, 1e-30)
     disc_grads, images_bar = pull_disc((real_bar, fake_bar))
     factor = (gen_bar / fake_bar).reshape(-1, *(1,) * (fake.ndim - 1))
-    (gen_grads,) = pull_gen(images_bar * factor)
-    if gan.gen_l2:
-        l2, l2_grads = jax.value_and_grad(lambda params: gan.gen_l2 * squared_norm(params))(state.gen.params)
-        loss_gen, gen_grads = loss_gen + l2, jax.tree.map(jnp.add, gen_grads, l2_grads)
+    gen_grads = jax.tree.map(jnp.add, own_grads, *pull_gen(images_bar * factor))
     metrics = {"loss_gen": loss_gen, "loss_disc": loss_disc} | _mean_logits({"real": real_logits, "fake": fake_logits})
     return (gen_grads, disc_grads), (gen_stats, disc_stats), metrics
 
