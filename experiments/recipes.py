@@ -1,282 +1,196 @@
-"""All recipes in one table. A recipe says what is trained, on what, and how.
+"""All recipes of the package, in one table. A recipe says what is trained, on what, and how.
 
-A new recipe is one entry of `RECIPES`; a new network or loss is one function or module, named there.
+A recipe of your own is a file that defines `RECIPE`: `python -m experiments.train my_idea.py` (docs/extending.md).
 """
 
-import dataclasses
-import math
-from functools import partial
-from typing import Annotated, Any, Literal, get_args, get_origin
+import hashlib
+import importlib.util
+import json
+import sys
+from pathlib import Path
 
-import flax.linen as nn
-import optax
-import tyro
+from experiments.settings import Data, Objective, Optimization, Recipe, Schedule
+from jaxgan import networks
 
-from jaxgan import GAN, losses, networks
+FILE_MODULE = "recipe_file"  # the module that a recipe's file becomes
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a run's numbers, but its seed and its length in `steps`."""
-
-    name: Annotated[str, tyro.conf.Suppress]
-    """Its key in `RECIPES`."""
-    gen: Annotated[type[nn.Module], tyro.conf.Suppress]
-    """The generator."""
-    disc: Annotated[type[nn.Module], tyro.conf.Suppress]
-    """The discriminator."""
-    steps: int
-    """How many updates."""
-    image_range: Annotated[tuple[float, float], tyro.conf.Suppress] = (-1.0, 1.0)
-    """The range of the generator's images: that of its last activation."""
-    independent_disc: Annotated[bool, tyro.conf.Suppress] = False
-    """Whether the discriminator looks at each image alone: no batch normalisation, no minibatch features."""
-    data: str = "digits"
-    """The images: digits (embedded), a TensorFlow dataset's name, or folder:PATH."""
-    split: str = "train"
-    """The split of a TensorFlow dataset; train+test joins two."""
-    border: int = 0
-    """Black pixels on each side of a real image, within the recipe's size."""
-    batch_size: int = 128
-    """Real images, and generated ones, in each update."""
-    z_size: int = 100
-    """The length of a latent."""
-    prior: Literal["normal", "uniform"] = "normal"
-    """The distribution of latents: N(0, 1) or U(-1, 1)."""
-    subpixel: bool = False
-    """Whether the generator enlarges by sub-pixel convolution (ESPCN); canton_lsgan's can."""
-    loss: Literal["non_saturating", "least_squares"] = "non_saturating"
-    """Cross-entropy with the non-saturating generator's loss, or least squares (LSGAN)."""
-    real_label: float = 1.0
-    """The label of real images in the non_saturating loss; 0.9 is one-sided label smoothing."""
-    disc_loss_scale: float = 1.0
-    """A factor on the discriminator's loss; 0.5 makes a sum over real and generated images their mean."""
-    gen_l2: float = 0.0
-    """This times the squared L2 norm of the generator's parameters is added to its loss."""
-    instance_noise: float = 0.0
-    """The standard deviation, at first, of noise that is added to all images the discriminator sees."""
-    instance_noise_decay: float = 1.0
-    """What the standard deviation of instance noise is multiplied by at each step."""
-    optimizer: Literal["adam", "rmsprop"] = "adam"
-    """Of both networks. RMSprop is Keras's: epsilon 1e-7, added to the root."""
-    gen_learning_rate: float = 1e-4
-    """The learning rate of the generator."""
-    disc_learning_rate: float = 1e-4
-    """The learning rate of the discriminator."""
-    gen_time_decay: float = 0.0
-    """The generator's learning rate at its update t is divided by 1 + gen_time_decay * t, as in Keras."""
-    disc_time_decay: float = 0.0
-    """Likewise for the discriminator."""
-    beta1: float = 0.9
-    """The decay of the mean gradient in Adam; RMSprop keeps none, so 0."""
-    beta2: float = 0.999
-    """The decay of the mean squared gradient, in Adam and in RMSprop."""
-    clip: float | None = None
-    """Each element of a gradient is clipped to [-clip, clip]; None leaves it as it is."""
-    update: Literal["shared", "alternating"] = "shared"
-    """Both networks from one forward pass, or the discriminator and then the generator."""
-    training_ratio: int = 1
-    """Updates of the discriminator, each on its own images, for one of the generator."""
-    accumulate: int = 1
-    """Microbatches that each update's gradients are averaged over, for batches larger than memory. Batch normalisation
-    then sees one at a time, so it is another update; without it, it is the same."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """What the networks compute in; parameters, optimisers, batch statistics and losses stay in float32."""
-    ema_decay: float = 0.999
-    """The share of the averaged generator kept at each step; 0 samples from the last weights."""
-
-    def __post_init__(self):
-        """Refuses values that no run could use."""
-        positive, rate, share, decay = "at least 1", "at least 0 and finite", "from 0 to 1", "at least 0 and below 1"
-        is_rate, is_decay = lambda x: 0 <= x < math.inf, lambda x: 0 <= x < 1
-        rates = ("disc_loss_scale", "gen_l2", "instance_noise", "gen_learning_rate", "disc_learning_rate")
-        allowed = {
-            **dict.fromkeys(
-                ("steps", "batch_size", "z_size", "training_ratio", "accumulate"), (positive, lambda x: x >= 1)
-            ),
-            **dict.fromkeys((*rates, "gen_time_decay", "disc_time_decay"), (rate, is_rate)),
-            "real_label": (share, lambda x: 0 <= x <= 1),
-            "instance_noise_decay": ("above 0 and at most 1", lambda x: 0 < x <= 1),
-            **dict.fromkeys(("beta1", "beta2", "ema_decay"), (decay, is_decay)),
-            "border": ("at least 0", lambda x: x >= 0),
-            "clip": ("above 0 and finite", lambda x: x is None or 0 < x < math.inf),
-        }
-        for field in dataclasses.fields(self):
-            if get_origin(field.type) is Literal:
-                choices = get_args(field.type)
-                allowed[field.name] = (f"one of {', '.join(choices)}", choices.__contains__)
-        for name, (what, holds) in allowed.items():
-            if not holds(getattr(self, name)):
-                raise ValueError(f"--{name.replace('_', '-')} must be {what}, not {getattr(self, name)}")
-        if self.loss == "least_squares" and self.real_label != 1:
-            raise ValueError("--real-label belongs to --loss non_saturating; leave it at 1 for least_squares")
-        if self.optimizer == "rmsprop" and self.beta1 != 0:
-            raise ValueError("--beta1 belongs to --optimizer adam; set it to 0 for rmsprop")
-        if self.subpixel and not hasattr(self.gen, "subpixel"):
-            raise ValueError(f"--subpixel belongs to canton_lsgan; the generator of {self.name} has no such option")
-
-    def build(self) -> GAN:
-        """The static description that `jaxgan.init` and `jaxgan.train_step` take."""
-        gen_loss, disc_loss = {
-            "non_saturating": (
-                losses.non_saturating_gen,
-                partial(losses.non_saturating_disc, real_label=self.real_label),
-            ),
-            "least_squares": (losses.least_squares_gen, losses.least_squares_disc),
-        }[self.loss]
-        noise = optax.exponential_decay(self.instance_noise, 1, self.instance_noise_decay)
-        return GAN(
-            gen=self.gen(subpixel=True) if self.subpixel else self.gen(),
-            disc=self.disc(),
-            gen_loss=gen_loss,
-            disc_loss=lambda real, fake: self.disc_loss_scale * disc_loss(real, fake),
-            gen_optimizer=self._optimizer(self.gen_learning_rate, self.gen_time_decay),
-            disc_optimizer=self._optimizer(self.disc_learning_rate, self.disc_time_decay),
-            z_size=self.z_size,
-            prior=self.prior,
-            image_range=self.image_range,
-            update=self.update,
-            training_ratio=self.training_ratio,
-            instance_noise=noise if self.instance_noise else None,
-            gen_l2=self.gen_l2,
-            accumulate=self.accumulate,
-            one_pullback=self.independent_disc and self.loss == "non_saturating",
-            precision=self.precision,
-            ema_decay=self.ema_decay,
-        )
-
-    def _optimizer(self, learning_rate: float, time_decay: float) -> optax.GradientTransformation:
-        rate = (lambda t: learning_rate / (1 + time_decay * t)) if time_decay else learning_rate
-        descend = {
-            "adam": lambda: optax.adam(rate, self.beta1, self.beta2),
-            "rmsprop": lambda: optax.rmsprop(rate, self.beta2, eps=1e-7, eps_in_sqrt=False),
-        }[self.optimizer]()
-        return optax.chain(optax.clip(self.clip), descend) if self.clip else descend
-
-    def config(self) -> dict[str, Any]:
-        """The fields that decide a run's numbers, as plain values; `from_config` is the inverse."""
-        config = dataclasses.asdict(self)
-        name = config.pop("name")
-        hidden = ("gen", "disc", "image_range", "independent_disc", "steps")  # the name stands for all but the last
-        return {"recipe": name} | {k: v for k, v in config.items() if k not in hidden}
+class RecipeError(ValueError):
+    """A recipe that cannot be had; the message says why."""
 
 
 def get(name: str) -> Recipe:
-    """The recipe of that name.
+    """The recipe of that name, or of the file at that path: a name that ends in .py is a path.
 
     Raises:
-      ValueError: there is none.
+      RecipeError: there is none.
     """
+    if name.endswith(".py"):
+        return load_file(Path(name))
     if name not in RECIPES:
-        raise ValueError(f"no recipe is named {name!r}; there are {', '.join(RECIPES)}")
+        raise RecipeError(
+            f"no recipe is named {name!r}; there are {', '.join(RECIPES)}, or name a Python file that defines RECIPE"
+        )
     return RECIPES[name]
 
 
-def from_config(config: dict[str, Any]) -> Recipe:
-    """The recipe of a run, from what its `config.json` holds."""
-    fields = {field.name for field in dataclasses.fields(Recipe)}
-    return dataclasses.replace(get(config["recipe"]), **{k: v for k, v in config.items() if k in fields})
+def load_file(path: Path) -> Recipe:
+    """The `RECIPE` of a Python file, under the file's name and with its SHA-256. The file is run.
+
+    What stands beside the file can be imported by it.
+
+    Raises:
+      RecipeError: there is no such file, or no recipe in it.
+      Exception: what the file itself raises.
+    """
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise RecipeError(
+            f"{path} cannot be read ({error.strerror}); name a Python file that defines RECIPE"
+        ) from error
+    folder = str(path.absolute().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    spec = importlib.util.spec_from_file_location(FILE_MODULE, path.absolute())
+    module = sys.modules[FILE_MODULE] = importlib.util.module_from_spec(spec)
+    exec(compile(source, str(path.absolute()), "exec"), module.__dict__)  # what was read, no cached bytecode
+    recipe = getattr(module, "RECIPE", None)
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"{path} must define RECIPE, a recipe such as recipes.get('digits').replace(…)")
+    return recipe.replace(name=path.stem, file_sha256=hashlib.sha256(source).hexdigest())
 
 
-RECIPES = {
+def of_run(workdir: Path, file: Path | None = None, accept_changed_file: bool = False) -> Recipe:
+    """The recipe of a run, from its `config.json`.
+
+    Args:
+      workdir: the run's folder.
+      file: the Python file that defines the recipe, where a file does; a workdir never makes code run by itself.
+      accept_changed_file: whether that file may be another than the run began with.
+
+    Raises:
+      RecipeError: the config cannot be read, or does not fit the recipe.
+    """
+    path = workdir / "config.json"
+    try:
+        config = json.loads(path.read_text())
+        name, digest = config["recipe"], config.get("recipe_file_sha256")
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read ({error.strerror}); make it readable") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecipeError(f"{path} is not the config.json of a run; mend it, or name another workdir") from error
+    if digest and file is None:
+        raise RecipeError(f"{workdir} is a run of {name}.py, a file of your own; name it with --recipe FILE")
+    if file and not digest:
+        raise RecipeError(f"--recipe {file}: {workdir} is a run of the package's own {name}; leave the flag away")
+    recipe = load_file(file) if file else get(name)
+    if digest not in (None, recipe.file_sha256) and not accept_changed_file:
+        raise RecipeError(f"{file} has changed since the run began; --accept-changed-file takes it as it is")
+    try:
+        return recipe.with_config(config)
+    except (ValueError, TypeError) as error:
+        raise RecipeError(f"{path} does not fit {name}: {error}") from error
+
+
+_SYSTEMS = {
     recipe.name: recipe
     for recipe in (
-        # A small DCGAN for the embedded data, to see the whole system work within two minutes.
         Recipe(
             name="digits",
-            gen=networks.DigitsGen,
-            disc=networks.DigitsDisc,
-            steps=3000,
-            batch_size=64,
-            z_size=64,
-            gen_learning_rate=2e-3,
-            disc_learning_rate=1e-3,
-            beta1=0.0,
+            about="a small DCGAN on the embedded handwritten digits; a minute on two cores",
+            gen=networks.DigitsGen(),
+            disc=networks.DigitsDisc(),
+            source=Data(batch_size=64),
+            objective=Objective(z_size=64),
+            optimization=Optimization(gen_learning_rate=2e-3, disc_learning_rate=1e-3, beta1=0.0),
+            schedule=Schedule(steps=3000),
         ),
-        # "Fast DCGAN in Keras": both networks from one pass.
         Recipe(
             name="keras_dcgan",
-            gen=networks.KerasDCGANGen,
-            disc=networks.KerasDCGANDisc,
-            steps=40_000,
-            data="cifar10",
-            batch_size=32,
-            real_label=0.9,
-            beta1=0.2,
+            about='"Fast DCGAN in Keras": both networks from one pass, CIFAR-10',
+            gen=networks.KerasDCGANGen(),
+            disc=networks.KerasDCGANDisc(),
+            source=Data(data="cifar10", batch_size=32),
+            objective=Objective(real_label=0.9),
+            optimization=Optimization(beta1=0.2),
+            schedule=Schedule(steps=40_000),
         ),
-        # "GAN by Example using Keras on Tensorflow Backend".
         Recipe(
             name="keras_mnist",
-            gen=networks.KerasMNISTGen,
-            disc=networks.KerasMNISTDisc,
-            independent_disc=True,
-            steps=10_000,
+            about='"GAN by Example using Keras on Tensorflow Backend", MNIST',
+            gen=networks.KerasMNISTGen(),
+            disc=networks.KerasMNISTDisc(),
             image_range=(0.0, 1.0),
-            data="mnist",
-            batch_size=256,
-            prior="uniform",
-            disc_loss_scale=0.5,
-            optimizer="rmsprop",
-            gen_learning_rate=4e-4,
-            disc_learning_rate=8e-4,
-            gen_time_decay=3e-8,
-            disc_time_decay=6e-8,
-            beta1=0.0,
-            beta2=0.9,
-            clip=1.0,
-            update="alternating",
+            source=Data(data="mnist", batch_size=256),
+            objective=Objective(prior="uniform", disc_loss_scale=0.5),
+            optimization=Optimization(
+                optimizer="rmsprop",
+                gen_learning_rate=4e-4,
+                disc_learning_rate=8e-4,
+                gen_time_decay=3e-8,
+                disc_time_decay=6e-8,
+                beta1=0.0,
+                beta2=0.9,
+                clip=1.0,
+            ),
+            schedule=Schedule(steps=10_000, update="alternating"),
         ),
-        # "Fast LSGAN in Canton".
         Recipe(
             name="canton_lsgan",
-            gen=networks.CantonLSGANGen,
-            disc=networks.CantonLSGANDisc,
-            steps=40_000,
-            data="cifar10",
-            batch_size=32,
-            loss="least_squares",
-            gen_l2=1e-7,
-            instance_noise=0.1,
-            instance_noise_decay=0.999,
-            beta1=0.5,
+            about='"Fast LSGAN in Canton", CIFAR-10',
+            gen=networks.CantonLSGANGen(),
+            disc=networks.CantonLSGANDisc(),
+            source=Data(data="cifar10", batch_size=32),
+            objective=Objective(loss="least_squares", gen_l2=1e-7, instance_noise=0.1, instance_noise_decay=0.999),
+            optimization=Optimization(beta1=0.5),
+            schedule=Schedule(steps=40_000),
         ),
-        # "GAN and DCGAN in Tensorflow", first half.
         Recipe(
             name="tf2_gan",
-            gen=networks.TF2GANGen,
-            disc=networks.TF2GANDisc,
-            independent_disc=True,
-            steps=2_220,
-            data="mnist",
-            disc_loss_scale=0.5,
-            gen_learning_rate=2e-4,
-            disc_learning_rate=2e-4,
-            beta1=0.5,
+            about='"GAN and DCGAN in Tensorflow", first half: dense networks, MNIST',
+            gen=networks.TF2GANGen(),
+            disc=networks.TF2GANDisc(),
+            source=Data(data="mnist"),
+            objective=Objective(disc_loss_scale=0.5),
+            optimization=Optimization(gen_learning_rate=2e-4, disc_learning_rate=2e-4, beta1=0.5),
+            schedule=Schedule(steps=2_220),
         ),
-        # "GAN and DCGAN in Tensorflow", second half.
         Recipe(
             name="tf2_dcgan",
-            gen=networks.TF2DCGANGen,
-            disc=networks.TF2DCGANDisc,
-            steps=20_000,
-            data="mnist",
-            disc_loss_scale=0.5,
+            about='"GAN and DCGAN in Tensorflow", second half: a DCGAN, MNIST',
+            gen=networks.TF2DCGANGen(),
+            disc=networks.TF2DCGANDisc(),
+            source=Data(data="mnist"),
+            objective=Objective(disc_loss_scale=0.5),
+            schedule=Schedule(steps=20_000),
         ),
-        # "The Elements of GANs, Part 1".
         Recipe(
             name="gan_elements",
-            gen=networks.GANElementsGen,
-            disc=networks.GANElementsDisc,
-            independent_disc=True,
-            steps=4_000,
-            data="mnist",
-            split="train+test",
-            border=2,
-            batch_size=32,
-            z_size=64,
-            beta1=0.5,
-            beta2=0.9,
-            update="alternating",
+            about='"The Elements of GANs, Part 1", MNIST at 32x32',
+            gen=networks.GANElementsGen(),
+            disc=networks.GANElementsDisc(),
+            source=Data(data="mnist", split="train+test", border=2, batch_size=32),
+            objective=Objective(z_size=64),
+            optimization=Optimization(beta1=0.5, beta2=0.9),
+            schedule=Schedule(steps=4_000, update="alternating"),
         ),
     )
 }
+
+_VARIANTS = (
+    _SYSTEMS["digits"].replace(
+        name="digits_conditional",
+        about="digits with labels: a row of each class",
+        gen=networks.DigitsGen(classes=10),
+        disc=networks.DigitsDisc(classes=10),
+        classes=10,
+    ),
+    _SYSTEMS["canton_lsgan"].replace(
+        name="canton_lsgan_subpixel",
+        about="canton_lsgan, enlarging by sub-pixel convolutions (ESPCN), which its document recommends",
+        gen=networks.CantonLSGANGen(subpixel=True),
+    ),
+)
+
+RECIPES = _SYSTEMS | {recipe.name: recipe for recipe in _VARIANTS}

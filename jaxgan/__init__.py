@@ -1,27 +1,34 @@
 """jaxgan: GANs in JAX, both networks updated from one shared forward pass.
 
-This package needs jax, flax, optax and numpy; what else a room uses (Orbax for `checkpoint`, say)
-is imported when it is used.
+This package needs jax, flax, optax and numpy; what else a room uses (Orbax for `run`, say) is imported when it is used.
 """
 
-from jaxgan import convolutions, data, gan, images, layers, losses, networks, parallel, sampling
-from jaxgan.gan import GAN, GANState, init
+from jaxgan import convolutions, data, gan, images, losses, networks, parallel, penalties, sampling, transforms
+from jaxgan.gan import GAN, Batch, GANState, init
+from jaxgan.losses import Forward, Loss
+from jaxgan.networks import Context
 from jaxgan.sampling import sample
-from jaxgan.train_step import train_step
+from jaxgan.train_step import train_step, train_steps
 
 __all__ = [
     "GAN",
+    "Batch",
+    "Context",
+    "Forward",
     "GANState",
+    "Loss",
     "convolutions",
     "data",
     "gan",
     "images",
     "init",
-    "layers",
     "losses",
     "networks",
     "parallel",
+    "penalties",
     "sample",
     "sampling",
     "train_step",
+    "train_steps",
+    "transforms",
 ]

@@ -1,14 +1,14 @@
 """A GAN as data: what never changes (`GAN`), all that does (`GANState`), and where randomness comes from.
 
-Every random draw comes from the state's one root key by `fold_in` of a purpose, the step and the
-example's index in the batch. So a state carries all randomness with it, and the noise of example i
-at step t does not depend on where, or in how large a piece of the batch, it is computed.
+Every random draw comes from the state's one root key by `fold_in` of a purpose, the step and the example's index in
+the batch. So a state carries all randomness with it, and the noise of example i at step t does not depend on where, or
+in how large a piece of the batch, it is computed.
 """
 
 import dataclasses
 import enum
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,79 +16,97 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from jaxgan.losses import Loss
+from jaxgan.networks.layers import Context
+from jaxgan.penalties import Penalty, Regularizer
+from jaxgan.transforms import Transform
+
 
 class Purpose(enum.IntEnum):
-    """What a random draw is for; folded into the root key first. (`data.ORDER` is the data's own.)"""
+    """What a random draw is for; folded into the root key first."""
 
     INIT_GEN = 0
     INIT_DISC = 1
     Z = 2
+    LABELS = 3  # of generated images
     SAMPLES = 4  # the fixed latents that a run's sample grids are made from
     DROPOUT_GEN = 5
     DROPOUT_FAKE = 6  # in the discriminator, on generated images
     DROPOUT_REAL = 7
-    NOISE_FAKE = 8  # instance noise, on generated images
-    NOISE_REAL = 9
+    TRANSFORM_FAKE = 8  # the first transform of generated images; the i-th after it has 1000 * i more
+    TRANSFORM_REAL = 9
+    PENALTIES = 10  # what the i-th penalty draws has 1000 * i more
+    ORDER = 100  # of the data
+
+
+class Batch(NamedTuple):
+    """Real images, and their labels where the data has them.
+
+    Attributes:
+      images: uint8 [B, H, W, C].
+      labels: int32 [B], the class of each image; None where there are no classes.
+    """
+
+    images: jax.Array
+    labels: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class GAN:
     """The static description of a GAN: hashable, and passed to `jax.jit` as a static argument.
 
-    Two of them are equal only if they hold the same functions: build one, and keep it, or all is compiled again.
+    Two of them are equal only if they hold equal functions: build one and keep it, or all is compiled again.
 
     Attributes:
-      gen: a module called as gen(z [B, z_size], train, keys, axis_name) -> images [B, H, W, C] within
-        `image_range`; keys [B] is what dropout draws from, or None.
-      disc: a module called as disc(images [B, H, W, C], train, keys, axis_name) -> logits [B].
-      gen_loss: fake_logits -> scalar, the generator's loss: a mean over examples, for it is averaged over
-        devices and microbatches.
-      disc_loss: (real_logits, fake_logits) -> scalar, the discriminator's loss, likewise.
+      gen: a module called as gen(z [B, z_size], labels [B] or None, context) -> images [B, H, W, C] within
+        `image_range`; `context` is a `Context`.
+      disc: a module called as disc(images [B, H, W, C], labels [B] or None, context) -> logits [B], or a pair of those
+        and a tree of what else the losses are to see, each array with the batch as its first axis.
+      loss: the losses of both networks.
       gen_optimizer: the generator's optimiser.
       disc_optimizer: the discriminator's optimiser.
       z_size: the length of a latent.
       prior: the distribution of latents: "normal" is N(0, 1), "uniform" is U(-1, 1).
+      classes: how many classes the images have; with 0 the GAN is unconditional, and labels are None everywhere.
       image_range: what 0 and 255 become before an image reaches the discriminator.
-      update: "shared" updates both networks from one forward pass, "alternating" the
-        discriminator first and then the generator, against the new discriminator.
-      training_ratio: updates of the discriminator for each one of the generator. The first
-        training_ratio - 1 of a shared step are the discriminator's alone.
-      instance_noise: step -> the standard deviation of the noise that is added to real and
-        generated images before the discriminator sees them; None adds none.
-      gen_l2: this times the squared L2 norm of all the generator's parameters is added to its loss.
-      ema_decay: the share of the averaged generator that is kept at each step, in [0, 1);
-        0 makes it the generator itself.
-      accumulate: each update's gradients are the mean over this many microbatches, one after the other, for
-        batches larger than memory. Microbatch k is the examples k::accumulate. Without batch
-        statistics that is the same update. With batch normalisation each microbatch is normalised
-        by its own moments (over all devices), and running averages move once for each; it is another
-        update, then. Minibatch features would see less than the batch: see `judges_alone`.
-      one_pullback: whether one backward pass through D(fake) serves both losses of a shared step. For a discriminator
-        that judges each image alone, without batch normalisation or minibatch features, and a loss of it that
-        increases with each fake logit everywhere, as cross-entropy does and least squares do not.
+      update: "shared" updates both networks from one forward pass, "alternating" the discriminator first and then the
+        generator, against the new discriminator.
+      training_ratio: updates of the discriminator for each one of the generator. The first training_ratio - 1 of a
+        shared step are the discriminator's alone.
+      transforms: what all images, real and generated, pass on their way to the discriminator, in this order.
+      penalties: what is added to the discriminator's loss, functions as in `jaxgan.penalties`.
+      regularizers: what is added to the generator's loss, functions of its parameters.
+      ema_decay: the share of the averaged generator that is kept at each step, in [0, 1); 0 makes it the generator
+        itself.
+      accumulate: each update's gradients are the mean over this many microbatches, one after the other, for batches
+        larger than memory. Microbatch k is the examples k::accumulate. Where no layer looks across the batch that is
+        the same update. Batch normalisation sees each microbatch alone (over all devices), and its running averages
+        move once for each. Minibatch features would see less than the batch: see `judges_alone`.
       precision: what the networks compute in while they train: "float32", or "bf16" for bfloat16. Parameters,
         optimisers, batch statistics and losses are float32 in either case.
+      schedules: what moves by a plan of its own, as (name, function of the step): added to the metrics by its name.
       axis_name: the axis of a `jax.pmap` or `jax.shard_map` that the batch is split over, in the order of the
         devices; None where one device has all of it. `jaxgan.parallel` sets it.
     """
 
     gen: nn.Module
     disc: nn.Module
-    gen_loss: Callable[[jax.Array], jax.Array]
-    disc_loss: Callable[[jax.Array, jax.Array], jax.Array]
+    loss: Loss
     gen_optimizer: optax.GradientTransformation
     disc_optimizer: optax.GradientTransformation
     z_size: int
     prior: Literal["normal", "uniform"] = "normal"
+    classes: int = 0
     image_range: tuple[float, float] = (-1.0, 1.0)
     update: Literal["shared", "alternating"] = "shared"
     training_ratio: int = 1
-    instance_noise: Callable[[jax.Array], jax.Array] | None = None
-    gen_l2: float = 0.0
+    transforms: tuple[Transform, ...] = ()
+    penalties: tuple[Penalty, ...] = ()
+    regularizers: tuple[Regularizer, ...] = ()
     ema_decay: float = 0.0
     accumulate: int = 1
-    one_pullback: bool = False
     precision: Literal["float32", "bf16"] = "float32"
+    schedules: tuple[tuple[str, Callable[[jax.Array], jax.Array]], ...] = ()
     axis_name: str | None = None
 
 
@@ -129,17 +147,21 @@ def init(gan: GAN, key: jax.Array) -> GANState:
     Args:
       gan: the static description.
       key: a typed key, from `jax.random.key`.
+
+    Raises:
+      TypeError: the key is not a typed one.
     """
     if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise TypeError("init needs a typed key: jax.random.key(seed), not jax.random.PRNGKey(seed)")
-    return _init(gan, jax.random.key_data(key), impl=str(jax.random.key_impl(key)))
+    if isinstance(key, jax.core.Tracer):  # part of a program of the caller's
+        return _init(gan, key)
+    return _compiled_init(gan, key)
 
 
-def _init_state(gan: GAN, key_data: jax.Array, impl: str) -> GANState:
-    key = jax.random.wrap_key_data(key_data, impl=impl)
-    z, images = jnp.zeros((1, gan.z_size)), jnp.zeros((1, *image_shape(gan)))
-    gen = gan.gen.init(jax.random.fold_in(key, Purpose.INIT_GEN), z, train=False)
-    disc = gan.disc.init(jax.random.fold_in(key, Purpose.INIT_DISC), images, train=False)
+def _init(gan: GAN, key: jax.Array) -> GANState:
+    z, images, labels = jnp.zeros((1, gan.z_size)), jnp.zeros((1, *image_shape(gan))), _some_labels(gan)
+    gen = gan.gen.init(jax.random.fold_in(key, Purpose.INIT_GEN), z, labels, Context())
+    disc = gan.disc.init(jax.random.fold_in(key, Purpose.INIT_DISC), images, labels, Context())
 
     def net_state(variables, optimizer):
         params = variables["params"]
@@ -155,8 +177,8 @@ def _init_state(gan: GAN, key_data: jax.Array, impl: str) -> GANState:
     )
 
 
-# One program, for each initialiser on its own takes seconds to compile; and not optimised, since it runs once.
-_init = jax.jit(_init_state, static_argnames=("gan", "impl"), compiler_options={"xla_backend_optimization_level": 0})
+# One program, since each initialiser on its own takes seconds to compile; and not optimised, since it runs once.
+_compiled_init = jax.jit(_init, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def image_shape(gan: GAN) -> tuple[int, int, int]:
@@ -167,7 +189,16 @@ def image_shape(gan: GAN) -> tuple[int, int, int]:
 def generated_shape(gan: GAN, grid: tuple[int, ...] = ()) -> tuple[int, ...]:
     """The shape of what the generator makes of one latent, or of one grid (h, w) of them; nothing is computed."""
     z = jax.ShapeDtypeStruct((1, *grid, gan.z_size), jnp.float32)
-    return jax.eval_shape(lambda z: gan.gen.init_with_output(jax.random.key(0), z, train=False)[0], z).shape
+
+    def generate(z: jax.Array) -> jax.Array:
+        return gan.gen.init_with_output(jax.random.key(0), z, _some_labels(gan), Context())[0]
+
+    return jax.eval_shape(generate, z).shape
+
+
+def _some_labels(gan: GAN) -> jax.Array | None:
+    """Labels [1] of the right type, for what depends on their shape alone."""
+    return jnp.zeros((1,), jnp.int32) if gan.classes else None
 
 
 def judges_alone(gan: GAN, state: GANState) -> bool:
@@ -175,11 +206,18 @@ def judges_alone(gan: GAN, state: GANState) -> bool:
 
     @jax.jit
     def first_logit(others: jax.Array) -> jax.Array:
-        image = jnp.zeros((1, *image_shape(gan)))
-        return gan.disc.apply(state.disc.variables, jnp.concatenate([image, others]), train=False)[0]
+        images = jnp.concatenate([jnp.zeros((1, *image_shape(gan))), others])
+        labels = jnp.zeros(len(images), jnp.int32) if gan.classes else None
+        judged = gan.disc.apply(state.disc.variables, images, labels, Context())
+        return (judged[0] if isinstance(judged, tuple) else judged)[0]
 
     noise = jax.random.normal(jax.random.key(0), (3, *image_shape(gan)))
     return bool(first_logit(noise) == first_logit(jnp.zeros_like(noise)))
+
+
+def step_key(state: GANState, purpose: int) -> jax.Array:
+    """The key of all draws for a purpose in the step that begins at `state`."""
+    return jax.random.fold_in(jax.random.fold_in(state.key, purpose), state.step)
 
 
 def example_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
@@ -194,6 +232,13 @@ def draw_z(gan: GAN, key: jax.Array, indices: jax.Array, grid: tuple[int, ...] =
     """
     draw = {"normal": jax.random.normal, "uniform": lambda k, s: jax.random.uniform(k, s, minval=-1, maxval=1)}
     return jax.vmap(lambda k: draw[gan.prior](k, (*grid, gan.z_size)))(example_keys(key, indices))
+
+
+def draw_labels(gan: GAN, key: jax.Array, indices: jax.Array) -> jax.Array | None:
+    """Classes for generated images, each as likely: int32 [B], by `key` and indices[i] alone; None without classes."""
+    if not gan.classes:
+        return None
+    return jax.vmap(lambda k: jax.random.randint(k, (), 0, gan.classes))(example_keys(key, indices))
 
 
 def from_uint8(images: jax.Array, image_range: tuple[float, float]) -> jax.Array:

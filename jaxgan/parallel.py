@@ -1,25 +1,30 @@
-"""The same step on several devices, of one process or of several: the batch is split, the state copied.
+"""A function of a GAN on several devices, of one process or of several: the batch is split, the state copied.
 
-Each device holds a share of the batch, and what is the whole batch's goes over the axis: moments, minibatch
-features, gradients and losses. Noise is keyed by the example's index in the whole batch. So the number of
-devices is not a hyperparameter: it changes the order of sums, and nothing else.
+Each device holds a share of the batch, and what is the whole batch's goes over the axis of devices: moments, minibatch
+features, gradients and losses. Noise is keyed by the example's index in the whole batch. So the number of devices is
+not a hyperparameter: it changes the order of sums, and nothing else.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxgan.gan import GAN, GANState
-from jaxgan.train_step import Metrics, train_step, train_steps
+from jaxgan.gan import GAN, Batch, GANState
+from jaxgan.train_step import train_step, train_steps
+from jaxgan.whole_batch import Metrics
 
 AXIS = "batch"
 
-Step = Callable[[GANState, np.ndarray], tuple[GANState, Metrics]]
-Steps = Callable[[GANState, jax.Array, np.ndarray, int], tuple[GANState, Metrics]]
+Form = Literal["pmap", "shard_map"]
+FORMS: tuple[Form, ...] = ("pmap", "shard_map")
+
+# Which axis of each argument after the state is split between the devices; None is the same on all of them.
+SPLIT = {train_step: (0,), train_steps: (None, 1, None)}
 
 
 def choose_devices(count: int | None = None) -> list[jax.Device]:
@@ -51,14 +56,13 @@ def meet(devices: Sequence[jax.Device]) -> None:
 
 def place(state: GANState, devices: Sequence[jax.Device]) -> GANState:
     """The state, the same in every process, copied to each of the devices."""
-    data = state.replace(key=jax.random.key_data(state.key))
-    data = jax.tree.map(functools.partial(copies, devices=devices), data)
+    data = copies(state.replace(key=jax.random.key_data(state.key)), devices)
     return data.replace(key=jax.random.wrap_key_data(data.key, impl=str(jax.random.key_impl(state.key))))
 
 
-def copies(x: jax.Array | np.ndarray, devices: Sequence[jax.Device]) -> jax.Array:
-    """An array, the same in every process, copied to each of the devices."""
-    return jax.make_array_from_process_local_data(NamedSharding(_mesh(devices), PartitionSpec()), np.asarray(x))
+def copies(tree: Any, devices: Sequence[jax.Device]) -> Any:
+    """A tree of arrays, the same in every process, copied to each of the devices."""
+    return _to_devices(tree, NamedSharding(_mesh(devices), PartitionSpec()))
 
 
 def own_copy(state: GANState) -> GANState:
@@ -66,101 +70,99 @@ def own_copy(state: GANState) -> GANState:
     return jax.tree.map(lambda x: x.addressable_data(0), state)
 
 
-def pmap_step(gan: GAN, devices: Sequence[jax.Device]) -> Step:
-    """`train_step` under `jax.pmap`.
-
-    Args:
-      gan: the static description.
-      devices: as from `choose_devices`: those of all processes, the same number of each.
+def step_on(gan: GAN, devices: Sequence[jax.Device], form: Form = "shard_map") -> Callable:
+    """`train_step` on the devices.
 
     Returns:
-      (state, images) -> (state, metrics). The state is as from `place`, and donated; the images are this
-      process's contiguous share of the batch, uint8 [B * training_ratio / processes, H, W, C].
+      (state, batch) -> (state, metrics). The state is as from `place`, and donated. The batch, of images uint8
+      [B * training_ratio / processes, H, W, C] or a `Batch`, is this process's contiguous share.
     """
-    step = pmapped(gan, devices)
-    count = len(devices) // jax.process_count()
-    return lambda state, images: step(state, images.reshape(count, -1, *images.shape[1:]))
+    return on_devices(train_step, gan, devices, form)
 
 
-def shard_map_step(gan: GAN, devices: Sequence[jax.Device]) -> Step:
-    """`train_step` under `jax.shard_map`; as `pmap_step`."""
-    step = shard_mapped(gan, devices)
-    split = NamedSharding(_mesh(devices), PartitionSpec(AXIS))
-    return lambda state, images: step(state, jax.make_array_from_process_local_data(split, images))
-
-
-FORMS = {"pmap": pmap_step, "shard_map": shard_map_step}
-
-
-def pmap_steps(gan: GAN, devices: Sequence[jax.Device]) -> Steps:
-    """`train_steps` under `jax.pmap`.
-
-    Args:
-      gan: the static description.
-      devices: as from `choose_devices`.
+def steps_on(
+    gan: GAN, devices: Sequence[jax.Device], form: Form = "shard_map"
+) -> Callable[[GANState, Batch, np.ndarray, int], tuple[GANState, Metrics]]:
+    """`train_steps` on the devices: what runs take.
 
     Returns:
-      (state, images, batches, count) -> (state, metrics). The state is as from `place`, and donated; the images are
-      the whole dataset as from `copies`; the batches are this process's contiguous share of each, int32
+      (state, dataset, batches, count) -> (state, metrics). The state is as from `place`, and donated; the dataset is
+      whole, as from `copies`; the batches are this process's contiguous share of each, int32
       [capacity, B * training_ratio / processes].
     """
-    steps = _pmap(train_steps, gan, devices, (None, None, 0, None))
-    local = len(devices) // jax.process_count()
-
-    def call(state: GANState, images: jax.Array, batches: np.ndarray, count: int) -> tuple[GANState, Metrics]:
-        return steps(state, images, batches.reshape(len(batches), local, -1).swapaxes(0, 1), np.int32(count))
-
-    return call
+    return on_devices(train_steps, gan, devices, form)
 
 
-def shard_map_steps(gan: GAN, devices: Sequence[jax.Device]) -> Steps:
-    """`train_steps` under `jax.shard_map`; as `pmap_steps`."""
-    split = PartitionSpec(None, _axis(devices))
-    steps = _shard_map(train_steps, gan, devices, (PartitionSpec(), PartitionSpec(), split, PartitionSpec()))
-    split = NamedSharding(_mesh(devices), split)
+def on_devices(function: Callable, gan: GAN, devices: Sequence[jax.Device], form: Form = "shard_map") -> Callable:
+    """One of `SPLIT`'s functions, (gan, state, …) -> (state, metrics), on the devices.
 
-    def call(state: GANState, images: jax.Array, batches: np.ndarray, count: int) -> tuple[GANState, Metrics]:
-        return steps(state, images, jax.make_array_from_process_local_data(split, batches), np.int32(count))
+    Args:
+      function: `train_step` or `train_steps`.
+      gan: the static description.
+      devices: as from `choose_devices`: those of all processes, the same number of each.
+      form: what runs it there: `jax.shard_map`, or `jax.pmap`, which does the same by another door.
 
-    return call
-
-
-STEPS = {"pmap": pmap_steps, "shard_map": shard_map_steps}
-
-
-def pmapped(gan: GAN, devices: Sequence[jax.Device]) -> Callable:
-    """(state, images [devices of this process, share, H, W, C]) -> (state, metrics), the state donated."""
-    return _pmap(train_step, gan, devices, (None, 0))
-
-
-def shard_mapped(gan: GAN, devices: Sequence[jax.Device]) -> Callable:
-    """(state, images [B, H, W, C] split between the devices) -> (state, metrics), the state donated.
-
-    JAX checks here, when the step is traced, that the state cannot come to differ between devices.
+    Returns:
+      (state, …) -> (state, metrics), where the arguments that are split are this process's share.
     """
-    return _shard_map(train_step, gan, devices, (PartitionSpec(), PartitionSpec(_axis(devices))))
+    if form == "pmap":
+        return _pmapped(function, gan, devices)
+    compiled, mesh = shard_mapped(function, gan, devices), _mesh(devices)
+    shardings = [axis if axis is None else NamedSharding(mesh, _spec(devices, axis)) for axis in SPLIT[function]]
+
+    def call(state: GANState, *args: Any) -> tuple[GANState, Metrics]:
+        placed = (
+            x if sharding is None else _to_devices(x, sharding) for x, sharding in zip(args, shardings, strict=True)
+        )
+        return compiled(state, *placed)
+
+    return call
 
 
-def _pmap(function: Callable, gan: GAN, devices: Sequence[jax.Device], in_axes: tuple) -> Callable:
-    return jax.pmap(
+def shard_mapped(function: Callable, gan: GAN, devices: Sequence[jax.Device]) -> Any:
+    """`function` under `jax.shard_map`, jitted, the state donated; `lower` compiles it ahead of time.
+
+    Its arguments are whole arrays on the devices. JAX checks when it is traced that the state cannot come to differ
+    between devices.
+    """
+    specs = (PartitionSpec(), *(_spec(devices, axis) for axis in SPLIT[function]))
+    outputs = (PartitionSpec(), PartitionSpec())
+    function = functools.partial(function, _on_axis(gan, devices))
+    return jax.jit(jax.shard_map(function, mesh=_mesh(devices), in_specs=specs, out_specs=outputs), donate_argnums=0)
+
+
+def _pmapped(function: Callable, gan: GAN, devices: Sequence[jax.Device]) -> Callable:
+    """`function` under `jax.pmap`, to which what is split goes with an axis for the devices of this process."""
+    axes, local = SPLIT[function], len(devices) // jax.process_count()
+    compiled = jax.pmap(
         functools.partial(function, _on_axis(gan, devices)),
         axis_name=AXIS,
-        in_axes=in_axes,
+        in_axes=(None, *axes),
         out_axes=(None, None),  # metrics, too, are the same on all devices
         devices=devices,
         donate_argnums=0,
     )
 
+    def divided(tree: Any, axis: int | None) -> Any:
+        if axis is None:
+            return tree
+        return jax.tree.map(lambda x: x.reshape(*x.shape[:axis], local, -1, *x.shape[axis + 1 :]), tree)
 
-def _shard_map(function: Callable, gan: GAN, devices: Sequence[jax.Device], in_specs: tuple) -> Callable:
-    function = functools.partial(function, _on_axis(gan, devices))
-    outputs = (PartitionSpec(), PartitionSpec())
-    function = jax.shard_map(function, mesh=_mesh(devices), in_specs=in_specs, out_specs=outputs)
-    return jax.jit(function, donate_argnums=0)
+    return lambda state, *args: compiled(state, *(divided(x, axis) for x, axis in zip(args, axes, strict=True)))
+
+
+def _to_devices(tree: Any, sharding: NamedSharding) -> Any:
+    """This process's part of a tree of arrays, as arrays on all devices."""
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
 
 
 def _mesh(devices: Sequence[jax.Device]) -> Mesh:
     return Mesh(np.array(devices), (AXIS,))
+
+
+def _spec(devices: Sequence[jax.Device], axis: int | None) -> PartitionSpec:
+    """Of an argument that is split along `axis`."""
+    return PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, _axis(devices))
 
 
 def _on_axis(gan: GAN, devices: Sequence[jax.Device]) -> GAN:

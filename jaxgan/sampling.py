@@ -1,13 +1,16 @@
-"""Images from a state: the generator in inference mode, with its running batch statistics and no dropout."""
+"""Images from a state: the generator in inference mode, with its running batch statistics and no dropout.
+
+These are functions of JAX, which compose with `jax.jit`, `jax.vmap` and `jax.export`.
+"""
 
 import functools
 from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxgan.gan import GAN, GANState, draw_z, generated_shape, to_uint8
+from jaxgan.gan import GAN, GANState, Purpose, draw_labels, draw_z, generated_shape, to_uint8
+from jaxgan.networks.layers import Context
 
 # Samples are drawn in pieces of one size, so that the first ten of a hundred are the same as ten.
 PIECE = 64
@@ -20,7 +23,8 @@ def sample(
     count: int,
     averaged: bool = True,
     latent_grid: tuple[int, int] | None = None,
-) -> np.ndarray:
+    labels: jax.Array | None = None,
+) -> jax.Array:
     """Draws `count` images.
 
     Args:
@@ -31,24 +35,43 @@ def sample(
       averaged: whether to use the averaged generator, or its last weights.
       latent_grid: (h, w) makes each image from a grid of as many latents, which a fully convolutional
         generator turns into one large patch.
+      labels: int [count], the classes of the images, for a GAN that has classes; by default `sample_labels`.
 
     Returns:
       uint8 [count, H, W, C]; H and W grow with `latent_grid`.
 
     Raises:
-      ValueError: a `latent_grid`, for a generator that is not fully convolutional.
+      ValueError: a `latent_grid`, for a generator that is not fully convolutional; or labels of another length, or for
+        a GAN without classes.
     """
     grid = latent_grid or ()
     if grid and generated_shape(gan, grid)[0] != 1:
         raise ValueError(
             "the generator has a dense layer, and makes one image of each latent; a grid needs one without"
         )
-    piece = max(1, PIECE // int(np.prod(grid)))
-    pieces = (_draw(gan, key, start + jnp.arange(piece), grid) for start in range(0, count, piece))
+    if labels is None:
+        labels = sample_labels(gan, key, count)
+    elif not gan.classes:
+        raise ValueError("the GAN has no classes, so that no labels can be asked for")
+    elif labels.shape != (count,):
+        raise ValueError(f"labels must be of shape [{count}], one for each image, not {list(labels.shape)}")
+    piece = max(1, PIECE // (grid[0] * grid[1])) if grid else PIECE
+    starts = range(0, count, piece)
+    if labels is not None:
+        labels = jnp.pad(jnp.asarray(labels, jnp.int32), (0, -count % piece))
+    pieces = (
+        (_draw(gan, key, start + jnp.arange(piece), grid), None if labels is None else labels[start : start + piece])
+        for start in starts
+    )
     return _generate(gan, state, averaged, pieces)[:count]
 
 
-def interpolate(gan: GAN, state: GANState, key: jax.Array, count: int, steps: int, averaged: bool = True) -> np.ndarray:
+def sample_labels(gan: GAN, key: jax.Array, count: int) -> jax.Array | None:
+    """The classes that `sample` asks for by default: int32 [count], each as likely; None without classes."""
+    return draw_labels(gan, jax.random.fold_in(key, Purpose.LABELS), jnp.arange(count))
+
+
+def interpolate(gan: GAN, state: GANState, key: jax.Array, count: int, steps: int, averaged: bool = True) -> jax.Array:
     """Draws `count` paths of images: path i leads from image i of `sample` to image i + 1.
 
     Between latents a and b of a normal prior a path is cos(u) a + sin(u) b, u from 0 to pi / 2, which is
@@ -70,21 +93,28 @@ def interpolate(gan: GAN, state: GANState, key: jax.Array, count: int, steps: in
     t = jnp.linspace(0, 1, steps)
     weights = (jnp.cos(t * jnp.pi / 2), jnp.sin(t * jnp.pi / 2)) if gan.prior == "normal" else (1 - t, t)
     path = weights[0][None, :, None] * z[:-1, None] + weights[1][None, :, None] * z[1:, None]
-    path = path.reshape(-1, gan.z_size)
-    path = jnp.pad(path, ((0, -len(path) % PIECE), (0, 0)))
-    images = _generate(gan, state, averaged, path.reshape(-1, PIECE, gan.z_size))[: count * steps]
+    path = jnp.pad(path.reshape(-1, gan.z_size), ((0, -count * steps % PIECE), (0, 0))).reshape(-1, PIECE, gan.z_size)
+    labels = sample_labels(gan, key, count)
+    if labels is None:
+        pieces = ((z, None) for z in path)
+    else:  # a path keeps the class that it begins with
+        labels = jnp.pad(jnp.repeat(labels, steps), (0, -count * steps % PIECE)).reshape(-1, PIECE)
+        pieces = zip(path, labels, strict=True)
+    images = _generate(gan, state, averaged, pieces)[: count * steps]
     return images.reshape(count, steps, *images.shape[1:])
 
 
-def _generate(gan: GAN, state: GANState, averaged: bool, pieces: Iterable[jax.Array]) -> np.ndarray:
-    """The images of several batches of latents, of one size."""
+def _generate(
+    gan: GAN, state: GANState, averaged: bool, pieces: Iterable[tuple[jax.Array, jax.Array | None]]
+) -> jax.Array:
+    """The images of several batches of latents and labels, of one size."""
     variables = state.averaged_gen if averaged else state.gen.variables
-    return np.concatenate([np.asarray(_apply(gan, variables, z)) for z in pieces])
+    return jnp.concatenate([_apply(gan, variables, z, labels) for z, labels in pieces])
 
 
 _draw = jax.jit(draw_z, static_argnums=(0, 3))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _apply(gan: GAN, variables: dict, z: jax.Array) -> jax.Array:
-    return to_uint8(gan.gen.apply(variables, z, train=False), gan.image_range)
+def _apply(gan: GAN, variables: dict, z: jax.Array, labels: jax.Array | None) -> jax.Array:
+    return to_uint8(gan.gen.apply(variables, z, labels, Context()), gan.image_range)

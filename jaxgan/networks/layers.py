@@ -1,4 +1,4 @@
-"""What networks are made of: layers with Keras's defaults, minibatch features, and dropout keyed by example.
+"""What networks are called with and made of: their context, layers with Keras's defaults, minibatch features, dropout.
 
 All maps are [B, H, W, C], and padding is SAME unless said otherwise. Kernels start Glorot-uniform and
 biases at zero, as in Keras, in which most of the reference systems were written.
@@ -10,6 +10,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax import lax
 
 from jaxgan.convolutions import Padding, conv, conv_transpose, depth_to_space, upsample_conv
@@ -18,9 +19,31 @@ glorot_uniform = nn.initializers.glorot_uniform()
 
 Dense = functools.partial(nn.Dense, kernel_init=glorot_uniform)
 
-# Keras's defaults for batch normalisation. Flax's momentum has the same meaning as Keras's: the
-# share of the old running average that is kept.
-BatchNorm = functools.partial(nn.BatchNorm, momentum=0.99, epsilon=1e-3)
+
+class Context(struct.PyTreeNode):
+    """How a network is called.
+
+    Attributes:
+      train: whether this is training. Batch normalisation then uses the batch's own moments and updates the running
+        ones, which it uses otherwise.
+      keys: [B], a key for each example, which dropout draws from; None drops nothing.
+      axis_name: the axis of devices that the batch is split over, or None. What depends on the batch (moments,
+        minibatch features) is the whole batch's.
+    """
+
+    train: bool = struct.field(pytree_node=False, default=False)
+    keys: jax.Array | None = None
+    axis_name: str | None = struct.field(pytree_node=False, default=None)
+
+
+def batch_norm(context: Context, momentum: float = 0.99) -> nn.BatchNorm:
+    """Batch normalisation with Keras's epsilon.
+
+    Args:
+      context: how the network is called.
+      momentum: the share of the old running average that is kept, as in Keras and Flax.
+    """
+    return nn.BatchNorm(not context.train, momentum=momentum, epsilon=1e-3, axis_name=context.axis_name)
 
 
 class Conv(nn.Module):
@@ -187,3 +210,18 @@ def dropout(x: jax.Array, rate: float, keys: jax.Array | None, layer: int) -> ja
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys, layer)
     keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
     return jnp.where(keep, x / (1 - rate), 0)
+
+
+def as_map(z: jax.Array) -> jax.Array:
+    """Latents as a map: [B, z_size] -> [B, 1, 1, z_size]; a grid of them is one already."""
+    return z[:, None, None] if z.ndim == 2 else z
+
+
+def flat(x: jax.Array) -> jax.Array:
+    """All of each example's values in one row: [B, ...] -> [B, values]."""
+    return x.reshape(x.shape[0], -1)
+
+
+def flat_logits(x: jax.Array) -> jax.Array:
+    """A dense layer over all of each example's values: [B, ...] -> logits [B]."""
+    return Dense(1)(flat(x))[:, 0]

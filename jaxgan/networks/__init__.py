@@ -1,0 +1,34 @@
+"""Generators and discriminators, as Flax modules: one file for each system or family.
+
+A generator is called as gen(z [B, z_size], labels, context) and gives images [B, H, W, C] in the range of its last
+activation; a discriminator is called as disc(images [B, H, W, C], labels, context) and gives logits [B]. `labels` are
+int32 [B], or None where the GAN has no classes; `context` is a `jaxgan.networks.layers.Context`.
+
+A generator without a dense layer takes a grid of latents too, [B, h, w, z_size], and makes one large image of it.
+"""
+
+from jaxgan.networks.canton_lsgan import CantonLSGANDisc, CantonLSGANGen
+from jaxgan.networks.digits import DigitsDisc, DigitsGen
+from jaxgan.networks.gan_elements import GANElementsDisc, GANElementsGen
+from jaxgan.networks.keras_dcgan import KerasDCGANDisc, KerasDCGANGen
+from jaxgan.networks.keras_mnist import KerasMNISTDisc, KerasMNISTGen
+from jaxgan.networks.layers import Context
+from jaxgan.networks.tf2 import TF2DCGANDisc, TF2DCGANGen, TF2GANDisc, TF2GANGen
+
+__all__ = [
+    "CantonLSGANDisc",
+    "CantonLSGANGen",
+    "Context",
+    "DigitsDisc",
+    "DigitsGen",
+    "GANElementsDisc",
+    "GANElementsGen",
+    "KerasDCGANDisc",
+    "KerasDCGANGen",
+    "KerasMNISTDisc",
+    "KerasMNISTGen",
+    "TF2DCGANDisc",
+    "TF2DCGANGen",
+    "TF2GANDisc",
+    "TF2GANGen",
+]

@@ -1,0 +1,58 @@
+"""A small DCGAN for scikit-learn's handwritten digits, 8x8; conditional where it is given labels."""
+
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from jaxgan.networks.layers import Context, Conv, Dense, batch_norm, depth_to_space, flat, flat_logits
+
+
+class DigitsGen(nn.Module):
+    """The generator: z [B, z_size] -> images [B, 8, 8, 1] in [-1, 1].
+
+    Attributes:
+      classes: where not 0, labels are embedded beside z.
+    """
+
+    classes: int = 0
+
+    @nn.compact
+    def __call__(self, z: Array, labels: Array | None, context: Context) -> Array:
+        """Generates one image for each latent."""
+        norm = partial(batch_norm, context, momentum=0.9)
+        if self.classes:
+            z = jnp.concatenate([z, nn.Embed(self.classes, z.shape[-1])(labels).astype(z.dtype)], axis=-1)
+        x = Dense(4 * 4 * 64, use_bias=False)(z).reshape(-1, 4, 4, 64)
+        x = nn.relu(norm()(x))
+        x = Conv(64, 3, use_bias=False)(x)
+        x = nn.relu(norm()(x))
+        x = depth_to_space(Conv(4 * 32, 3, use_bias=False)(x), 2)
+        x = nn.relu(norm()(x))
+        return jnp.tanh(Conv(1, 3)(x))
+
+
+class DigitsDisc(nn.Module):
+    """The discriminator: images [B, 8, 8, 1] -> logits [B].
+
+    Attributes:
+      classes: where not 0, the logit has the product of the last features with an embedding of the label added
+        (projection, Miyato and Koyama 2018, arXiv:1802.05637).
+    """
+
+    classes: int = 0
+
+    @nn.compact
+    def __call__(self, images: Array, labels: Array | None, context: Context) -> Array:
+        """Judges each image."""
+        norm = partial(batch_norm, context, momentum=0.9)
+        x = nn.leaky_relu(Conv(32, 3)(images), 0.2)
+        x = nn.leaky_relu(norm()(Conv(64, 3, 2, use_bias=False)(x)), 0.2)
+        x = nn.leaky_relu(norm()(Conv(128, 3, 2, use_bias=False)(x)), 0.2)
+        logits = flat_logits(x)
+        if self.classes:
+            features = flat(x)
+            of_class = nn.Embed(self.classes, features.shape[-1], embedding_init=nn.initializers.zeros)(labels)
+            logits += jnp.sum(of_class.astype(x.dtype) * features, axis=-1)
+        return logits
