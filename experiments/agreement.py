@@ -1,7 +1,8 @@
 """How well a run on several devices agrees with one on a single device: `python -m experiments.agreement [RECIPE …]`.
 
-Each recipe trains on 1, 2, 4, … devices, under `jax.pmap` and under `jax.shard_map`, beside the plain jitted step. A
-row holds the largest relative difference of either loss, over all of these:
+Each recipe trains on 1, 2, 4, … devices, under `jax.pmap` and under `jax.shard_map`, beside plain `train_steps` on one
+device: the program that runs take, one update at a time. A row holds the largest relative difference of either loss,
+over all of these:
 
 float64     over all updates of runs that go their own ways
 float32:
@@ -13,20 +14,23 @@ one bit     likewise at the last update, of a plain run whose generator began on
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from jaxgan.run import processes
 
 import jaxgan
 from experiments import recipes
 from experiments.cli import Cluster, check_names, fail, one_line_errors, parse
-from jaxgan import parallel, processes
-from jaxgan.gan import GAN, GANState, image_shape
-from jaxgan.parallel import FORMS, Step
+from jaxgan import parallel
+from jaxgan.gan import GAN, Batch, GANState, image_shape
+from jaxgan.whole_batch import Metrics
+
+Update = Callable[[GANState, np.ndarray], tuple[GANState, Metrics]]  # (state, batch: int [B]) -> (state, metrics)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,79 +70,93 @@ def main() -> None:
     show("|---" * (5 + len(marks)) + "|")
     for name in flags.recipes:
         gan = recipes.get(name).build()
-        images = random_images(gan, flags.updates, flags.batch_size)
-        show(f"| `{name}` |", *(f"{d:.1e} |" for d in _row(gan, images, counts, marks)))
+        dataset, batches = random_data(gan, flags.updates, flags.batch_size)
+        show(f"| `{name}` |", *(f"{d:.1e} |" for d in _row(gan, dataset, batches, counts, marks)))
 
 
-def _row(gan: GAN, images: np.ndarray, counts: Sequence[int], marks: Sequence[int]) -> list[float]:
+def _row(gan: GAN, dataset: Batch, batches: np.ndarray, counts: Sequence[int], marks: Sequence[int]) -> list[float]:
     """The columns of a recipe."""
-    variants = [(form, parallel.choose_devices(n)) for form in FORMS.values() for n in counts]
-    share = own_share(images)
-    state, plain = jaxgan.init(gan, jax.random.key(0)), plain_step(gan)
+    variants = [(form, parallel.choose_devices(n)) for form in parallel.FORMS for n in counts]
+    state = jaxgan.init(gan, jax.random.key(0))
     with jax.enable_x64(True):
         state64 = as_float64(state)
-        losses = run(plain, state64, images)
+        losses = run(plain(gan, dataset), state64, batches)
         float64 = max(
-            difference(run(form(gan, devices), parallel.place(state64, devices), share), losses).max()
+            difference(
+                run(several(gan, dataset, devices, form), parallel.place(state64, devices), batches), losses
+            ).max()
             for form, devices in variants
         )
-    losses = run(plain, state, images)
-    steps = [(form(gan, devices), devices) for form, devices in variants]
-    free = [difference(run(step, parallel.place(state, devices), share), losses) for step, devices in steps]
-    each = difference_of_each(plain, steps, state, images)
-    bit = difference(run(plain, _one_bit_off(state), images), losses)
+    one = plain(gan, dataset)
+    losses = run(one, state, batches)
+    updates = [(several(gan, dataset, devices, form), devices) for form, devices in variants]
+    free = [difference(run(update, parallel.place(state, devices), batches), losses) for update, devices in updates]
+    each = difference_of_each(one, updates, state, batches)
+    bit = difference(run(one, _one_bit_off(state), batches), losses)
     return [float64, *each, *(np.max(free, axis=0)[t - 1] for t in marks), bit[marks[-1] - 1]]
 
 
-def random_images(gan: GAN, updates: int, batch_size: int) -> np.ndarray:
-    """A batch for each update: uint8 [updates, batch_size * training_ratio, H, W, C]."""
-    shape = (updates, batch_size * gan.training_ratio, *image_shape(gan))
-    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+def random_data(gan: GAN, updates: int, batch_size: int) -> tuple[Batch, np.ndarray]:
+    """Random images with random labels, and which of them each update takes, each once.
+
+    Returns:
+      A dataset of N = updates * batch_size * training_ratio images, and int32 [updates, batch_size * training_ratio].
+    """
+    rng, size = np.random.default_rng(0), batch_size * gan.training_ratio
+    images = rng.integers(0, 256, (updates * size, *image_shape(gan)), np.uint8)
+    labels = rng.integers(0, gan.classes, len(images), np.int32) if gan.classes else None
+    return Batch(images, labels), np.arange(len(images), dtype=np.int32).reshape(updates, size)
 
 
-def own_share(images: np.ndarray) -> np.ndarray:
-    """This process's part of each batch, of [updates, batch_size, H, W, C]."""
-    return np.split(images, jax.process_count(), axis=1)[jax.process_index()]
+def plain(gan: GAN, dataset: Batch) -> Update:
+    """An update by `train_steps` on one device; the state is not donated."""
+    steps = jax.jit(jaxgan.train_steps, static_argnums=0)
+    return lambda state, batch: steps(gan, state, dataset, batch[None], 1)
 
 
-def plain_step(gan: GAN) -> Step:
-    """The jitted step, on one device; the state is not donated."""
-    step = jax.jit(jaxgan.train_step, static_argnums=0)
-    return lambda state, images: step(gan, state, images)
+def several(gan: GAN, dataset: Batch, devices: Sequence[jax.Device], form: parallel.Form) -> Update:
+    """An update by `train_steps` on several devices, from a state as from `parallel.place`, which is donated."""
+    steps, placed = parallel.steps_on(gan, devices, form), parallel.copies(dataset, devices)
+
+    def update(state: GANState, batch: np.ndarray) -> tuple[GANState, Metrics]:
+        share = np.split(batch, jax.process_count())[jax.process_index()]
+        return steps(state, placed, share[None], np.int32(1))
+
+    return update
 
 
-def run(step: Step, state: GANState, images: Iterable[np.ndarray]) -> np.ndarray:
+def run(update: Update, state: GANState, batches: np.ndarray) -> np.ndarray:
     """The losses [updates, 2] of a run from that state."""
     losses = []
-    for batch in images:
-        state, metrics = step(state, batch)
+    for batch in batches:
+        state, metrics = update(state, batch)
         losses.append([float(metrics["loss_gen"]), float(metrics["loss_disc"])])
     return np.array(losses)
 
 
 def difference_of_each(
-    plain: Step, steps: Sequence[tuple[Step, Sequence[jax.Device]]], state: GANState, images: np.ndarray
+    one: Update, updates: Sequence[tuple[Update, Sequence[jax.Device]]], state: GANState, batches: np.ndarray
 ) -> np.ndarray:
     """The largest `difference` [2] of an update and of the next, each time from a state of the plain run.
 
     Args:
-      plain: the plain step.
-      steps: those to compare, with their devices.
+      one: the plain update.
+      updates: those to compare, with their devices.
       state: where the plain run begins.
-      images: its batches, [updates, batch_size, H, W, C].
+      batches: its batches, int32 [updates, batch_size].
     """
-    largest, losses, share = np.zeros(2), run(plain, state, images), own_share(images)
-    for t in range(len(images) - 1):
-        for step, devices in steps:
-            got = run(step, parallel.place(state, devices), share[t : t + 2])
+    largest, losses = np.zeros(2), run(one, state, batches)
+    for t in range(len(batches) - 1):
+        for update, devices in updates:
+            got = run(update, parallel.place(state, devices), batches[t : t + 2])
             largest = np.maximum(largest, difference(got, losses[t : t + 2]))
-        state, _ = plain(state, images[t])
+        state, _ = one(state, batches[t])
     return largest
 
 
-def difference(losses: np.ndarray, plain: np.ndarray) -> np.ndarray:
+def difference(losses: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """The relative difference of either loss from the plain run's, whichever is larger: [updates]."""
-    return np.abs(losses / plain - 1).max(axis=-1)
+    return np.abs(losses / expected - 1).max(axis=-1)
 
 
 def as_float64(state: GANState) -> GANState:

@@ -2,7 +2,7 @@
 
 The first table has a row for each variant of the update: `shared` and `alternating` as `jaxgan.train_step.train_steps`
 takes them, several in one dispatch over random images on the device; with --torch also PyTorch's
-(`experiments.torch_baseline`). Each is a process of its own, and they are measured in turn, over several rounds.
+(`experiments.bench.torch_baseline`). Each is a process of its own, and they are measured in turn, over several rounds.
 
 ms          for one update: the median, and the quartiles, of the means over dispatches
 images/s    real images
@@ -41,13 +41,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
+from jaxgan.run import Options
+from jaxgan.run.workdir import write_json
 from rich.console import Console
 
-from experiments import recipes, timing, updates
+from experiments import recipes
+from experiments.bench import timing, updates
 from experiments.cli import check_names, fail, one_line_errors, parse
-from experiments.recipes import Recipe
-from jaxgan.training import Options
-from jaxgan.workdir import write_json
+from experiments.settings import Recipe
 
 COLUMNS = ("recipe", "variant", "ms", "quartiles", "images/s", "GFLOP", "GFLOP/s", "compile s", "MiB")
 SUMMARY = ("recipe", "speed-up", "bound", "reached", "floor ms", "gap", "loop ms", "loop %", "start s")
@@ -135,7 +136,7 @@ def _check(flags: Benchmark) -> list[Recipe]:
     if flags.precision != "float32":
         changes["precision"] = flags.precision
     try:
-        return [dataclasses.replace(recipes.get(name), **changes) for name in flags.recipes]
+        return [recipes.get(name).replace(**changes) for name in flags.recipes]
     except ValueError as error:
         fail(error)
 
@@ -187,9 +188,9 @@ def _measure(recipe: Recipe, flags: Benchmark, say: Callable[[str], None]) -> Re
 def _work(recipe: Recipe, flags: Benchmark, cache: str) -> dict[str, tuple]:
     """What is to be measured in turn: for each name what prepares it, with its arguments."""
     both = ("shared", "alternating")
-    work = {name: (updates.jax_update, dataclasses.replace(recipe, update=name), cache) for name in both}
+    work = {name: (updates.jax_update, recipe.replace(update=name), cache) for name in both}
     if flags.torch:
-        from experiments.torch_baseline import time_update
+        from experiments.bench.torch_baseline import time_update
 
         settings = recipe.config() | {"name": recipe.name}
         for name, compiled in (("torch eager", False), ("torch.compile", True)):

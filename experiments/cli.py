@@ -5,17 +5,20 @@ import dataclasses
 import io
 import os
 import sys
+import traceback
 from collections.abc import Collection, Iterable, Iterator
 from typing import NoReturn, TypeVar
 
 import jax
 import tyro
+from jaxgan.run import RunError, Stopped
+from jaxgan.run.checkpoint import CheckpointError
+from jaxgan.run.processes import ProcessError, ProcessLost
+from jaxgan.run.workdir import WorkdirError
 
-from jaxgan.checkpoint import CheckpointError
+from experiments import recipes
+from experiments.recipes import RecipeError
 from jaxgan.data import DataError
-from jaxgan.processes import ProcessError, ProcessLost
-from jaxgan.training import RunError, Stopped
-from jaxgan.workdir import WorkdirError
 
 T = TypeVar("T")
 
@@ -32,12 +35,12 @@ class Cluster:
     """Which one this is, from 0."""
 
 
-def parse(flags: type[T], module: str, args: list[str] | None = None, default: T | None = None) -> T:
+def parse(flags: type[T], module: str, args: list[str] | None = None, description: str | None = None) -> T:
     """Parses the command line into the dataclass `flags`; a mistake ends the program with one line."""
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            return tyro.cli(flags, prog=f"python -m {module}", args=args, default=default)
+            return tyro.cli(flags, prog=f"python -m {module}", args=args, description=description)
     except SystemExit as end:
         if end.code:
             fail(f"{_first_message(errors.getvalue())} (see python -m {module} --help)")
@@ -68,25 +71,54 @@ def fail(message: object, status: int = 2) -> NoReturn:
     At once, since the background threads of a failed read print tracebacks while Python winds down.
     """
     line = " ".join(str(message).split())
-    print(f"error: {line}" if status != 130 else line, file=sys.__stderr__)
-    sys.stdout.flush()
-    sys.__stderr__.flush()
+    with contextlib.suppress(OSError, ValueError):  # nobody listens
+        print(f"error: {line}" if status != 130 else line, file=sys.__stderr__)
+    for stream in (sys.stdout, sys.__stderr__):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
     os._exit(status)
 
 
 @contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turns what a user can mend into one line on stderr; a mistake of ours keeps its traceback."""
+def one_line_errors(show_traceback: bool = False) -> Iterator[None]:
+    """Turns what a user can mend into one line on stderr; a mistake of ours keeps its traceback.
+
+    What a recipe's own file raises is one line with the file's name and the line number in it.
+
+    Args:
+      show_traceback: whether the whole traceback is printed before the line.
+    """
     try:
         yield
-    except (DataError, CheckpointError, RunError, WorkdirError, ProcessError, OSError) as error:
-        fail(error)
-    except (FloatingPointError, ProcessLost) as error:
-        fail(error, 1)
-    except Stopped as error:
-        fail(error, 130)
     except KeyboardInterrupt:
         fail("interrupted", 130)
+    except Exception as error:
+        if show_traceback:
+            traceback.print_exc()
+        if isinstance(error, Stopped):
+            fail(error, 130)
+        if isinstance(error, FloatingPointError | ProcessLost):
+            fail(error, 1)
+        if isinstance(error, DataError | CheckpointError | RunError | WorkdirError | ProcessError | RecipeError):
+            fail(error)
+        if line := _in_recipe_file(error):
+            fail(f"{line}{'' if show_traceback else ' (--traceback shows all)'}")
+        if isinstance(error, OSError):
+            fail(error)
+        raise
+
+
+def _in_recipe_file(error: Exception) -> str | None:
+    """Where the file of the recipe in use went wrong, and how; None where no such file is in use."""
+    module = sys.modules.get(recipes.FILE_MODULE)
+    if module is None:
+        return None
+    file, kind = module.__file__, type(error).__name__
+    message = (str(error).strip() or kind).splitlines()[0]
+    if isinstance(error, SyntaxError) and error.filename == file:
+        return f"{file}, line {error.lineno}: {kind}: {error.msg}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f"{file}{f', line {lines[-1]}' if lines else ''}: {kind}: {message}"
 
 
 def _first_message(box: str) -> str:

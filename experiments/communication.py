@@ -1,6 +1,6 @@
-"""What the devices of a step tell one another: `python -m experiments.communication [RECIPE …]`.
+"""What the devices of a run tell one another in each update: `python -m experiments.communication [RECIPE …]`.
 
-Counted in the compiled program: the bytes of every array that a collective operation reduces or gathers, by
+Counted in the compiled `train_steps`: the bytes of every array that a collective operation reduces or gathers, by
 what it is for. They depend on the recipe and its batch, not on the number of devices. With N devices, a ring
 has each of them send 2 (N - 1) / N times what is reduced, and (N - 1) / N times what is gathered.
 """
@@ -18,7 +18,7 @@ import jaxgan
 from experiments import recipes
 from experiments.cli import check_names, parse
 from jaxgan import parallel
-from jaxgan.gan import GAN, image_shape
+from jaxgan.gan import GAN, Batch, image_shape
 
 # What an operation is for, by the scope it stands in. "other" is nothing that a step should need.
 KINDS = {"gradients": "gradients", "moments": r"BatchNorm_\d+", "features": "minibatch_features", "losses": "losses"}
@@ -39,7 +39,7 @@ ARRAY = re.compile(r"\b(?:pred|[a-z]+(?P<bits>\d+))\[(?P<shape>[\d,]*)\]")
 
 @dataclasses.dataclass(frozen=True)
 class Communication:
-    """Counts the bytes that the devices exchange in one step."""
+    """Counts the bytes that the devices exchange in one update."""
 
     recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE …]")] = tuple(
         recipes.RECIPES
@@ -48,7 +48,7 @@ class Communication:
 
 
 def main() -> None:
-    """Compiles each recipe's step for two devices, and prints a row for it."""
+    """Compiles each recipe's program for two devices, and prints a row for it."""
     jax.config.update("jax_platforms", "cpu")  # the same program, but for how it is scheduled
     jax.config.update("jax_num_cpu_devices", 2)
     flags = parse(Communication, "experiments.communication")
@@ -57,7 +57,7 @@ def main() -> None:
     print("|---" * (2 + len(COLUMNS)) + "|")
     for name in flags.recipes:
         recipe = recipes.get(name)
-        print(row(name, recipe.batch_size, count_bytes(compiled_step(recipe.build(), recipe.batch_size))), flush=True)
+        print(row(name, recipe.batch_size, count_bytes(compiled_steps(recipe.build(), recipe.batch_size))), flush=True)
 
 
 def row(name: str, batch_size: int, count: dict[str, int]) -> str:
@@ -66,17 +66,21 @@ def row(name: str, batch_size: int, count: dict[str, int]) -> str:
     return f"| `{name}` | {batch_size} | {' | '.join(f'{k:,.0f}' if k >= 10 else f'{k:.2g}' for k in kib)} |"
 
 
-def compiled_step(gan: GAN, batch_size: int) -> str:
-    """The text of the step's program for two devices.
+def compiled_steps(gan: GAN, batch_size: int) -> str:
+    """The text of the program that runs take, `train_steps`, for two devices.
 
     Args:
       gan: the static description.
       batch_size: of the whole batch.
     """
-    state = jaxgan.init(gan, jax.random.key(0))
-    images = jax.ShapeDtypeStruct((batch_size * gan.training_ratio, *image_shape(gan)), jnp.uint8)
-    step = parallel.shard_mapped(gan, parallel.choose_devices(2))
-    return step.lower(state, images).compile(compiler_options=APART).as_text()
+    count = batch_size * gan.training_ratio
+    state = jax.eval_shape(lambda key: jaxgan.init(gan, key), jax.random.key(0))
+    images = jax.ShapeDtypeStruct((count, *image_shape(gan)), jnp.uint8)
+    dataset = Batch(images, jax.ShapeDtypeStruct((count,), jnp.int32) if gan.classes else None)
+    batches = jax.ShapeDtypeStruct((1, count), jnp.int32)
+    steps = parallel.shard_mapped(jaxgan.train_steps, gan, parallel.choose_devices(2))
+    lowered = steps.lower(state, dataset, batches, jax.ShapeDtypeStruct((), jnp.int32))
+    return lowered.compile(compiler_options=APART).as_text()
 
 
 def count_bytes(program: str) -> dict[str, int]:

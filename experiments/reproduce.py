@@ -14,13 +14,14 @@ from typing import Annotated, Any
 import jax
 import numpy as np
 import tyro
+from jaxgan.run import Options, checkpoint, report, run
+from jaxgan.run.workdir import write_json
 
 import jaxgan
 from experiments import recipes
 from experiments.cli import check_names, fail, keep_programs, one_line_errors, parse
-from jaxgan import checkpoint, data, images, report, training
-from jaxgan.gan import image_shape
-from jaxgan.workdir import write_json
+from experiments.settings import Recipe
+from jaxgan import images
 
 # Updates on two CPU cores. Where None, the document's own number takes less than 40 minutes; for tf2_dcgan it is
 # the number after which the document shows its samples.
@@ -86,11 +87,11 @@ def _reproduce(name: str, flags: Reproduce) -> dict[str, Any]:
     """Trains a recipe as far as it has to go, and draws it: what the README's table says of it."""
     recipe, workdir = recipes.get(name), flags.runs / name
     steps = recipe.steps if flags.full else UPDATES[name] or recipe.steps
-    recipe = dataclasses.replace(recipe, steps=max(steps, *_saved(workdir), 1))
+    recipe = recipe.replace(steps=max(steps, *_saved(workdir), 1))
     print(f"{name}: {recipe.steps:,} updates", flush=True)
     every = max(1, recipe.steps // 10)
-    options = training.Options(flags.data_dir, log_every=20, sample_every=every, checkpoint_every=min(every, 250))
-    summary = training.run(recipe, workdir, 0, options)
+    options = Options(flags.data_dir, log_every=20, sample_every=every, checkpoint_every=min(every, 250))
+    summary = run(recipe, workdir, 0, options)
     _draw(recipe, workdir, flags)
     metrics = report.read_metrics(workdir)
     late = metrics[-max(1, len(metrics) // 20) :]
@@ -111,7 +112,7 @@ def _saved(workdir: Path) -> list[int]:
     return [int(p.name) for p in folders if p.name.isdecimal()]
 
 
-def _draw(recipe: recipes.Recipe, workdir: Path, flags: Reproduce) -> None:
+def _draw(recipe: Recipe, workdir: Path, flags: Reproduce) -> None:
     """The pictures of a finished run."""
     gan, key = recipe.build(), jax.random.key(0)
     state = checkpoint.read(workdir / "checkpoints", jaxgan.init(gan, key))
@@ -119,17 +120,17 @@ def _draw(recipe: recipes.Recipe, workdir: Path, flags: Reproduce) -> None:
     def save(kind: str, picture: np.ndarray) -> None:
         images.save_png(flags.out / f"{recipe.name}{kind}.png", picture)
 
-    samples = images.grid(jaxgan.sample(gan, state, key, 64))
+    samples = images.grid(np.asarray(jaxgan.sample(gan, state, key, 64)))
     save("", samples)
     shutil.copy(workdir / "losses.png", flags.out / f"{recipe.name}-losses.png")
     if recipe.name == "keras_mnist":
         save("-evolution", _evolution(workdir))
     if recipe.name == "canton_lsgan":
-        save("-patch", images.grid(jaxgan.sample(gan, state, key, 1, latent_grid=(8, 8))))
+        save("-patch", images.grid(np.asarray(jaxgan.sample(gan, state, key, 1, latent_grid=(8, 8)))))
     if recipe.name == "gan_elements":
-        dataset = data.load(recipe.data, flags.data_dir, image_shape(gan), recipe.split, recipe.border)
-        save("-beside-real", images.beside({"real": images.grid(dataset.batch(key, 0, 64)), "generated": samples}))
-        paths = jaxgan.sampling.interpolate(gan, state, key, 6, 11)
+        real = recipe.load_data(flags.data_dir).batch(key, 0, 64).images
+        save("-beside-real", images.beside({"real": images.grid(real), "generated": samples}))
+        paths = np.asarray(jaxgan.sampling.interpolate(gan, state, key, 6, 11))
         save("-interpolation", images.grid(paths.reshape(-1, *paths.shape[2:]), columns=11))
 
 

@@ -1,19 +1,21 @@
 """Draws images from a trained generator: `python -m experiments.sample WORKDIR [--count N] …`."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import jax
 import numpy as np
 import tyro
+from jaxgan.run import checkpoint
 
 import jaxgan
 from experiments import recipes
 from experiments.cli import fail, keep_programs, one_line_errors, parse
-from jaxgan import GAN, checkpoint, data, images
-from jaxgan.gan import image_shape
+from experiments.settings import Recipe
+from jaxgan import GAN, images
+from jaxgan.data import Dataset
+from jaxgan.sampling import grid_labels, sample_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +28,12 @@ class Sample:
     """How many images (by default 64), patches (1) or paths (8)."""
     seed: int = 0
     """Decides the latents: image i is the same for every count."""
+    label: int | None = None
+    """The class to draw, of a GAN with classes (by default a row of each in the picture, or any with --count)."""
     out: Path | None = None
     """Where to save the picture, as PNG (by default a name in WORKDIR; none if only --npz or --gif is given)."""
     npz: Path | None = None
-    """Where to save the images: `images`, uint8 [N, H, W, C]."""
+    """Where to save the images: `images`, uint8 [N, H, W, C], and `labels`, where there are classes."""
     weights: Literal["averaged", "last"] = "averaged"
     """Which generator: the average over training, or the one of the last step."""
     latent_grid: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="H W")] = None
@@ -42,17 +46,46 @@ class Sample:
     """Put as many real images of the run's data beside the generated ones, in the picture."""
     data_dir: str | None = None
     """Where TensorFlow Datasets keeps its data, for --beside-real (by default ~/tensorflow_datasets)."""
+    data: str | None = None
+    """Where the run's data is now, for --beside-real (by default where it was)."""
+    recipe: Path | None = None
+    """The Python file that defines the run's recipe, where a file of yours does."""
+    accept_changed_file: bool = False
+    """Take that file as it is, though it has been changed since the run began."""
+    traceback: bool = False
+    """Show the whole traceback of an error."""
 
 
-def main() -> None:
+def main(args: list[str] | None = None) -> None:
     """Parses the flags, draws, saves, and says where."""
-    flags = parse(Sample, "experiments.sample")
+    flags = parse(Sample, "experiments.sample", args)
     _check(flags)
-    name, count = "samples", 64
+    out = _out(flags)
+    with one_line_errors(flags.traceback):
+        recipe = recipes.of_run(flags.workdir, flags.recipe, flags.accept_changed_file)
+        gan = recipe.build()
+        _check_labels(flags, gan)
+        keep_programs()
+        samples, labels = _draw(flags, gan)
+        if out:
+            images.save_png(out, _picture(flags, recipe, samples, labels))
+        if flags.gif:
+            frames = [images.grid(samples[:, t]) for t in range(flags.interpolate)]
+            images.save_gif(flags.gif, [*frames, *frames[-2::-1]])  # there and back
+        samples = samples.reshape(-1, *samples.shape[-3:])
+        if flags.npz:
+            np.savez_compressed(flags.npz, images=samples, **({} if labels is None else {"labels": labels}))
+    for path in filter(None, (out, flags.gif, flags.npz)):
+        print(f"{len(samples)} images: {path}")
+
+
+def _out(flags: Sample) -> Path | None:
+    """Where the picture goes, if there is to be one; ends the program where a file cannot be written."""
+    name = "samples"
     if flags.interpolate:
-        name, count = "interpolation", 8
+        name = "interpolation"
     elif flags.latent_grid:
-        name, count = "patch", 1
+        name = "patch"
     elif flags.beside_real:
         name = "beside-real"
     out = flags.out
@@ -63,21 +96,7 @@ def main() -> None:
             fail(f"{path}: there is no folder {path.parent}; make it first")
         if path.is_dir():
             fail(f"{path} is a folder; name a file")
-    recipe = _recipe(flags.workdir)
-    gan = recipe.build()
-    keep_programs()
-    with one_line_errors():
-        samples = _draw(flags, gan, flags.count or count)
-        if out:
-            images.save_png(out, _picture(flags, recipe, image_shape(gan), samples))
-        if flags.gif:
-            frames = [images.grid(samples[:, t]) for t in range(flags.interpolate)]
-            images.save_gif(flags.gif, [*frames, *frames[-2::-1]])  # there and back
-        samples = samples.reshape(-1, *samples.shape[-3:])
-        if flags.npz:
-            np.savez_compressed(flags.npz, images=samples)
-    for path in filter(None, (out, flags.gif, flags.npz)):
-        print(f"{len(samples)} images: {path}")
+    return out
 
 
 def _check(flags: Sample) -> None:
@@ -94,8 +113,10 @@ def _check(flags: Sample) -> None:
         fail("--latent-grid, --interpolate and --beside-real are different pictures; ask for one at a time")
     if flags.gif and not flags.interpolate:
         fail(f"--gif {flags.gif} shows the paths of --interpolate; say --interpolate STEPS too")
-    if flags.data_dir and not flags.beside_real:
-        fail(f"--data-dir {flags.data_dir} is where --beside-real finds its images; say --beside-real too")
+    for name in ("data", "data_dir"):
+        if getattr(flags, name) and not flags.beside_real:
+            flag = f"--{name.replace('_', '-')} {getattr(flags, name)}"
+            fail(f"{flag} is where --beside-real finds its images; say --beside-real too")
     if not (flags.workdir / "config.json").is_file():
         fail(f"{flags.workdir} holds no run (there is no config.json); give the workdir of a run of experiments.train")
     for flag, suffix in (("out", ".png"), ("npz", ".npz"), ("gif", ".gif")):
@@ -104,40 +125,66 @@ def _check(flags: Sample) -> None:
             fail(f"--{flag} {path} must end in {suffix}")
 
 
-def _recipe(workdir: Path) -> recipes.Recipe:
-    path = workdir / "config.json"
-    try:
-        return recipes.from_config(json.loads(path.read_text()))
-    except OSError as error:
-        fail(f"{path} cannot be read ({error.strerror}); make it readable")
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        fail(f"{path} is not the config.json of a run ({error!r}); mend it, or name another workdir")
+def _check_labels(flags: Sample, gan: GAN) -> None:
+    """Ends the program where the flags ask for a class that there is not."""
+    if flags.label is not None and not gan.classes:
+        fail(f"--label {flags.label}: the run's GAN has no classes")
+    if flags.label is not None and not 0 <= flags.label < gan.classes:
+        fail(f"--label must be from 0 to {gan.classes - 1}, not {flags.label}")
 
 
-def _draw(flags: Sample, gan: GAN, count: int) -> np.ndarray:
-    """The images, uint8 [count, H, W, C]; with --interpolate [count, steps, H, W, C]."""
+def _draw(flags: Sample, gan: GAN) -> tuple[np.ndarray, np.ndarray | None]:
+    """The images, uint8 [count, H, W, C], with --interpolate [count, steps, H, W, C]; and the class of each image."""
     if not (flags.workdir / "checkpoints").is_dir():
         fail(f"{flags.workdir} holds no checkpoint; train first")
     state = checkpoint.read(flags.workdir / "checkpoints", jaxgan.init(gan, jax.random.key(0)))
     key, averaged = jax.random.key(flags.seed), flags.weights == "averaged"
+    count = flags.count or (8 if flags.interpolate else 1 if flags.latent_grid else 64)
     if flags.interpolate:
-        return jaxgan.sampling.interpolate(gan, state, key, count, flags.interpolate, averaged)
-    try:
-        return jaxgan.sample(gan, state, key, count, averaged, flags.latent_grid)
-    except ValueError as error:
-        if not flags.latent_grid:
-            raise
-        fail(f"--latent-grid: {error}, such as that of canton_lsgan or keras_dcgan")
+        labels = sample_labels(gan, key, count) if flags.label is None else np.full(count, flags.label, np.int32)
+        samples = jaxgan.sampling.interpolate(gan, state, key, count, flags.interpolate, averaged, labels)
+        labels = labels if labels is None else np.repeat(labels, flags.interpolate)
+    else:
+        labels = _labels(flags, gan, key, count)
+        count = count if labels is None else len(labels)
+        try:
+            samples = jaxgan.sample(gan, state, key, count, averaged, flags.latent_grid, labels)
+        except ValueError as error:
+            if not flags.latent_grid:
+                raise
+            fail(f"--latent-grid: {error}, such as that of canton_lsgan or keras_dcgan")
+    return np.asarray(samples), labels if labels is None else np.asarray(labels, np.int32)
 
 
-def _picture(flags: Sample, recipe: recipes.Recipe, shape: data.Shape, samples: np.ndarray) -> np.ndarray:
+def _labels(flags: Sample, gan: GAN, key: jax.Array, count: int) -> np.ndarray | jax.Array | None:
+    """The class of each image: the one asked for; any of them for a given number of images; else a row of each."""
+    if flags.label is not None:
+        return np.full(count, flags.label, np.int32)
+    return sample_labels(gan, key, count) if flags.count or flags.latent_grid else grid_labels(gan)
+
+
+def _picture(flags: Sample, recipe: Recipe, samples: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
     if flags.interpolate:
         return images.grid(samples.reshape(-1, *samples.shape[2:]), columns=flags.interpolate)
+    by_row = labels is not None and flags.count is None
+    generated = images.grid(samples, columns=8 if by_row else None)
     if not flags.beside_real:
-        return images.grid(samples)
-    dataset = data.load(recipe.data, flags.data_dir, shape, recipe.split, recipe.border)
-    real = dataset.batch(jax.random.key(flags.seed), 0, len(samples))
-    return images.beside({"real": images.grid(real), "generated": images.grid(samples)})
+        return generated
+    dataset = (recipe.replace(data=flags.data) if flags.data else recipe).load_data(flags.data_dir)
+    key = jax.random.key(flags.seed)
+    real = dataset.images[_of_classes(dataset, labels, key) if by_row else dataset.batches(key, 0, 1, len(samples))[0]]
+    return images.beside({"real": images.grid(real, columns=8 if by_row else None), "generated": generated})
+
+
+def _of_classes(dataset: Dataset, labels: np.ndarray, key: jax.Array) -> np.ndarray:
+    """Which real images stand beside generated ones of these classes, each class in the order of the data."""
+    order = dataset.batches(key, 0, 1, len(dataset.images))[0]
+    return np.concatenate(
+        [
+            np.resize(order[dataset.labels[order] == label], np.sum(labels == label))
+            for label in dict.fromkeys(labels.tolist())
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ import jax
 import optax
 
 from experiments.described import describe, is_plain
-from jaxgan import GAN, losses
+from jaxgan import GAN, data, losses
+from jaxgan.gan import image_shape
 from jaxgan.penalties import L2, Penalty
 from jaxgan.transforms import InstanceNoise, Transform
 
@@ -65,7 +66,7 @@ def choices_of(annotation: Any) -> tuple[str, ...]:
 class Data:
     """What is trained on."""
 
-    data: str | Callable[[], Any] = setting(
+    data: str | Callable[[], data.Dataset] = setting(
         "digits", "The images: digits (embedded), a TensorFlow dataset's name, or folder:PATH."
     )
     split: str = setting("train", "The split of a TensorFlow dataset; train+test joins two.")
@@ -298,6 +299,20 @@ class Recipe:
                 if rate
             ),
         )
+
+    def load_data(self, data_dir: str | None = None) -> data.Dataset:
+        """The dataset: what `data` names, of the size of the generator's images, or what a function of one's own gives.
+
+        Raises:
+          DataError: it cannot be had, or is none.
+        """
+        if not callable(self.data):
+            return data.load(self.data, data_dir, image_shape(self.build()), self.split, self.border)
+        dataset = self.data()
+        if not isinstance(dataset, data.Dataset):
+            kind = type(dataset).__name__
+            raise data.DataError(f"data={describe(self.data)} must give a jaxgan.data.Dataset, not {kind}")
+        return dataset
 
     def config(self) -> dict[str, Any]:
         """All that decides a run's numbers but its seed and its length, as values that JSON can hold.

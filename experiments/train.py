@@ -1,75 +1,115 @@
 """Trains a recipe: `python -m experiments.train [RECIPE] [--steps N] …`, all flags with `--help`."""
 
 import dataclasses
+import functools
+import operator
 import re
 import sys
-from typing import Annotated
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tyro
+from jaxgan.run import Options, processes, run
 
 from experiments import recipes
 from experiments.cli import Cluster, fail, keep_programs, one_line_errors, parse
-from jaxgan import processes, training
+from experiments.described import is_plain
+from experiments.settings import GROUPS, Recipe
+
+DEFAULT = "digits"
+TITLES = {"source": "data", "optimization": "optimiser"}  # of groups, in --help, where they are not their names
 
 
 @dataclasses.dataclass(frozen=True)
 class Train:
     """Trains a GAN. Started again with the same flags, a run goes on where it stopped."""
 
-    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE]")] = "digits"
-    """One of the recipes of experiments/recipes.py; it decides the defaults below."""
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE]")] = DEFAULT
+    """One of the recipes below, or a Python file that defines RECIPE; it decides the defaults, and comes first."""
     seed: int = 0
     """Of the root key: all randomness comes from it."""
     workdir: str | None = None
     """Where everything is written (by default runs/RECIPE, with the flags that make it another run)."""
+    accept_changed_file: bool = False
+    """Go on with a run whose recipe's file has been changed since."""
+    traceback: bool = False
+    """Show the whole traceback of an error."""
     cluster: Annotated[Cluster, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="several processes")] = Cluster()
-    options: Annotated[training.Options, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="run")] = training.Options()
-    settings: Annotated[recipes.Recipe, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="recipe")] = recipes.get("digits")
+    options: Annotated[Options, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="run")] = Options()
 
 
-class _Unchecked(recipes.Recipe):
-    """Any values at all, since it is not known yet for which recipe they are meant."""
-
-    def __post_init__(self):
-        pass
-
-
-def main() -> None:
+def main(args: list[str] | None = None) -> None:
     """Parses the flags, trains, and says where the results are."""
-    flags = _parse(sys.argv[1:])
-    if flags.workdir == "":
-        fail("--workdir is empty; name a folder, or leave the flag away")
-    workdir = flags.workdir or _default_workdir(flags)
-    keep_programs()
-    with one_line_errors():
+    args = sys.argv[1:] if args is None else args
+    name = args[0] if args and not args[0].startswith("-") else DEFAULT
+    with one_line_errors("--traceback" in args):
+        recipe = recipes.get(name)
+        flags = parse(flags_of(recipe), "experiments.train", args, _description())
+        if flags.recipe != name:
+            fail(f"the recipe comes first: python -m experiments.train {flags.recipe} …")
+        if flags.workdir == "":
+            fail("--workdir is empty; name a folder, or leave the flag away")
+        try:
+            chosen = recipe.replace(**settings_of(flags))
+        except ValueError as error:
+            fail(error)
+        workdir = flags.workdir or _default_workdir(chosen, recipe, flags.seed)
+        keep_programs()
         processes.join(**vars(flags.cluster))
-        summary = training.run(flags.settings, workdir, flags.seed, flags.options)
+        accepted = ("recipe_file_sha256",) if flags.accept_changed_file else ()
+        summary = run(chosen, workdir, flags.seed, flags.options, accepted)
     if not processes.is_leader():
         return
+    file = f" --recipe {name}" if recipe.file_sha256 else ""
     print(
         f"step {summary['step']} reached; see {workdir}/samples.gif, {workdir}/losses.png and {workdir}/samples\n"
-        f"more samples: python -m experiments.sample {workdir}"
+        f"more samples: python -m experiments.sample {workdir}{file}"
     )
 
 
-def _parse(args: list[str]) -> Train:
-    """Parses twice: which recipe it is decides the other flags' defaults, and what --help says."""
-    without_help = [arg for arg in args if arg not in ("-h", "--help")]
-    any_recipe = Train(settings=_Unchecked(**vars(recipes.get("digits"))))
-    name = parse(Train, "experiments.train", without_help, any_recipe).recipe
-    try:
-        default = Train(name, settings=recipes.get(name))
-    except ValueError as error:
-        fail(error)
-    return parse(Train, "experiments.train", args, default)
+def flags_of(recipe: Recipe) -> type:
+    """`Train` with a flag for each plain setting of a recipe, its values as defaults."""
+    groups = []
+    for group, kind in GROUPS.items():
+        fields = [
+            (
+                field.name,
+                Annotated[_plain(field.type), tyro.conf.arg(help=field.metadata["help"])],
+                getattr(recipe, field.name),
+            )
+            for field in dataclasses.fields(kind)
+            if is_plain(getattr(recipe, field.name))
+        ]
+        flags = dataclasses.make_dataclass(kind.__name__, fields, frozen=True)
+        title = tyro.conf.arg(name=TITLES.get(group, group))
+        groups.append((group, Annotated[flags, tyro.conf.OmitArgPrefixes, title], flags()))
+    return dataclasses.make_dataclass("Train", groups, bases=(Train,), frozen=True)
 
 
-def _default_workdir(flags: Train) -> str:
+def settings_of(flags: Any) -> dict[str, Any]:
+    """The settings that the command line gives."""
+    return {name: value for group in GROUPS for name, value in vars(getattr(flags, group)).items()}
+
+
+def _plain(annotation: Any) -> Any:
+    """The part of a setting's type that a flag can give: without functions and objects of one's own."""
+    if get_origin(annotation) is Literal or not get_args(annotation):
+        return annotation
+    plain = [k for k in get_args(annotation) if get_origin(k) is Literal or k in (str, int, float, bool, type(None))]
+    return functools.reduce(operator.or_, plain)
+
+
+def _description() -> str:
+    """What `--help` says first: what this is, and a line on each recipe."""
+    width = max(map(len, recipes.RECIPES))
+    lines = [f"  {name:<{width}}  {recipe.about}" for name, recipe in recipes.RECIPES.items()]
+    return "\n".join([Train.__doc__, "", "Recipes:", *lines])
+
+
+def _default_workdir(recipe: Recipe, usual: Recipe, seed: int) -> str:
     """runs/RECIPE, and whatever else makes this another run than the recipe's own."""
-    here = {"seed": flags.seed} | flags.settings.config()
-    usual = {"seed": 0} | recipes.get(flags.recipe).config()
+    here, usual = {"seed": seed} | recipe.config(), {"seed": 0} | usual.config()
     changes = [f"{name}={value}" for name, value in here.items() if value != usual[name]]
-    return "runs/" + re.sub(r"[^\w.=-]+", "_", "-".join([flags.recipe, *changes]))
+    return "runs/" + re.sub(r"[^\w.=-]+", "_", "-".join([recipe.name, *changes]))
 
 
 if __name__ == "__main__":

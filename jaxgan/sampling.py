@@ -71,7 +71,20 @@ def sample_labels(gan: GAN, key: jax.Array, count: int) -> jax.Array | None:
     return draw_labels(gan, jax.random.fold_in(key, Purpose.LABELS), jnp.arange(count))
 
 
-def interpolate(gan: GAN, state: GANState, key: jax.Array, count: int, steps: int, averaged: bool = True) -> jax.Array:
+def grid_labels(gan: GAN, columns: int = 8) -> jax.Array | None:
+    """The classes of a grid that has one in each row, of at most the first 16: int32 [rows * columns], or None."""
+    return jnp.repeat(jnp.arange(min(gan.classes, 16)), columns) if gan.classes else None
+
+
+def interpolate(
+    gan: GAN,
+    state: GANState,
+    key: jax.Array,
+    count: int,
+    steps: int,
+    averaged: bool = True,
+    labels: jax.Array | None = None,
+) -> jax.Array:
     """Draws `count` paths of images: path i leads from image i of `sample` to image i + 1.
 
     Between latents a and b of a normal prior a path is cos(u) a + sin(u) b, u from 0 to pi / 2, which is
@@ -85,6 +98,7 @@ def interpolate(gan: GAN, state: GANState, key: jax.Array, count: int, steps: in
       count: how many paths.
       steps: images on each, both ends included; at least 2.
       averaged: whether to use the averaged generator, or its last weights.
+      labels: int [count], the class of each path, for a GAN that has classes; by default `sample_labels`.
 
     Returns:
       uint8 [count, steps, H, W, C].
@@ -94,10 +108,10 @@ def interpolate(gan: GAN, state: GANState, key: jax.Array, count: int, steps: in
     weights = (jnp.cos(t * jnp.pi / 2), jnp.sin(t * jnp.pi / 2)) if gan.prior == "normal" else (1 - t, t)
     path = weights[0][None, :, None] * z[:-1, None] + weights[1][None, :, None] * z[1:, None]
     path = jnp.pad(path.reshape(-1, gan.z_size), ((0, -count * steps % PIECE), (0, 0))).reshape(-1, PIECE, gan.z_size)
-    labels = sample_labels(gan, key, count)
+    labels = sample_labels(gan, key, count) if labels is None else labels
     if labels is None:
         pieces = ((z, None) for z in path)
-    else:  # a path keeps the class that it begins with
+    else:
         labels = jnp.pad(jnp.repeat(labels, steps), (0, -count * steps % PIECE)).reshape(-1, PIECE)
         pieces = zip(path, labels, strict=True)
     images = _generate(gan, state, averaged, pieces)[: count * steps]

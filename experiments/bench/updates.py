@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxgan
-from experiments.recipes import Recipe
-from experiments.timing import CAPACITY, Prepared, peak_of_process
-from jaxgan.gan import example_keys, image_shape
+from experiments.bench.timing import CAPACITY, Prepared, peak_of_process
+from experiments.settings import Recipe
+from jaxgan.gan import Batch, example_keys, image_shape
+from jaxgan.networks import Context
 from jaxgan.train_step import train_steps
 
 IMAGES = 2048  # in the dataset on the device; random ones
@@ -29,17 +30,19 @@ def jax_update(recipe: Recipe, cache: str) -> Prepared:
     gan, base = recipe.build(), peak_of_process()
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.integers(0, 256, (IMAGES, *image_shape(gan)), np.uint8))
+    labels = jnp.asarray(rng.integers(0, gan.classes, IMAGES, np.int32)) if gan.classes else None
+    dataset = Batch(images, labels)
     batches = rng.integers(0, IMAGES, (CAPACITY, recipe.batch_size * recipe.training_ratio), np.int32)
     batches = jnp.asarray(batches)
     state = jaxgan.init(gan, jax.random.key(0))
     steps = jax.jit(train_steps, static_argnums=0, donate_argnums=1)
     begin = time.perf_counter()
-    steps = steps.lower(gan, state, images, batches, jnp.int32(1)).compile()
+    steps = steps.lower(gan, state, dataset, batches, jnp.int32(1)).compile()
     compile_seconds = time.perf_counter() - begin
 
     def dispatch(count: int) -> None:
         nonlocal state
-        state, _ = jax.block_until_ready(steps(state, images, batches, jnp.int32(count)))
+        state, _ = jax.block_until_ready(steps(state, dataset, batches, jnp.int32(count)))
 
     costs = steps.cost_analysis()  # a loop's body is counted once: this is of one update
     facts = {"flops": costs["flops"], "bytes": costs["bytes accessed"], "compile_seconds": compile_seconds}
@@ -85,8 +88,9 @@ def _forward_flops(recipe: Recipe) -> list[float]:
     state = jaxgan.init(gan, jax.random.key(0))
 
     def forward(net: nn.Module, variables: dict[str, Any], x: jax.Array, indices: jax.Array) -> jax.Array:
-        keys = example_keys(state.key, indices)
-        return net.apply(variables, x, train=True, keys=keys, axis_name=gan.axis_name, mutable=["batch_stats"])[0]
+        context = Context(train=True, keys=example_keys(state.key, indices))
+        labels = indices if gan.classes else None
+        return net.apply(variables, x, labels, context, mutable=["batch_stats"])[0]
 
     z = jax.ShapeDtypeStruct((recipe.batch_size, gan.z_size), jnp.float32)
     images = jax.ShapeDtypeStruct((recipe.batch_size, *image_shape(gan)), jnp.float32)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.timing import Prepared, peak_of_process
+from experiments.bench.timing import Prepared, peak_of_process
 
 
 class Apply(nn.Module):

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
 if TYPE_CHECKING:
-    from experiments.recipes import Recipe
+    from experiments.settings import Recipe
 
 CAPACITY = 1024  # the most updates in one dispatch
 DISPATCH = 1.0  # seconds, about, as the longest in training
