@@ -15,6 +15,7 @@ import optax
 
 from experiments.described import describe, is_plain
 from jaxgan import GAN, data, losses
+from jaxgan.data import Dataset
 from jaxgan.gan import image_shape
 from jaxgan.penalties import L2, Penalty
 from jaxgan.transforms import InstanceNoise, Transform
@@ -66,7 +67,7 @@ def choices_of(annotation: Any) -> tuple[str, ...]:
 class Data:
     """What is trained on."""
 
-    data: str | Callable[[], data.Dataset] = setting(
+    data: str | Callable[[], Dataset] = setting(
         "digits", "The images: digits (embedded), a TensorFlow dataset's name, or folder:PATH."
     )
     split: str = setting("train", "The split of a TensorFlow dataset; train+test joins two.")
@@ -300,7 +301,7 @@ class Recipe:
             ),
         )
 
-    def load_data(self, data_dir: str | None = None) -> data.Dataset:
+    def load_data(self, data_dir: str | None = None) -> Dataset:
         """The dataset: what `data` names, of the size of the generator's images, or what a function of one's own gives.
 
         Raises:
@@ -309,7 +310,7 @@ class Recipe:
         if not callable(self.data):
             return data.load(self.data, data_dir, image_shape(self.build()), self.split, self.border)
         dataset = self.data()
-        if not isinstance(dataset, data.Dataset):
+        if not isinstance(dataset, Dataset):
             kind = type(dataset).__name__
             raise data.DataError(f"data={describe(self.data)} must give a jaxgan.data.Dataset, not {kind}")
         return dataset
