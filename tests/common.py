@@ -97,7 +97,7 @@ def small_state(gan, seed=0):
 def drawn(draw, state, purpose, examples):
     """draw(key) for each example: i's key is the root key folded by purpose, step and i."""
     key = jax.random.fold_in(jax.random.fold_in(state.key, int(purpose)), state.step)
-    return jax.vmap(lambda i: draw(jax.random.fold_in(key, i)))(np.array(examples))
+    return jax.vmap(lambda i: draw(jax.random.fold_in(key, i)))(jnp.asarray(examples))
 
 
 def latents(gan, state, examples):
@@ -158,7 +158,6 @@ class Written(NamedTuple):
     forward: Pass
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5), compiler_options=QUICK)
 def written_out(gan, state, batch, examples, gen=gen_formula, disc=disc_formula):
     """Each loss on its own, with a forward pass of its own, by formulas of (real, fake) logits.
 
@@ -166,11 +165,15 @@ def written_out(gan, state, batch, examples, gen=gen_formula, disc=disc_formula)
       gan: the static description.
       state: the state.
       batch: in the GAN's range, as from `in_range`.
-      examples: a range, which examples of the step they are.
+      examples: which examples of the step they are.
       gen: the formula of the generator's loss.
       disc: that of the discriminator's.
     """
+    return _written_out(gan, state, batch, np.array(examples), gen, disc)
 
+
+@functools.partial(jax.jit, static_argnums=(0, 4, 5), compiler_options=QUICK)
+def _written_out(gan, state, batch, examples, gen, disc):
     def loss_gen(params):
         made = forward(gan, state, batch, examples, params, state.disc.params)
         return gen(made.real_judged, made.fake_judged)
