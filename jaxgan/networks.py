@@ -170,7 +170,7 @@ class TF2GANDisc(nn.Module):
     @nn.compact
     def __call__(self, images: Array, train: bool, keys: Array | None = None, axis_name: str | None = None) -> Array:
         """Judges each image."""
-        x = nn.leaky_relu(Dense(128)(images.reshape(len(images), -1)), 0.01)
+        x = nn.leaky_relu(Dense(128)(images.reshape(images.shape[0], -1)), 0.01)
         return _flat_logits(x)
 
 
@@ -230,9 +230,9 @@ class GANElementsDisc(nn.Module):
 
 def _as_map(z: Array) -> Array:
     """Latents as a map: [B, z_size] -> [B, 1, 1, z_size]; a grid of them is one already."""
-    return z.reshape(len(z), 1, 1, -1) if z.ndim == 2 else z
+    return z.reshape(z.shape[0], 1, 1, -1) if z.ndim == 2 else z
 
 
 def _flat_logits(x: Array) -> Array:
     """A dense layer over all of each example's values: [B, ...] -> logits [B]."""
-    return Dense(1)(x.reshape(len(x), -1))[:, 0]
+    return Dense(1)(x.reshape(x.shape[0], -1))[:, 0]
