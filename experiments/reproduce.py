@@ -128,7 +128,9 @@ def _draw(recipe: recipes.Recipe, workdir: Path, flags: Reproduce) -> None:
         save("-patch", images.grid(jaxgan.sample(gan, state, key, 1, latent_grid=(8, 8))))
     if recipe.name == "gan_elements":
         dataset = data.load(recipe.data, flags.data_dir, image_shape(gan), recipe.split, recipe.border)
-        save("-beside-real", images.beside({"real": images.grid(dataset.batch(key, 0, 64)), "generated": samples}))
+        save(
+            "-beside-real", images.beside({"real": images.grid(dataset.batch(key, 0, 64).images), "generated": samples})
+        )
         paths = jaxgan.sampling.interpolate(gan, state, key, 6, 11)
         save("-interpolation", images.grid(paths.reshape(-1, *paths.shape[2:]), columns=11))
 

@@ -136,7 +136,7 @@ def _picture(flags: Sample, recipe: recipes.Recipe, shape: data.Shape, samples: 
     if not flags.beside_real:
         return images.grid(samples)
     dataset = data.load(recipe.data, flags.data_dir, shape, recipe.split, recipe.border)
-    real = dataset.batch(jax.random.key(flags.seed), 0, len(samples))
+    real = dataset.batch(jax.random.key(flags.seed), 0, len(samples)).images
     return images.beside({"real": images.grid(real), "generated": images.grid(samples)})
 
 

@@ -8,7 +8,7 @@ at step t does not depend on where, or in how large a piece of the batch, it is 
 import dataclasses
 import enum
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -18,7 +18,7 @@ from flax import struct
 
 
 class Purpose(enum.IntEnum):
-    """What a random draw is for; folded into the root key first. (`data.ORDER` is the data's own.)"""
+    """What a random draw is for; folded into the root key first."""
 
     INIT_GEN = 0
     INIT_DISC = 1
@@ -29,6 +29,7 @@ class Purpose(enum.IntEnum):
     DROPOUT_REAL = 7
     NOISE_FAKE = 8  # instance noise, on generated images
     NOISE_REAL = 9
+    ORDER = 100  # of the data, in each epoch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +122,18 @@ class GANState(struct.PyTreeNode):
     gen: NetState
     disc: NetState
     averaged_gen: dict[str, Any]
+
+
+class Batch(NamedTuple):
+    """Real images and, where the data has any, their labels.
+
+    Attributes:
+      images: uint8 [B, H, W, C].
+      labels: int32 [B], the number of each image's class; None where the data has no classes.
+    """
+
+    images: jax.Array
+    labels: jax.Array | None = None
 
 
 def init(gan: GAN, key: jax.Array) -> GANState:
