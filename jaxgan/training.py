@@ -9,7 +9,6 @@ of them save.
 
 import contextlib
 import dataclasses
-import hashlib
 import math
 import os
 import signal
@@ -118,7 +117,7 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
         parallel.meet(devices)
         with processes.together() as same:
             dataset = data.load(recipe.data, options.data_dir, image_shape(gan), recipe.split, recipe.border)
-            config["data_sha256"] = hashlib.sha256(dataset.images).hexdigest()
+            config["data_sha256"] = dataset.sha256()
             check(workdir, config)
             state = init(gan, jax.random.key(seed))
             if recipe.accumulate > 1 and not judges_alone(gan, state):
