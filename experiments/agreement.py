@@ -24,9 +24,10 @@ import tyro
 import jaxgan
 from experiments import recipes
 from experiments.cli import Cluster, check_names, fail, one_line_errors, parse
-from jaxgan import parallel, processes
+from jaxgan import parallel
 from jaxgan.gan import GAN, GANState, image_shape
 from jaxgan.parallel import FORMS, Step
+from jaxgan.run import processes
 
 
 @dataclasses.dataclass(frozen=True)

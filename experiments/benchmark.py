@@ -46,8 +46,8 @@ from rich.console import Console
 from experiments import recipes, timing, updates
 from experiments.cli import check_names, fail, one_line_errors, parse
 from experiments.recipes import Recipe
-from jaxgan.training import Options
-from jaxgan.workdir import write_json
+from jaxgan.run import Options
+from jaxgan.run.workdir import write_json
 
 COLUMNS = ("recipe", "variant", "ms", "quartiles", "images/s", "GFLOP", "GFLOP/s", "compile s", "MiB")
 SUMMARY = ("recipe", "speed-up", "bound", "reached", "floor ms", "gap", "loop ms", "loop %", "start s")

@@ -11,11 +11,8 @@ from typing import NoReturn, TypeVar
 import jax
 import tyro
 
-from jaxgan.checkpoint import CheckpointError
 from jaxgan.data import DataError
-from jaxgan.processes import ProcessError, ProcessLost
-from jaxgan.training import RunError, Stopped
-from jaxgan.workdir import WorkdirError
+from jaxgan.run import CheckpointError, ProcessError, ProcessLost, RunError, Stopped, WorkdirError
 
 T = TypeVar("T")
 

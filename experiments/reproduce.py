@@ -18,9 +18,12 @@ import tyro
 import jaxgan
 from experiments import recipes
 from experiments.cli import check_names, fail, keep_programs, one_line_errors, parse
-from jaxgan import checkpoint, data, images, report, training
+from jaxgan import data, images, run
 from jaxgan.gan import image_shape
-from jaxgan.workdir import write_json
+from jaxgan.run import checkpoint
+from jaxgan.run.metrics import read_metrics
+from jaxgan.run.report import grids as sample_grids
+from jaxgan.run.workdir import write_json
 
 # Updates on two CPU cores. Where None, the document's own number takes less than 40 minutes; for tf2_dcgan it is
 # the number after which the document shows its samples.
@@ -89,10 +92,10 @@ def _reproduce(name: str, flags: Reproduce) -> dict[str, Any]:
     recipe = dataclasses.replace(recipe, steps=max(steps, *_saved(workdir), 1))
     print(f"{name}: {recipe.steps:,} updates", flush=True)
     every = max(1, recipe.steps // 10)
-    options = training.Options(flags.data_dir, log_every=20, sample_every=every, checkpoint_every=min(every, 250))
-    summary = training.run(recipe, workdir, 0, options)
+    options = run.Options(flags.data_dir, log_every=20, sample_every=every, checkpoint_every=min(every, 250))
+    summary = run.run(recipe, workdir, 0, options)
     _draw(recipe, workdir, flags)
-    metrics = report.read_metrics(workdir)
+    metrics = read_metrics(workdir)
     late = metrics[-max(1, len(metrics) // 20) :]
     device = summary["devices"][0]
     return {
@@ -137,7 +140,7 @@ def _evolution(workdir: Path, count: int = 6) -> np.ndarray:
     """The sample grids nearest to `count` equally spaced steps, under their steps."""
     from PIL import Image
 
-    grids = {int(path.stem): path for path in report.grids(workdir)}
+    grids = {int(path.stem): path for path in sample_grids(workdir)}
     wanted = np.linspace(0, max(grids), count)
     chosen = sorted({min(grids, key=lambda step, at=at: abs(step - at)) for at in wanted})
     small = {f"step {step:,}": np.asarray(Image.open(grids[step]).reduce(2)) for step in chosen}

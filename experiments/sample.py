@@ -5,15 +5,16 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-import jax
 import numpy as np
 import tyro
 
 import jaxgan
 from experiments import recipes
 from experiments.cli import fail, keep_programs, one_line_errors, parse
-from jaxgan import GAN, checkpoint, data, images
+from jaxgan import GAN, data, images
 from jaxgan.gan import image_shape
+from jaxgan.run import checkpoint
+from jaxgan.run.numerics import fixed_numerics, root_key, start_devices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,8 @@ def main() -> None:
     recipe = _recipe(flags.workdir)
     gan = recipe.build()
     keep_programs()
-    with one_line_errors():
+    with one_line_errors(), fixed_numerics():
+        start_devices()
         samples = _draw(flags, gan, flags.count or count)
         if out:
             images.save_png(out, _picture(flags, recipe, image_shape(gan), samples))
@@ -118,8 +120,8 @@ def _draw(flags: Sample, gan: GAN, count: int) -> np.ndarray:
     """The images, uint8 [count, H, W, C]; with --interpolate [count, steps, H, W, C]."""
     if not (flags.workdir / "checkpoints").is_dir():
         fail(f"{flags.workdir} holds no checkpoint; train first")
-    state = checkpoint.read(flags.workdir / "checkpoints", jaxgan.init(gan, jax.random.key(0)))
-    key, averaged = jax.random.key(flags.seed), flags.weights == "averaged"
+    state = checkpoint.read(flags.workdir / "checkpoints", jaxgan.init(gan, root_key(0)))
+    key, averaged = root_key(flags.seed), flags.weights == "averaged"
     if flags.interpolate:
         return jaxgan.sampling.interpolate(gan, state, key, count, flags.interpolate, averaged)
     try:
@@ -136,7 +138,7 @@ def _picture(flags: Sample, recipe: recipes.Recipe, shape: data.Shape, samples: 
     if not flags.beside_real:
         return images.grid(samples)
     dataset = data.load(recipe.data, flags.data_dir, shape, recipe.split, recipe.border)
-    real = dataset.batch(jax.random.key(flags.seed), 0, len(samples))
+    real = dataset.batch(root_key(flags.seed), 0, len(samples))
     return images.beside({"real": images.grid(real), "generated": images.grid(samples)})
 
 

@@ -9,7 +9,8 @@ import tyro
 
 from experiments import recipes
 from experiments.cli import Cluster, fail, keep_programs, one_line_errors, parse
-from jaxgan import processes, training
+from jaxgan import run
+from jaxgan.run import processes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Train:
     workdir: str | None = None
     """Where everything is written (by default runs/RECIPE, with the flags that make it another run)."""
     cluster: Annotated[Cluster, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="several processes")] = Cluster()
-    options: Annotated[training.Options, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="run")] = training.Options()
+    options: Annotated[run.Options, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="run")] = run.Options()
     settings: Annotated[recipes.Recipe, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="recipe")] = recipes.get("digits")
 
 
@@ -43,7 +44,7 @@ def main() -> None:
     keep_programs()
     with one_line_errors():
         processes.join(**vars(flags.cluster))
-        summary = training.run(flags.settings, workdir, flags.seed, flags.options)
+        summary = run.run(flags.settings, workdir, flags.seed, flags.options)
     if not processes.is_leader():
         return
     print(
