@@ -13,8 +13,8 @@ import pytest
 
 import jaxgan
 from experiments import recipes
-from jaxgan.checkpoint import state_sha256
 from jaxgan.gan import Purpose, from_uint8
+from jaxgan.run.checkpoint import state_sha256
 from jaxgan.train_step import one_pullback_gradients, shared_gradients, train_steps
 
 NAMES = ["digits", "tf2_dcgan"]
