@@ -127,6 +127,35 @@ def test_an_embedded_profile_is_brought_to_srgb(kind):
     assert np.abs(to_srgb(ramp, 1.8) - ramp).max() > 15  # that it matters
 
 
+def test_a_profile_counts_for_the_colours_of_a_palette():
+    ramp = Image.fromarray(np.arange(16, 256, 8, np.uint8)[None].repeat(3, axis=0))
+    palette = ramp.convert("RGB").quantize(64)
+    exact = np.asarray(palette.convert("RGB"))
+    np.testing.assert_allclose(read(encoded(palette, icc_profile=wide_profile())), to_srgb(exact, 1.8), atol=2)
+
+
+def ink_profile():
+    """An ICC profile of CMYK, by the specification: a table of its 16 corners, in which cyan alone makes black."""
+    same = bytes(range(256))
+    matrix = b"".join((65536 if i % 4 == 0 else 0).to_bytes(4, "big") for i in range(9))
+    corners = b"".join(bytes([0 if i & 8 else 255, 128, 128]) for i in range(16))  # CIELAB; cyan varies slowest
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + matrix + same * 4 + corners + same * 3
+    white = b"".join(int(x * 65536).to_bytes(4, "big") for x in (0.9642, 1.0, 0.8249))
+    header = bytes(4) + b"\x02\x40\0\0" + b"prtrCMYKLab " + bytes(12) + b"acsp" + bytes(28) + white + bytes(48)
+    tags = (1).to_bytes(4, "big") + b"A2B0" + (144).to_bytes(4, "big") + len(table).to_bytes(4, "big")
+    return (144 + len(table)).to_bytes(4, "big") + header + tags + table
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "JPEG"])
+def test_the_profile_of_inks_is_used(kind):
+    inks = np.zeros((16, 32, 4), np.uint8)
+    inks[:, :16, 0] = inks[:, 16:, 1] = 255
+    picture = Image.frombytes("CMYK", (32, 16), inks.tobytes())
+    image = read(encoded(picture, kind, icc_profile=ink_profile()))
+    np.testing.assert_allclose(image[8, 8], [0, 0, 0], atol=4)
+    np.testing.assert_allclose(image[8, 24], [255, 255, 255], atol=4)
+
+
 def test_a_profile_and_transparency_together():
     ramp = np.repeat(np.arange(16, 256, 8, np.uint8)[None, :, None], 3, axis=-1).repeat(3, axis=0)
     alpha = np.array([0, 128, 255], np.uint8)[:, None, None].repeat(ramp.shape[1], axis=1)

@@ -159,15 +159,17 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("case", DAMAGES)
-def test_damaged_data_are_refused_in_one_line(tmp_path, capfd, case):
+def test_damaged_data_are_refused_in_one_line(tmp_path, capfd, caplog, case):
     damage, words = DAMAGES[case]
     folder = write(tmp_path, labels=[0] * 12)
     damage(folder)
     capfd.readouterr()
+    caplog.clear()
     message = error_of("small", str(tmp_path))
     assert message.startswith("small: ")
     assert all(word in message for word in words), message
     assert capfd.readouterr() == ("", "")
+    assert caplog.messages == []  # else they are on stderr in a program
 
 
 @pytest.mark.parametrize("name", ["a[b]", "*", "{x}", "%s", "~", "a b", "é"])

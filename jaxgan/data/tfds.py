@@ -1,9 +1,7 @@
 """An image dataset of TensorFlow Datasets, read with no TensorFlow."""
 
-import contextlib
 import importlib.util
 import io
-import logging
 import os
 import socket
 import urllib.request
@@ -19,19 +17,6 @@ from jaxgan.data.stack import stack
 PIECE = 512  # how many examples are read at once
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warnings that TensorFlow Datasets logs; what matters of them is in the errors here."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-@_quiet()
 def load(name: str, data_dir: str | None, shape: pixels.Shape | None, split: str) -> Dataset:
     """A split of a dataset, in the order in which it is stored.
 
