@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import jax
 import numpy as np
 import tyro
-from jaxgan.run import checkpoint
 
 import jaxgan
 from experiments import recipes
@@ -15,6 +14,8 @@ from experiments.cli import fail, keep_programs, one_line_errors, parse
 from experiments.settings import Recipe
 from jaxgan import GAN, images
 from jaxgan.data import Dataset
+from jaxgan.run import checkpoint
+from jaxgan.run.numerics import fixed_numerics, root_key, start_devices
 from jaxgan.sampling import grid_labels, sample_labels
 
 
@@ -61,7 +62,8 @@ def main(args: list[str] | None = None) -> None:
     flags = parse(Sample, "experiments.sample", args)
     _check(flags)
     out = _out(flags)
-    with one_line_errors(flags.traceback):
+    with one_line_errors(flags.traceback), fixed_numerics():
+        start_devices()
         recipe = recipes.of_run(flags.workdir, flags.recipe, flags.accept_changed_file)
         gan = recipe.build()
         _check_labels(flags, gan)
@@ -137,8 +139,8 @@ def _draw(flags: Sample, gan: GAN) -> tuple[np.ndarray, np.ndarray | None]:
     """The images, uint8 [count, H, W, C], with --interpolate [count, steps, H, W, C]; and the class of each image."""
     if not (flags.workdir / "checkpoints").is_dir():
         fail(f"{flags.workdir} holds no checkpoint; train first")
-    state = checkpoint.read(flags.workdir / "checkpoints", jaxgan.init(gan, jax.random.key(0)))
-    key, averaged = jax.random.key(flags.seed), flags.weights == "averaged"
+    state = checkpoint.read(flags.workdir / "checkpoints", jaxgan.init(gan, root_key(0)))
+    key, averaged = root_key(flags.seed), flags.weights == "averaged"
     count = flags.count or (8 if flags.interpolate else 1 if flags.latent_grid else 64)
     if flags.interpolate:
         labels = sample_labels(gan, key, count) if flags.label is None else np.full(count, flags.label, np.int32)
@@ -171,7 +173,7 @@ def _picture(flags: Sample, recipe: Recipe, samples: np.ndarray, labels: np.ndar
     if not flags.beside_real:
         return generated
     dataset = (recipe.replace(data=flags.data) if flags.data else recipe).load_data(flags.data_dir)
-    key = jax.random.key(flags.seed)
+    key = root_key(flags.seed)
     real = dataset.images[_of_classes(dataset, labels, key) if by_row else dataset.batches(key, 0, 1, len(samples))[0]]
     return images.beside({"real": images.grid(real, columns=8 if by_row else None), "generated": generated})
 

@@ -14,7 +14,8 @@ import jax
 import optax
 
 from experiments.described import describe, is_plain
-from jaxgan import GAN, data, losses
+from jaxgan import GAN, losses
+from jaxgan.data import DataError, Dataset, load
 from jaxgan.gan import image_shape
 from jaxgan.penalties import L2, Penalty
 from jaxgan.transforms import InstanceNoise, Transform
@@ -66,7 +67,7 @@ def choices_of(annotation: Any) -> tuple[str, ...]:
 class Data:
     """What is trained on."""
 
-    data: str | Callable[[], data.Dataset] = setting(
+    data: str | Callable[[], Dataset] = setting(
         "digits", "The images: digits (embedded), a TensorFlow dataset's name, or folder:PATH."
     )
     split: str = setting("train", "The split of a TensorFlow dataset; train+test joins two.")
@@ -300,18 +301,18 @@ class Recipe:
             ),
         )
 
-    def load_data(self, data_dir: str | None = None) -> data.Dataset:
+    def load_data(self, data_dir: str | None = None) -> Dataset:
         """The dataset: what `data` names, of the size of the generator's images, or what a function of one's own gives.
 
         Raises:
           DataError: it cannot be had, or is none.
         """
         if not callable(self.data):
-            return data.load(self.data, data_dir, image_shape(self.build()), self.split, self.border)
+            return load(self.data, data_dir, image_shape(self.build()), self.split, self.border)
         dataset = self.data()
-        if not isinstance(dataset, data.Dataset):
+        if not isinstance(dataset, Dataset):
             kind = type(dataset).__name__
-            raise data.DataError(f"data={describe(self.data)} must give a jaxgan.data.Dataset, not {kind}")
+            raise DataError(f"data={describe(self.data)} must give a jaxgan.Dataset, not {kind}")
         return dataset
 
     def config(self) -> dict[str, Any]:
@@ -323,6 +324,12 @@ class Recipe:
         own |= {"classes": self.classes, "image_range": list(self.image_range)}
         settings = {name: describe(value) for name, value in self.settings() if name != "steps"}
         return own | settings | ({"recipe_file_sha256": self.file_sha256} if self.file_sha256 else {})
+
+    def config_defaults(self) -> dict[str, Any]:
+        """The value of each field of `config()` in a run that was begun before there was such a field."""
+        fields = (field for kind in GROUPS.values() for field in dataclasses.fields(kind))
+        networks = {name: describe(getattr(self, name)) for name in ("gen", "disc", "classes", "image_range")}
+        return {field.name: describe(field.default) for field in fields} | networks | FORMER
 
     def with_config(self, config: dict[str, Any]) -> "Recipe":
         """This recipe with the plain settings of a run's `config.json`; what it lacks stays as it is here."""

@@ -9,6 +9,7 @@ Where a run has several processes, each of them calls `run`.
 import contextlib
 import os
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,13 @@ __all__ = [
 ]
 
 
-def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Options = Options()) -> dict[str, Any]:
+def run(
+    recipe: Recipe,
+    workdir: str | os.PathLike,
+    seed: int = 0,
+    options: Options = Options(),
+    accepted: Collection[str] = (),
+) -> dict[str, Any]:
     """Trains to the last step, from the newest checkpoint in `workdir` where there is one.
 
     SIGINT, SIGTERM and SIGHUP end a run early, once it has finished its turn, of about a second or one step, and
@@ -53,6 +60,7 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
         at the end `summary.json`.
       seed: of the root key, from which all randomness comes; from 0 to 2**32 - 1.
       options: what does not change the numbers.
+      accepted: fields of config.json in which the run that `workdir` holds may differ from this one.
 
     Returns:
       The summary, as in `summary.json`.
@@ -75,7 +83,7 @@ def run(recipe: Recipe, workdir: str | os.PathLike, seed: int = 0, options: Opti
         processes.in_step(Stopped, FloatingPointError),
         contextlib.ExitStack() as stack,
     ):
-        prepared = prepare(recipe, Path(workdir), seed, options, stack)
+        prepared = prepare(recipe, Path(workdir), seed, options, accepted, stack)
         report = None
         if processes.is_leader():
             say(introduction(prepared))

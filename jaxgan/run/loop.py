@@ -14,17 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgan import parallel
-from jaxgan.gan import GANState, Purpose
+from jaxgan.gan import Batch, GANState, Purpose
 from jaxgan.run import checkpoint, processes
 from jaxgan.run.errors import RunError
 from jaxgan.run.events import Event, Moment, call_all, check_metrics
 from jaxgan.run.prepare import Prepared
 from jaxgan.run.report import Report
 from jaxgan.run.signals import stop_signals
-from jaxgan.sampling import sample
-from jaxgan.train_step import Metrics
+from jaxgan.sampling import grid_labels, sample
+from jaxgan.whole_batch import Metrics
 
-GRID = 64  # images in a sample grid
+COLUMNS = 8  # of a sample grid; as many rows, or one for each class
 TURN = 1.0  # seconds at most, about, between two times that Python is met: the bar moves, and signals are heard
 MOST = 100  # updates in between, at most
 MINUTE = 60  # seconds
@@ -74,9 +74,9 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
 def _turns(prepared: Prepared) -> Callable[[GANState, int, int], tuple[GANState, Metrics]]:
     """(state on the devices, updates done, count) -> (state, metrics) after `count` more updates, up to `MOST`."""
     p, key, part = prepared, prepared.state.key, (jax.process_index(), jax.process_count())
-    take = parallel.STEPS[p.options.parallel](p.gan, p.devices)
+    take = parallel.steps_on(p.gan, p.devices, p.options.parallel)
     try:
-        on_devices = parallel.copies(p.dataset.images, p.devices)
+        on_devices = parallel.copies(Batch(p.dataset.images, p.dataset.labels if p.gan.classes else None), p.devices)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -86,7 +86,7 @@ def _turns(prepared: Prepared) -> Callable[[GANState, int, int], tuple[GANState,
     def turn(state: GANState, done: int, count: int) -> tuple[GANState, Metrics]:
         batches = np.zeros((MOST, p.images_per_step // part[1]), np.int32)
         batches[:count] = p.dataset.batches(key, done, count, p.images_per_step, part)
-        return jax.block_until_ready(take(state, on_devices, batches, count))
+        return jax.block_until_ready(take(state, on_devices, batches, np.int32(count)))
 
     return turn
 
@@ -122,8 +122,11 @@ def _between(
 
 
 def _draw(key: jax.Array, report: Report, moment: Moment) -> None:
-    """The event of the sample grids: the same latents each time."""
-    report.samples(moment.step, sample(moment.gan, moment.state, jax.random.fold_in(key, Purpose.SAMPLES), GRID))
+    """The event of the sample grids: the same latents each time, and where there are classes a row for each."""
+    labels = grid_labels(moment.gan, COLUMNS)
+    count, key = COLUMNS**2 if labels is None else len(labels), jax.random.fold_in(key, Purpose.SAMPLES)
+    samples = sample(moment.gan, moment.state, key, count, labels=labels)
+    report.samples(moment.step, np.asarray(samples), COLUMNS)
 
 
 def _save(prepared: Prepared, moment: Moment) -> None:

@@ -2,8 +2,7 @@
 
 import contextlib
 import dataclasses
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -19,24 +18,24 @@ from jaxgan.run.workdir import check, claim
 
 
 class Recipe(Protocol):
-    """What a run needs of a recipe; `experiments.recipes.Recipe` is one.
+    """What a run needs of a recipe; `experiments.settings.Recipe` is one."""
 
-    It may have `events`, a tuple of `Event`, and `config_defaults()`: the values that its `config()` had before some
-    of its fields were there, so that older runs are still known.
-    """
-
-    data: str
-    split: str
-    border: int
     batch_size: int
     accumulate: int
     steps: int
+    events: tuple[Event, ...]
 
     def build(self) -> GAN:
         """The static description of the GAN."""
 
     def config(self) -> dict[str, Any]:
         """All that decides a run's numbers but its seed and its length, as values that JSON can hold."""
+
+    def config_defaults(self) -> dict[str, Any]:
+        """The value of each field of `config()` that an older run's may lack, or have had."""
+
+    def load_data(self, data_dir: str | None = None) -> data.Dataset:
+        """The real images, of the size of the generator's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +94,14 @@ class Prepared:
         return self.recipe.batch_size * self.gan.training_ratio
 
 
-def prepare(recipe: Recipe, workdir: Path, seed: int, options: Options, stack: contextlib.ExitStack) -> Prepared:
+def prepare(
+    recipe: Recipe,
+    workdir: Path,
+    seed: int,
+    options: Options,
+    accepted: Collection[str],
+    stack: contextlib.ExitStack,
+) -> Prepared:
     """Checks, loads and restores; nothing is written before all that can be checked has been.
 
     Args:
@@ -103,28 +109,29 @@ def prepare(recipe: Recipe, workdir: Path, seed: int, options: Options, stack: c
       workdir: as in `run`.
       seed: as in `run`.
       options: as in `run`.
+      accepted: as in `run`.
       stack: at its end the workdir is free again, and the folder of checkpoints closed.
 
     Raises:
       Exception: those of `run`.
     """
-    gan, events = recipe.build(), tuple(getattr(recipe, "events", ()))
+    gan, events = recipe.build(), tuple(recipe.events)
     config = {**recipe.config(), "seed": seed, "xla_flags": inexact_flags()}
     # What configs were written without: by older versions, with these values.
-    defaults = {"accumulate": 1, "precision": "float32", "xla_flags": config["xla_flags"]}
-    defaults |= getattr(recipe, "config_defaults", dict)()
+    defaults = recipe.config_defaults() | {"xla_flags": config["xla_flags"]}
     with processes.together() as same:
         devices = _check_options(recipe, seed, options)
         check_events(events)
-        check(workdir, config, defaults)
+        check(workdir, config, defaults, accepted)
         same |= config | dataclasses.asdict(options)
         same |= {"steps": recipe.steps, "devices": len(devices), "data_dir": None}
         same |= {"events": [[event.name, event.every] for event in events]}
     parallel.meet(devices)
     with processes.together() as same:
-        dataset = data.load(recipe.data, options.data_dir, image_shape(gan), recipe.split, recipe.border)
-        config["data_sha256"] = same["data_sha256"] = hashlib.sha256(dataset.images).hexdigest()
-        check(workdir, config, defaults)
+        dataset = recipe.load_data(options.data_dir)
+        _check_data(dataset, gan)
+        config["data_sha256"] = same["data_sha256"] = dataset.sha256(labels=bool(gan.classes))
+        check(workdir, config, defaults, accepted)
         state = init(gan, root_key(seed))
         _check_accumulate(recipe, gan, state)
     _claim(workdir, config, stack)
@@ -163,6 +170,20 @@ def _claim(workdir: Path, config: Mapping[str, Any], stack: contextlib.ExitStack
     with processes.together():
         if not (workdir / "config.json").exists():
             raise RunError(f"--workdir {workdir} must be a folder that all processes share; process 0 has another")
+
+
+def _check_data(dataset: data.Dataset, gan: GAN) -> None:
+    """Refuses data that the GAN cannot be trained on."""
+    found, made = dataset.images.shape[1:], image_shape(gan)
+    if found != made:
+        raise data.DataError(
+            f"{dataset.name}: its images are of shape {list(found)}, the generator's of {list(made)}; "
+            "resize them, or change the generator"
+        )
+    if gan.classes and dataset.labels is None:
+        raise data.DataError(f"{dataset.name} has no labels, and the recipe has {gan.classes} classes")
+    if gan.classes and len(dataset.classes) != gan.classes:
+        raise data.DataError(f"{dataset.name} has {len(dataset.classes)} classes, and the recipe {gan.classes}")
 
 
 def _check_accumulate(recipe: Recipe, gan: GAN, state: GANState) -> None:

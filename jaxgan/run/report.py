@@ -71,11 +71,11 @@ class Report:
         self._attempt("tensorboard", lambda: append(self._events, tensorboard.scalars(step, values)))
         self._screen.log(step, values)
 
-    def samples(self, step: int, samples: np.ndarray) -> None:
+    def samples(self, step: int, samples: np.ndarray, columns: int | None = None) -> None:
         """Saves a sample grid of uint8 [N, H, W, C]."""
         if {"samples", "tensorboard"} <= self._off:
             return
-        picture = images.grid(samples)
+        picture = images.grid(samples, columns)
         png = images.png(picture)
         path = self._workdir / "samples" / f"{step:06d}.png"
         self._attempt("samples", functools.partial(images.save_png, path, png))

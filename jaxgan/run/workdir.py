@@ -7,7 +7,7 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ class WorkdirError(ValueError):
     """A folder that cannot be this run's; the message says why."""
 
 
-def check(workdir: Path, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
+def check(
+    workdir: Path, config: Mapping[str, Any], defaults: Mapping[str, Any], accepted: Collection[str] = ()
+) -> None:
     """Refuses a folder that holds another run, or that cannot be written to; writes nothing.
 
     The data of a run are known by their digest: where both configs hold `data_sha256`, the fields of `WHERE` may
@@ -29,6 +31,7 @@ def check(workdir: Path, config: Mapping[str, Any], defaults: Mapping[str, Any] 
       workdir: the folder; it need not exist.
       config: what decides this run's numbers.
       defaults: the value of each field that a config may lack, since it was written by an older or a newer version.
+      accepted: fields that may differ.
 
     Raises:
       WorkdirError: with the settings that differ, where it is another run's.
@@ -40,7 +43,7 @@ def check(workdir: Path, config: Mapping[str, Any], defaults: Mapping[str, Any] 
             before = json.loads(path.read_text())
             if not isinstance(before, dict) or "recipe" not in before:
                 raise WorkdirError(unknown)
-            if differ := _differences(before, json.loads(json.dumps(config)), defaults or {}):
+            if differ := _differences(before, json.loads(json.dumps(config)), defaults, accepted):
                 raise WorkdirError(f"{workdir} holds another run ({'; '.join(differ)}); name another --workdir")
         elif (workdir / "checkpoints").exists() or (workdir / "metrics.jsonl").exists():
             raise WorkdirError(f"{workdir} holds a run but no config.json to know it by; name another --workdir")
@@ -54,9 +57,11 @@ def check(workdir: Path, config: Mapping[str, Any], defaults: Mapping[str, Any] 
         raise WorkdirError(f"--workdir {workdir}: {folder} {why}; name another")
 
 
-def _differences(there: dict[str, Any], here: dict[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+def _differences(
+    there: dict[str, Any], here: dict[str, Any], defaults: Mapping[str, Any], accepted: Collection[str]
+) -> list[str]:
     """What makes two configs those of different runs, as text."""
-    passed_over = set()
+    passed_over = set(accepted)
     if there.get("data_sha256") is None or here.get("data_sha256") is None:
         passed_over.add("data_sha256")
     if there.get("data_sha256") is not None and here.get("data_sha256") in (None, there["data_sha256"]):
