@@ -125,7 +125,7 @@ def losses(
         judged, stats = _apply(gan, gan.disc, disc_params, stats, images, labels, keys)
         logits, extra = judged if isinstance(judged, tuple) else (judged, None)
         if logits.shape != (images.shape[0],):
-            raise ValueError(f"the discriminator must give one logit for each image, [B], not {list(logits.shape[1:])}")
+            raise ValueError(f"the discriminator must give one logit for each image, [B], not {list(logits.shape)}")
         return logits, (extra, stats)
 
     fake_logits, (fake_extra, disc_stats), pull_fake = _with_pullback(
