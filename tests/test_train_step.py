@@ -61,13 +61,18 @@ def test_gradients_equal_those_of_each_loss_written_out(name, x64):
     assert_close(grads["disc"], want_disc_grads, rtol=1e-6, atol=1e-14)
 
 
-@pytest.mark.parametrize("gan", [small_gan(), pytest.param(recipes.get("digits").build(), marks=LARGE)], ids=["small", "digits"])
+@pytest.mark.parametrize(
+    "gan", [small_gan(), pytest.param(recipes.get("digits").build(), marks=LARGE)], ids=["small", "digits"]
+)
 def test_gradients_in_float32_differ_by_rounding_only(gan):
     state = jaxgan.init(gan, jax.random.key(3))
     batch = in_range(gan, real_batch(gan, 16))
     grads, _ = GRADIENTS(gan, state, batch, jnp.arange(16))
     loss_gen, loss_disc = separate_losses(gan, state, batch, range(16))
-    want = {"gen": jax.jit(jax.grad(loss_gen))(state.gen.params), "disc": jax.jit(jax.grad(loss_disc))(state.disc.params)}
+    want = {
+        "gen": jax.jit(jax.grad(loss_gen))(state.gen.params),
+        "disc": jax.jit(jax.grad(loss_disc))(state.disc.params),
+    }
     # For each tensor, the largest difference against the largest value.
     errors = jax.tree.map(lambda g, w: float(jnp.abs(g - w).max() / jnp.abs(w).max()), grads, want)
     assert max(jax.tree.leaves(errors)) < 1e-5, errors
