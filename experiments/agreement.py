@@ -21,13 +21,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from jaxgan.run import processes
 
 import jaxgan
 from experiments import recipes
 from experiments.cli import Cluster, check_names, fail, one_line_errors, parse
 from jaxgan import parallel
 from jaxgan.gan import GAN, Batch, GANState, image_shape
+from jaxgan.run import processes
 from jaxgan.whole_batch import Metrics
 
 Update = Callable[[GANState, np.ndarray], tuple[GANState, Metrics]]  # (state, batch: int [B]) -> (state, metrics)

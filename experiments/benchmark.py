@@ -41,14 +41,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
-from jaxgan.run import Options
-from jaxgan.run.workdir import write_json
 from rich.console import Console
 
 from experiments import recipes
 from experiments.bench import timing, updates
 from experiments.cli import check_names, fail, one_line_errors, parse
 from experiments.settings import Recipe
+from jaxgan.run import Options
+from jaxgan.run.workdir import write_json
 
 COLUMNS = ("recipe", "variant", "ms", "quartiles", "images/s", "GFLOP", "GFLOP/s", "compile s", "MiB")
 SUMMARY = ("recipe", "speed-up", "bound", "reached", "floor ms", "gap", "loop ms", "loop %", "start s")

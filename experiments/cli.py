@@ -11,14 +11,11 @@ from typing import NoReturn, TypeVar
 
 import jax
 import tyro
-from jaxgan.run import RunError, Stopped
-from jaxgan.run.checkpoint import CheckpointError
-from jaxgan.run.processes import ProcessError, ProcessLost
-from jaxgan.run.workdir import WorkdirError
 
 from experiments import recipes
 from experiments.recipes import RecipeError
 from jaxgan.data import DataError
+from jaxgan.run import CheckpointError, ProcessError, ProcessLost, RunError, Stopped, WorkdirError
 
 T = TypeVar("T")
 

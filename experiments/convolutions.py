@@ -1,7 +1,7 @@
 """How long each convolution takes in each of its forms: `python -m experiments.convolutions [RECIPE …]`.
 
 For every convolution of a recipe's networks, at its batch size, the milliseconds that each form in
-`jaxgan.cpu_convolutions` takes for each pass, the fastest first; the one that is chosen has a star. In brackets, the
+`jaxgan.convolutions.cpu` takes for each pass, the fastest first; the one that is chosen has a star. In brackets, the
 operations that a form performs, as a multiple of those that the definition asks for.
 
 A star that is not first, and is well behind, asks for another choice. The constants that choices are made by
@@ -29,8 +29,8 @@ from jax import lax
 
 from experiments import recipes
 from experiments.cli import check_names, parse
-from jaxgan import cpu_convolutions
-from jaxgan.cpu_convolutions import Pads, Shape
+from jaxgan.convolutions import cpu, platforms
+from jaxgan.convolutions.bilinear import Pads, Shape
 from jaxgan.gan import GAN, image_shape
 
 
@@ -89,17 +89,17 @@ def calls(gan: GAN, batch_size: int) -> list[Convolution]:
     found = []
 
     def conv(x, kernel, stride, pads):
-        y = cpu_convolutions.native_conv(x, kernel, stride, pads)
+        y = cpu.native_conv(x, kernel, stride, pads)
         found.append(Convolution(False, x.shape, kernel.shape, y.shape, stride, pads))
         return y
 
     def conv_transpose(y, kernel, stride, pads, sizes):
-        x = jnp.zeros((len(y), *sizes, kernel.shape[2]), y.dtype)
+        x = jnp.zeros((y.shape[0], *sizes, kernel.shape[2]), y.dtype)
         found.append(Convolution(True, x.shape, kernel.shape, y.shape, stride, pads))
         return x
 
     nets = ((gan.gen, (gan.z_size,)), (gan.disc, image_shape(gan)))
-    with mock.patch.multiple(cpu_convolutions, conv=conv, conv_transpose=conv_transpose):
+    with mock.patch.multiple(platforms, conv=conv, conv_transpose=conv_transpose):
         for net, shape in nets:
             trace = functools.partial(net.init_with_output, jax.random.key(0), train=False)
             jax.eval_shape(trace, jax.ShapeDtypeStruct((batch_size, *shape), jnp.float32))
@@ -109,7 +109,7 @@ def calls(gan: GAN, batch_size: int) -> list[Convolution]:
 def passes(convolution: Convolution) -> dict[str, Pass]:
     """The three passes, with the forms that apply to these shapes. Forward is one of the first two."""
     _, x, kernel, y, stride, pads = convolution
-    c = cpu_convolutions
+    c = cpu
     plain = stride == 1
     square = plain and (x[1], kernel[0], pads[0]) == (x[2], kernel[1], pads[1])
     conv = {c.native_conv: True, c.conv_by_patches: True, c.conv_by_phases: not plain, c.conv_by_frequencies: square}

@@ -11,17 +11,19 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import numpy as np
 import tyro
-from jaxgan.run import Options, checkpoint, report, run
-from jaxgan.run.workdir import write_json
 
 import jaxgan
 from experiments import recipes
 from experiments.cli import check_names, fail, keep_programs, one_line_errors, parse
 from experiments.settings import Recipe
 from jaxgan import images
+from jaxgan.run import Options, checkpoint, run
+from jaxgan.run.metrics import read_metrics
+from jaxgan.run.numerics import root_key
+from jaxgan.run.report import grids as sample_grids
+from jaxgan.run.workdir import write_json
 
 # Updates on two CPU cores. Where None, the document's own number takes less than 40 minutes; for tf2_dcgan it is
 # the number after which the document shows its samples.
@@ -93,7 +95,7 @@ def _reproduce(name: str, flags: Reproduce) -> dict[str, Any]:
     options = Options(flags.data_dir, log_every=20, sample_every=every, checkpoint_every=min(every, 250))
     summary = run(recipe, workdir, 0, options)
     _draw(recipe, workdir, flags)
-    metrics = report.read_metrics(workdir)
+    metrics = read_metrics(workdir)
     late = metrics[-max(1, len(metrics) // 20) :]
     device = summary["devices"][0]
     return {
@@ -114,7 +116,7 @@ def _saved(workdir: Path) -> list[int]:
 
 def _draw(recipe: Recipe, workdir: Path, flags: Reproduce) -> None:
     """The pictures of a finished run."""
-    gan, key = recipe.build(), jax.random.key(0)
+    gan, key = recipe.build(), root_key(0)
     state = checkpoint.read(workdir / "checkpoints", jaxgan.init(gan, key))
 
     def save(kind: str, picture: np.ndarray) -> None:
@@ -138,7 +140,7 @@ def _evolution(workdir: Path, count: int = 6) -> np.ndarray:
     """The sample grids nearest to `count` equally spaced steps, under their steps."""
     from PIL import Image
 
-    grids = {int(path.stem): path for path in report.grids(workdir)}
+    grids = {int(path.stem): path for path in sample_grids(workdir)}
     wanted = np.linspace(0, max(grids), count)
     chosen = sorted({min(grids, key=lambda step, at=at: abs(step - at)) for at in wanted})
     small = {f"step {step:,}": np.asarray(Image.open(grids[step]).reduce(2)) for step in chosen}

@@ -8,12 +8,12 @@ import sys
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tyro
-from jaxgan.run import Options, processes, run
 
 from experiments import recipes
 from experiments.cli import Cluster, fail, keep_programs, one_line_errors, parse
 from experiments.described import is_plain
 from experiments.settings import GROUPS, Recipe
+from jaxgan.run import Options, processes, run
 
 DEFAULT = "digits"
 TITLES = {"source": "data", "optimization": "optimiser"}  # of groups, in --help, where they are not their names

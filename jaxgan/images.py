@@ -80,11 +80,26 @@ def beside(pictures: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def save_gif(path: str | os.PathLike, frames: Sequence[Path | np.ndarray], seconds: float = 6.0) -> None:
-    """Writes pictures, uint8 [H, W, C] or PNG files, as one endless GIF of about `seconds`, resting on the last."""
+    """Writes pictures, uint8 [H, W, C] or PNG files, as one endless GIF of about `seconds`, resting on the last.
+
+    Files are opened one at a time; a reader never sees half a GIF.
+    """
     from PIL import Image
 
-    pictures = [_picture(f) if isinstance(f, np.ndarray) else Image.open(f) for f in frames]
-    pictures = [picture.convert("P", palette=Image.Palette.ADAPTIVE) for picture in pictures]
-    each = max(40, round(1000 * seconds / len(pictures)))  # browsers slow anything faster down
-    durations = [each] * (len(pictures) - 1) + [max(each, 2000)]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    def read(frame: Path | np.ndarray) -> Image.Image:
+        if isinstance(frame, np.ndarray):
+            return _picture(frame).convert("P", palette=Image.Palette.ADAPTIVE)
+        with Image.open(frame) as picture:
+            return picture.convert("P", palette=Image.Palette.ADAPTIVE)
+
+    each = max(40, round(1000 * seconds / len(frames)))  # browsers slow anything faster down
+    durations = [each] * (len(frames) - 1) + [max(each, 2000)]
+    first, *others = frames
+    partial = Path(f"{path}.partial")
+    try:
+        read(first).save(
+            partial, format="GIF", save_all=True, append_images=map(read, others), duration=durations, loop=0
+        )
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

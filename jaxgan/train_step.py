@@ -303,7 +303,7 @@ def _descend(
 ) -> tuple[NetState, Metrics]:
     """The network after its update, and the norm of its gradient as a metric."""
     updates, opt_state = optimizer.update(grads[name], net.opt_state, net.params)
-    norm = {f"grad_norm_{name}": optax.global_norm(grads[name])}
+    norm = {f"grad_norm_{name}": optax.tree.norm(grads[name])}
     return NetState(optax.apply_updates(net.params, updates), stats, opt_state), norm
 
 

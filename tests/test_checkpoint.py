@@ -1,5 +1,6 @@
 """Checkpoints: what comes back is what was saved, or one clear error."""
 
+import contextlib
 import shutil
 import time
 
@@ -9,8 +10,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgan import checkpoint
-from jaxgan.checkpoint import CheckpointError, state_sha256
+from jaxgan.run import CheckpointError, checkpoint
+from jaxgan.run.checkpoint import state_sha256
 
 
 @pytest.fixture
@@ -30,14 +31,16 @@ def like(state):
 
 
 def save(folder, states, keep=None):
-    manager = checkpoint.open_manager(folder, keep)
+    folder = checkpoint.open_folder(folder, keep)
     for step, state in states.items():
-        checkpoint.save(manager, step, state)
-    manager.close()
+        checkpoint.save(folder, step, state)
+    checkpoint.finish(folder, state)
+    folder.close()
 
 
 def restore(folder, like):
-    return checkpoint.restore(checkpoint.open_manager(folder), like)
+    with contextlib.closing(checkpoint.open_folder(folder)) as checkpoints:
+        return checkpoint.restore(checkpoints, like)
 
 
 def test_round_trip_of_every_array_and_the_typed_key(tmp_path, state, like):
@@ -63,11 +66,11 @@ def test_the_newest_few_are_kept(tmp_path, state):
 def test_saving_is_not_disturbed_by_what_happens_to_the_state_afterwards(tmp_path, state, like):
     """As in training: the next step overwrites the buffers while they are still being written."""
     expected = state_sha256(state)
-    manager = checkpoint.open_manager(tmp_path)
-    checkpoint.save(manager, 1, state)
+    folder = checkpoint.open_folder(tmp_path)
+    checkpoint.save(folder, 1, state)
     overwrite = jax.jit(lambda x: jax.tree.map(lambda a: a * 0, x), donate_argnums=0)
     overwrite({"params": state["params"], "opt_state": state["opt_state"]})
-    manager.close()
+    folder.close()
     assert state_sha256(restore(tmp_path, like)) == expected
 
 
@@ -82,7 +85,7 @@ def test_a_state_on_several_devices_comes_back_for_any_number(tmp_path, state, l
 def test_a_half_written_checkpoint_is_not_taken_for_one(tmp_path, state, like):
     save(tmp_path, {5: state})
     shutil.copytree(tmp_path / "5", tmp_path / "6.orbax-checkpoint-tmp")
-    assert checkpoint.open_manager(tmp_path).latest_step() == 5
+    assert checkpoint.open_folder(tmp_path).latest_step() == 5
     assert state_sha256(restore(tmp_path, like)) == state_sha256(state)
 
 
@@ -156,7 +159,7 @@ def test_reading_leaves_alone_what_a_run_is_writing(tmp_path, state, like):
     (tmp_path / "6.orbax-checkpoint-tmp").mkdir()
     assert state_sha256(checkpoint.read(tmp_path, like)) == state_sha256(state)
     assert (tmp_path / "6.orbax-checkpoint-tmp").is_dir()
-    checkpoint.open_manager(tmp_path).close()  # the run's own clears it away, in the background
+    checkpoint.open_folder(tmp_path).close()  # the run's own clears it away, in the background
     deadline = time.monotonic() + 30
     while (tmp_path / "6.orbax-checkpoint-tmp").exists():
         assert time.monotonic() < deadline

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from experiments import recipes, train
-from jaxgan import data, processes
+from jaxgan import data
+from jaxgan.run import processes
 
 TFDS = Path(__file__).parents[2] / "shared/data/tfds"
 OWN = {"keras_dcgan": "cifar10", "canton_lsgan": "cifar10", "digits": "digits"}

@@ -17,8 +17,7 @@ import pytest
 import jaxgan
 from experiments import recipes
 from experiments.agreement import as_float64, difference, plain_step, random_images, run
-from jaxgan import processes
-from jaxgan.processes import ProcessError
+from jaxgan.run import ProcessError, processes
 
 ROOT = Path(__file__).parents[1]
 TFDS = ROOT.parent / "shared" / "data" / "tfds"
@@ -106,7 +105,8 @@ import jax
 import jaxgan
 from experiments import recipes
 from experiments.agreement import FORMS, as_float64, own_share, random_images, run
-from jaxgan import parallel, processes
+from jaxgan import parallel
+from jaxgan.run import processes
 
 jax.config.update("jax_enable_x64", True)
 processes.join(sys.argv[1], 2, int(sys.argv[2]))

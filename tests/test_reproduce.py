@@ -18,7 +18,7 @@ TFDS = Path(__file__).parents[2] / "shared/data/tfds"
 def run(monkeypatch, tmp_path):
     """`python -m experiments.reproduce …` with few updates, in this process; what results.json holds then."""
     monkeypatch.setattr("os._exit", sys.exit)
-    monkeypatch.setattr(reproduce.training, "Options", functools.partial(reproduce.training.Options, devices=1))
+    monkeypatch.setattr(reproduce.run, "Options", functools.partial(reproduce.run.Options, devices=1))
 
     def call(*flags, **updates):
         monkeypatch.setattr(reproduce, "UPDATES", {**reproduce.UPDATES, **updates})
@@ -47,14 +47,14 @@ def test_it_goes_on_and_never_back(run, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared MNIST in {TFDS}")
 def test_a_system_that_fails_does_not_keep_the_others_from_it(run, monkeypatch, capfd, tmp_path):
-    train = reproduce.training.run
+    train = reproduce.run.run
 
     def diverge(recipe, *args):
         if recipe.name == "tf2_dcgan":
             raise FloatingPointError("step 7: loss_gen is nan")
         return train(recipe, *args)
 
-    monkeypatch.setattr(reproduce.training, "run", diverge)
+    monkeypatch.setattr(reproduce.run, "run", diverge)
     with pytest.raises(SystemExit) as end:
         run("tf2_dcgan", "tf2_gan", tf2_gan=2)
     assert end.value.code == 1

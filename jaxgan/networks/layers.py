@@ -193,7 +193,7 @@ def _mean_over(axis_name: str | None, function: Callable, x: jax.Array, *others:
             arrays = lax.all_gather(arrays, axis_name, tiled=True)
     rows = jax.tree.map(lambda a: a[:, None], arrays)
     total, _ = lax.scan(lambda total, row: (total + function(*row), None), jnp.zeros_like(x), rows)
-    return total / len(arrays[0])
+    return total / arrays[0].shape[0]
 
 
 def dropout(x: jax.Array, rate: float, keys: jax.Array | None, layer: int) -> jax.Array:

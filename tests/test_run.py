@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from experiments import recipes
-from jaxgan import data, training
-from jaxgan.training import Options, RunError, Stopped
-from jaxgan.workdir import WorkdirError, claim
+from jaxgan import data
+from jaxgan.run import Options, RunError, Stopped, WorkdirError, loop, run
+from jaxgan.run.workdir import claim
 
 OPTIONS = Options(devices=1, log_every=2, sample_every=3, checkpoint_every=4, keep=2)
 
@@ -25,7 +25,7 @@ def recipe(**changes):
 def finished(tmp_path_factory):
     """A finished run: its folder and its summary."""
     workdir = tmp_path_factory.mktemp("runs") / "deep" / "run"
-    return workdir, training.run(recipe(), workdir, 0, OPTIONS)
+    return workdir, run(recipe(), workdir, 0, OPTIONS)
 
 
 def metrics_of(workdir):
@@ -78,34 +78,34 @@ def test_event_files_hold_the_same_scalars(finished):
 def test_the_same_seed_gives_the_same_state_and_another_does_not(finished, tmp_path):
     _, summary = finished
     # How often a run reports and saves leaves no trace.
-    same = training.run(recipe(), tmp_path / "same", 0, Options(devices=1, log_every=5, checkpoint_every=100))
-    other = training.run(recipe(), tmp_path / "other", 1, OPTIONS)
+    same = run(recipe(), tmp_path / "same", 0, Options(devices=1, log_every=5, checkpoint_every=100))
+    other = run(recipe(), tmp_path / "other", 1, OPTIONS)
     assert same["state_sha256"] == summary["state_sha256"] != other["state_sha256"]
 
 
 def test_a_finished_run_goes_on_when_given_more_steps(finished, tmp_path):
     _, summary = finished
-    shorter = training.run(recipe(steps=5), tmp_path, 0, OPTIONS)
+    shorter = run(recipe(steps=5), tmp_path, 0, OPTIONS)
     assert shorter["step"] == 5
-    longer = training.run(recipe(steps=9), tmp_path, 0, OPTIONS)
+    longer = run(recipe(steps=9), tmp_path, 0, OPTIONS)
     assert longer["steps_resumed_from"] == 5
     assert longer["state_sha256"] == summary["state_sha256"]
     assert [m["step"] for m in metrics_of(tmp_path)] == [1, 2, 4, 5, 6, 8, 9]
-    again = training.run(recipe(steps=9), tmp_path, 0, OPTIONS)
+    again = run(recipe(steps=9), tmp_path, 0, OPTIONS)
     assert again["state_sha256"] == summary["state_sha256"]
     with pytest.raises(RunError, match="already"):
-        training.run(recipe(steps=8), tmp_path, 0, OPTIONS)
+        run(recipe(steps=8), tmp_path, 0, OPTIONS)
 
 
 def test_what_was_reported_past_the_checkpoint_is_dropped(finished, tmp_path):
     """As after a kill: a line for a step that will be done again, half a line, and a grid from the future."""
     _, summary = finished
-    training.run(recipe(steps=4), tmp_path, 0, OPTIONS)
+    run(recipe(steps=4), tmp_path, 0, OPTIONS)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({**metrics_of(tmp_path)[-1], "step": 6}) + '\n{"step": 7, "lo')
     (tmp_path / "samples" / "000006.png").write_bytes(b"half a picture")
     (tmp_path / "samples" / "000006.png.partial").write_bytes(b"")
-    assert training.run(recipe(), tmp_path, 0, OPTIONS)["state_sha256"] == summary["state_sha256"]
+    assert run(recipe(), tmp_path, 0, OPTIONS)["state_sha256"] == summary["state_sha256"]
     assert [m["step"] for m in metrics_of(tmp_path)] == [1, 2, 4, 6, 8, 9]
     assert Image.open(tmp_path / "samples" / "000006.png").size
 
@@ -124,20 +124,18 @@ def test_a_stop_signal_saves_and_the_run_goes_on_from_there(finished, tmp_path, 
 
     with monkeypatch.context() as patch:
         patch.setattr(data.Dataset, "batches", batches_and_signal)
-        patch.setattr(training, "MOST", 1)
+        patch.setattr(loop, "MOST", 1)
         with pytest.raises(Stopped, match="stopped at step 3 of 9"):
-            training.run(recipe(), tmp_path, 0, OPTIONS)
+            run(recipe(), tmp_path, 0, OPTIONS)
     assert signal.getsignal(signal.SIGTERM) is handler
-    resumed = training.run(recipe(), tmp_path, 0, OPTIONS)
+    resumed = run(recipe(), tmp_path, 0, OPTIONS)
     assert resumed["steps_resumed_from"] == 3
     assert resumed["state_sha256"] == summary["state_sha256"]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_saved(tmp_path):
     with pytest.raises(FloatingPointError, match=r"step \d: .*loss_gen is nan"):
-        training.run(
-            recipe(gen_learning_rate=1e30, disc_learning_rate=1e30), tmp_path, 0, Options(devices=1, log_every=1)
-        )
+        run(recipe(gen_learning_rate=1e30, disc_learning_rate=1e30), tmp_path, 0, Options(devices=1, log_every=1))
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
@@ -146,15 +144,15 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     """The metrics of the step that makes them so are still finite."""
     options = Options(devices=1, checkpoint_every=1, log_every=1)
     with pytest.raises(FloatingPointError, match="step 1: a weight is no longer finite"):
-        training.run(recipe(gen_learning_rate=1e39, batch_size=16), tmp_path, 0, options)
+        run(recipe(gen_learning_rate=1e39, batch_size=16), tmp_path, 0, options)
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
 def test_two_runs_at_once_in_one_workdir_are_refused(tmp_path):
-    summary = training.run(recipe(steps=1), tmp_path, 0, OPTIONS)
+    summary = run(recipe(steps=1), tmp_path, 0, OPTIONS)
     config = json.loads((tmp_path / "config.json").read_text())
     with claim(tmp_path, config), pytest.raises(WorkdirError, match="another process is training"):
-        training.run(recipe(), tmp_path, 0, OPTIONS)
+        run(recipe(), tmp_path, 0, OPTIONS)
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
 
 
@@ -162,13 +160,13 @@ def test_a_finished_run_keeps_its_summary_and_bears_files_gone_or_added(finished
     original, summary = finished
     workdir = tmp_path / "run"
     shutil.copytree(original, workdir)
-    assert training.run(recipe(), workdir, 0, OPTIONS) == summary
+    assert run(recipe(), workdir, 0, OPTIONS) == summary
     (workdir / "summary.json").unlink()
     shutil.rmtree(workdir / "samples")
     (workdir / "metrics.jsonl").write_text("[1]\n")
-    assert training.run(recipe(), workdir, 0, OPTIONS)["state_sha256"] == summary["state_sha256"]
+    assert run(recipe(), workdir, 0, OPTIONS)["state_sha256"] == summary["state_sha256"]
     (workdir / "samples" / "notes.txt").write_text("mine")
-    assert training.run(recipe(steps=10), workdir, 0, OPTIONS)["step"] == 10
+    assert run(recipe(steps=10), workdir, 0, OPTIONS)["step"] == 10
     assert (workdir / "samples" / "notes.txt").exists()
 
 
@@ -180,18 +178,18 @@ def test_a_summary_that_is_not_the_finished_runs_is_written_anew(finished, tmp_p
     shutil.copytree(original, workdir)
     text = json.dumps({**summary, "step": 5, "state_sha256": "0"})
     (workdir / "summary.json").write_text(text if left == "of fewer steps" else text[:20])
-    again = training.run(recipe(), workdir, 0, OPTIONS)
+    again = run(recipe(), workdir, 0, OPTIONS)
     assert (again["step"], again["state_sha256"]) == (9, summary["state_sha256"])
     assert json.loads((workdir / "summary.json").read_text()) == again
 
 
 def test_the_clock_of_a_resumed_run_goes_on(tmp_path):
-    training.run(recipe(steps=4), tmp_path, 0, OPTIONS)
+    run(recipe(steps=4), tmp_path, 0, OPTIONS)
     lines = metrics_of(tmp_path)
     (tmp_path / "metrics.jsonl").write_text(
         "".join(json.dumps({**m, "seconds": 1000 + i}) + "\n" for i, m in enumerate(lines))
     )
-    training.run(recipe(), tmp_path, 0, OPTIONS)
+    run(recipe(), tmp_path, 0, OPTIONS)
     seconds = [m["seconds"] for m in metrics_of(tmp_path)]
     assert seconds == sorted(seconds)
     assert seconds[len(lines)] > 1000
@@ -201,10 +199,10 @@ def test_the_clock_of_a_resumed_run_goes_on(tmp_path):
 def test_a_run_moves_between_numbers_of_devices(tmp_path):
     """Begun on eight devices, taken up by all there are, by one and by two: the losses of a run on one."""
     slow = {"gen_learning_rate": 1e-5, "disc_learning_rate": 1e-5}  # rounding alone grows fast at the recipe's own
-    training.run(recipe(**slow), tmp_path / "one", 0, dataclasses.replace(OPTIONS, log_every=1))
+    run(recipe(**slow), tmp_path / "one", 0, dataclasses.replace(OPTIONS, log_every=1))
     for steps, devices, form in ((3, 8, "pmap"), (5, None, "shard_map"), (7, 1, "pmap"), (9, 2, "shard_map")):
         options = dataclasses.replace(OPTIONS, log_every=1, devices=devices, parallel=form)
-        summary = training.run(recipe(**slow, steps=steps), tmp_path / "moved", 0, options)
+        summary = run(recipe(**slow, steps=steps), tmp_path / "moved", 0, options)
         assert len(summary["devices"]) == (devices or 8)
     one, moved = metrics_of(tmp_path / "one"), metrics_of(tmp_path / "moved")
     assert [m["step"] for m in moved] == list(range(1, 10))
@@ -215,23 +213,23 @@ def test_a_run_moves_between_numbers_of_devices(tmp_path):
 def test_microbatches_of_a_discriminator_that_compares_images_are_refused(tmp_path):
     other = dataclasses.replace(recipes.get("keras_dcgan"), data="digits", batch_size=8, steps=1, accumulate=2)
     with pytest.raises(RunError, match="--accumulate 2: the discriminator compares the images of a batch"):
-        training.run(other, tmp_path / "w", 0, OPTIONS)
+        run(other, tmp_path / "w", 0, OPTIONS)
     assert not (tmp_path / "w").exists()
 
 
 def test_the_number_of_microbatches_is_part_of_a_run(tmp_path):
-    summary = training.run(recipe(steps=1, accumulate=2), tmp_path, 0, OPTIONS)
+    summary = run(recipe(steps=1, accumulate=2), tmp_path, 0, OPTIONS)
     assert np.isfinite(summary["loss_gen"])
     with pytest.raises(WorkdirError, match="accumulate is 2 there, 1 here"):
-        training.run(recipe(steps=2), tmp_path, 0, OPTIONS)
+        run(recipe(steps=2), tmp_path, 0, OPTIONS)
 
 
 def test_a_run_from_before_there_were_microbatches_goes_on(tmp_path):
-    training.run(recipe(steps=1), tmp_path, 0, OPTIONS)
+    run(recipe(steps=1), tmp_path, 0, OPTIONS)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config.pop("accumulate") == 1
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert training.run(recipe(steps=2), tmp_path, 0, OPTIONS)["step"] == 2
+    assert run(recipe(steps=2), tmp_path, 0, OPTIONS)["step"] == 2
 
 
 @pytest.mark.parametrize(
@@ -247,12 +245,12 @@ def test_a_run_from_before_there_were_microbatches_goes_on(tmp_path):
 )
 def test_options_that_do_not_fit(tmp_path, changes, options, message):
     with pytest.raises(RunError, match=message):
-        training.run(recipe(**changes), tmp_path / "w", 0, Options(**options))
+        run(recipe(**changes), tmp_path / "w", 0, Options(**options))
     assert not (tmp_path / "w").exists()
 
 
 def test_the_alternating_update_is_a_choice(tmp_path):
-    summary = training.run(recipe(update="alternating", steps=3), tmp_path, 0, OPTIONS)
+    summary = run(recipe(update="alternating", steps=3), tmp_path, 0, OPTIONS)
     assert summary["step"] == 3
     assert np.isfinite([summary["loss_gen"], summary["loss_disc"]]).all()
 
@@ -266,26 +264,26 @@ def test_another_run_is_refused_and_left_alone(finished):
         ({"batch_size": 8, "beta1": 0.9}, 0, "batch_size is 16 there, 8 here; beta1 is 0.0 there, 0.9 here"),
     ]:
         with pytest.raises(WorkdirError, match=message):
-            training.run(recipe(**changes), workdir, seed, OPTIONS)
+            run(recipe(**changes), workdir, seed, OPTIONS)
     assert before == {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
 
 
 def test_changed_data_is_another_run(tmp_path, monkeypatch):
-    training.run(recipe(steps=1), tmp_path, 0, OPTIONS)
+    run(recipe(steps=1), tmp_path, 0, OPTIONS)
     load = data.load
     monkeypatch.setattr(data, "load", lambda *a: data.Dataset("digits", load(*a).images[:-1]))
     with pytest.raises(WorkdirError, match="data_sha256"):
-        training.run(recipe(steps=2), tmp_path, 0, OPTIONS)
+        run(recipe(steps=2), tmp_path, 0, OPTIONS)
 
 
 def test_workdirs_that_cannot_be_used(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WorkdirError, match="is not a folder"):
-        training.run(recipe(), tmp_path / "file" / "run", 0, OPTIONS)
+        run(recipe(), tmp_path / "file" / "run", 0, OPTIONS)
     (tmp_path / "garbled").mkdir()
     (tmp_path / "garbled" / "config.json").write_text("{")
     with pytest.raises(WorkdirError, match="not a run's config"):
-        training.run(recipe(), tmp_path / "garbled", 0, OPTIONS)
+        run(recipe(), tmp_path / "garbled", 0, OPTIONS)
     (tmp_path / "orphan" / "checkpoints").mkdir(parents=True)
     with pytest.raises(WorkdirError, match=r"no config\.json"):
-        training.run(recipe(), tmp_path / "orphan", 0, OPTIONS)
+        run(recipe(), tmp_path / "orphan", 0, OPTIONS)

@@ -17,8 +17,13 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxgan.run.screen import say
+
 # A lost process is noticed within the first; at the end, each waits for the others during the second.
 TIMEOUTS = {"heartbeat_timeout_seconds": 30, "shutdown_timeout_seconds": 30}
+
+# How many tasks Slurm and Open MPI have started.
+TASKS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
 
 # What a failed communication says, of the many errors that JAX raises as one kind.
 LOST = re.compile("gloo|nccl|unavailable|deadline|connection|coordination|heartbeat|peer|barrier", re.IGNORECASE)
@@ -36,7 +41,8 @@ def join(coordinator: str | None = None, num_processes: int | None = None, proce
     """Makes this process one of several; before any device is used.
 
     Without arguments it is the cluster's environment that decides, by what `jax.distributed.initialize` recognises:
-    Slurm and Open MPI where they run several tasks, Kubernetes' indexed jobs, a TPU slice. Else a process stays alone.
+    Slurm and Open MPI where they run several tasks, Kubernetes' indexed jobs, a TPU slice. Else a process stays alone,
+    and so does one of `num_processes` 1, whatever the environment says.
 
     Args:
       coordinator: HOST:PORT where process 0 listens, the same in all, and of this run alone.
@@ -47,10 +53,13 @@ def join(coordinator: str | None = None, num_processes: int | None = None, proce
       ProcessError: the arguments do not fit together, the others cannot be met there, or they have other numbers of
         devices.
     """
+    if num_processes == 1 and not process_id:
+        return
     flags = {"--coordinator": coordinator, "--num-processes": num_processes, "--process-id": process_id}
     missing = [name for name, value in flags.items() if value is None]
     if len(missing) == len(flags):
         if _in_cluster():
+            _say_who_is_awaited()
             with contextlib.suppress(ValueError):  # not one that JAX knows
                 jax.distributed.initialize(**TIMEOUTS)
     elif missing:
@@ -71,8 +80,20 @@ def join(coordinator: str | None = None, num_processes: int | None = None, proce
 
 def _in_cluster() -> bool:
     """Whether anything says that this is one of several tasks, or a TPU machine, which may be."""
-    several = (os.environ.get(name, "") not in ("", "1") for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"))
+    several = (os.environ.get(name, "") not in ("", "1") for name in TASKS)
     return any(several) or "JOB_COMPLETION_INDEX" in os.environ or importlib.util.find_spec("libtpu") is not None
+
+
+def _say_who_is_awaited() -> None:
+    """Says which variable makes this one of several processes, for the wait for the others may be long."""
+    for name in TASKS:
+        if os.environ.get(name, "") not in ("", "1"):
+            say(
+                f"{name}={os.environ[name]}: waiting, for up to 5 minutes, until all of these tasks have started; "
+                f"a run of one process takes --num-processes 1, or {name} unset",
+                "stderr",
+            )
+            return
 
 
 def _check_address(coordinator: str, num_processes: int, process_id: int) -> None:
@@ -91,7 +112,7 @@ def _check_address(coordinator: str, num_processes: int, process_id: int) -> Non
         raise ProcessError(
             f"--coordinator {coordinator} cannot be listened at ({error}); choose another port"
         ) from error
-    print(f"waiting for {num_processes - 1} more processes at {coordinator}", flush=True)
+    say(f"waiting for {num_processes - 1} more processes at {coordinator}")
 
 
 def _wait_for(host: str, port: int, seconds: float = 300) -> None:

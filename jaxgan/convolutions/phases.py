@@ -1,13 +1,28 @@
 """Transposed convolutions, as one convolution of their input."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-Sizes = tuple[int, int]  # of height and width
+from jaxgan.convolutions.bilinear import Sizes
+
+
+class Axis(NamedTuple):
+    """The convolution that computes all phases, along one axis. Tuples have one entry for each phase."""
+
+    taps: tuple[int, ...]
+    """Which tap of the kernel is the phase's first; the others follow in steps of the stride. Those outside of the
+    kernel are zero."""
+    begins: tuple[int, ...]
+    """Where the phase's output begins in that of the convolution."""
+    m: int
+    """How many taps a phase has."""
+    pads: tuple[int, int]
+    """(low, high)."""
 
 
 def conv_transpose_by_phases(
@@ -33,21 +48,20 @@ def conv_transpose_by_phases(
       [B, *sizes, features].
     """
     outs = [-(-size // stride) for size in sizes]
-    (tap_h, top, m_h, pads_h), (tap_w, left, m_w, pads_w) = (
+    rows, columns = (
         common_convolution(*axis, stride) for axis in zip(kernel.shape[:2], starts, x.shape[1:3], outs, strict=True)
     )
-    kernel = _taps_of_phases(_taps_of_phases(kernel, 1, tap_w, m_w, stride), 0, tap_h, m_h, stride)
-    kernel = kernel.transpose(1, 3, 4, 0, 2, 5).reshape(m_h, m_w, x.shape[-1], -1)  # was [phase, m, phase, m, C, …]
-    y = conv(x, kernel, 1, (pads_h, pads_w))
+    kernel = _taps_of_phases(_taps_of_phases(kernel, 1, columns, stride), 0, rows, stride)
+    # From [phase, m, phase, m, C, features]:
+    kernel = kernel.transpose(1, 3, 4, 0, 2, 5).reshape(rows.m, columns.m, x.shape[-1], -1)
+    y = conv(x, kernel, 1, (rows.pads, columns.pads))
     y = y.reshape(*y.shape[:3], stride, stride, -1)
-    y = jnp.stack([y[:, i : i + outs[0], :, p] for p, i in enumerate(top)], axis=2)
-    y = jnp.stack([y[:, :, :, j : j + outs[1], q] for q, j in enumerate(left)], axis=4)
+    y = jnp.stack([y[:, i : i + outs[0], :, p] for p, i in enumerate(rows.begins)], axis=2)
+    y = jnp.stack([y[:, :, :, j : j + outs[1], q] for q, j in enumerate(columns.begins)], axis=4)
     return y.reshape(x.shape[0], outs[0] * stride, outs[1] * stride, -1)[:, : sizes[0], : sizes[1]]
 
 
-def common_convolution(
-    k: int, start: int, size: int, out: int, stride: int
-) -> tuple[list[int], list[int], int, tuple[int, int]]:
+def common_convolution(k: int, start: int, size: int, out: int, stride: int) -> Axis:
     """The convolution that computes all phases, along one axis.
 
     Args:
@@ -56,13 +70,6 @@ def common_convolution(
       size: of the input.
       out: output pixels of each phase.
       stride: how many phases there are.
-
-    Returns:
-      tap: of each phase, which tap of the kernel is its first; the others follow in steps of `stride`, and those that
-        are not in [0, k) are zero.
-      begin: of each phase, where its output begins in that of the convolution.
-      m: how many taps a phase has.
-      pads: (low, high).
     """
     position = np.arange(stride)[:, None] + np.arange(k) - start  # [phase, tap], of the first output pixel
     source = position // stride
@@ -73,15 +80,15 @@ def common_convolution(
     m = 1 + max(b - a for a, b in zip(first, last, strict=True))
     low = min(first)
     begins = [max(low, b - m + 1) for b in last]  # as near to the lowest as the phase's taps allow
-    taps = [begin * stride + start - phase for phase, begin in enumerate(begins)]
-    return taps, [begin - low for begin in begins], m, (-low, max(begins) + m - 1 + out - size)
+    taps = tuple(begin * stride + start - phase for phase, begin in enumerate(begins))
+    return Axis(taps, tuple(begin - low for begin in begins), m, (-low, max(begins) + m - 1 + out - size))
 
 
-def _taps_of_phases(kernel: jax.Array, axis: int, taps: list[int], m: int, stride: int) -> jax.Array:
+def _taps_of_phases(kernel: jax.Array, axis: int, of: Axis, stride: int) -> jax.Array:
     """Divides an axis of taps into two, [stride, m]."""
-    last = (m - 1) * stride
-    before, behind = max(0, -min(taps)), max(0, max(taps) + last + 1 - kernel.shape[axis])
+    last = (of.m - 1) * stride
+    before, behind = max(0, -min(of.taps)), max(0, max(of.taps) + last + 1 - kernel.shape[axis])
     pads = [(before, behind, 0) if a == axis else (0, 0, 0) for a in range(kernel.ndim)]
     kernel = lax.pad(kernel, jnp.zeros((), kernel.dtype), pads)
-    phases = [lax.slice_in_dim(kernel, before + t, before + t + last + 1, stride, axis) for t in taps]
+    phases = [lax.slice_in_dim(kernel, before + t, before + t + last + 1, stride, axis) for t in of.taps]
     return jnp.stack(phases, axis)

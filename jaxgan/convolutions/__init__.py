@@ -1,9 +1,15 @@
 """Convolutions as functions: plain, transposed, and of an enlarged map, in forms that run fast.
 
 All maps are [B, H, W, C], all kernels [k, k, C, features]. SAME padding is XLA's, which is TensorFlow's too:
-of an odd number of pixels, the larger half goes at the end. Each function is equal to the
-operation it names, up to rounding; how it is computed is its own business. On a CPU they have gradients, of any order,
-but no forward mode (`jax.jvp`).
+of an odd number of pixels, the larger half goes at the end. Each function is equal to the operation it names, up to
+rounding, in its value and in its gradients of any order. B may be symbolic (`jax.export.symbolic_shape`), H and W not.
+
+On a CPU they take the forms that were measured to be fast there (`cpu`), elsewhere XLA's own; what counts is the
+platform that a program is compiled for. They have no forward mode (`jax.jvp`), except where XLA's own are asked for
+everywhere:
+
+    with jaxgan.convolutions.native():
+        jax.jvp(…)
 """
 
 from typing import Literal
@@ -12,8 +18,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgan import cpu_convolutions
-from jaxgan.phases import conv_transpose_by_phases
+from jaxgan.convolutions import cpu, platforms
+from jaxgan.convolutions.platforms import native
+
+__all__ = ["Padding", "conv", "conv_transpose", "depth_to_space", "native", "upsample_conv"]
 
 Padding = Literal["SAME", "VALID"]
 
@@ -31,7 +39,7 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: Padding = "S
       [B, ceil(H / stride), ceil(W / stride), features]; with VALID, H and W first lose k - 1.
     """
     pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), padding)
-    return _conv(x, kernel, stride, tuple(pads))
+    return platforms.conv(x, kernel, stride, tuple(pads))
 
 
 def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding = "SAME") -> jax.Array:
@@ -83,18 +91,9 @@ def depth_to_space(x: jax.Array, factor: int) -> jax.Array:
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * factor, w * factor, -1)
 
 
-def _conv(x: jax.Array, kernel: jax.Array, stride: int, pads: cpu_convolutions.Pads) -> jax.Array:
-    """A convolution in the form that is fast on the platform, as it is when this is traced."""
-    if jax.default_backend() == "cpu":
-        return cpu_convolutions.conv(x, kernel, stride, pads)
-    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
 def _conv_transpose(x: jax.Array, kernel: jax.Array, stride: int, start: int, sizes: tuple[int, int]) -> jax.Array:
-    """A transposed convolution likewise; `start` as in `conv_transpose_by_phases`."""
-    if jax.default_backend() == "cpu":
-        k = kernel.shape[0]
-        low = k - 1 - start
-        pads = tuple((low, (h - 1) * stride + k - size - low) for h, size in zip(x.shape[1:3], sizes, strict=True))
-        return cpu_convolutions.conv_transpose(x, cpu_convolutions.flip(kernel), stride, pads, sizes)
-    return conv_transpose_by_phases(_conv, x, kernel, stride, (start, start), sizes)
+    """A transposed convolution; `start` of both axes, as in `phases.conv_transpose_by_phases`."""
+    k = kernel.shape[0]
+    low = k - 1 - start
+    pads = tuple((low, (h - 1) * stride + k - size - low) for h, size in zip(x.shape[1:3], sizes, strict=True))
+    return platforms.conv_transpose(x, cpu.flip(kernel), stride, pads, sizes)

@@ -1,0 +1,115 @@
+"""A dataset in memory, and the error that says what is wrong with one."""
+
+import dataclasses
+import hashlib
+
+import jax
+import numpy as np
+
+from jaxgan.data.order import in_order
+from jaxgan.gan import Batch
+
+MOST_CLASSES = 2**16  # labels without names beyond this are surely not class numbers
+
+
+class DataError(ValueError):
+    """A dataset that cannot be had. The message is one line that says what is wrong and what would help."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+def one_line(text: str) -> str:
+    r"""`text` with what cannot be printed on one line (line breaks, control characters, bytes of no text) as \x.."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images in memory, with their labels where there are any.
+
+    Attributes:
+      name: what messages call it.
+      images: uint8 [N, H, W, C]; C is 1 (grey) or 3 (RGB).
+      labels: int32 [N], from 0 to len(classes) - 1; None where the data has none. Any integers are taken.
+      classes: the names of the classes, in the order of their labels. Where there are labels and no names are
+        given, the names are 0, 1, ... up to the greatest label.
+
+    Raises:
+      DataError: an array is not of that kind, shape or range.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        images = np.asarray(self.images)
+        if images.dtype != np.uint8 or images.ndim != 4:
+            raise DataError(
+                f"{self.name}: images must be uint8 (0 to 255) of shape [N, H, W, C], "
+                f"not {images.dtype} of shape {list(images.shape)}"
+            )
+        if not images.size or images.shape[-1] not in (1, 3):
+            raise DataError(
+                f"{self.name}: images of shape {list(images.shape)}; [N, H, W, C] must be at least one image of at "
+                "least one pixel, in grey (C = 1) or RGB (C = 3)"
+            )
+        object.__setattr__(self, "images", images)
+        if self.labels is not None:
+            labels, classes = self._checked_labels(len(images))
+            object.__setattr__(self, "labels", labels)
+            object.__setattr__(self, "classes", classes)
+        elif self.classes:
+            raise DataError(f"{self.name}: classes are named, but there are no labels; give both or neither")
+
+    def _checked_labels(self, size: int) -> tuple[np.ndarray, tuple[str, ...]]:
+        labels, classes = np.asarray(self.labels), tuple(self.classes)
+        if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (size,):
+            raise DataError(
+                f"{self.name}: labels must be {size} integers, one for each image, "
+                f"not {labels.dtype} of shape {list(labels.shape)}"
+            )
+        low, high, count = int(labels.min()), int(labels.max()), len(classes) or MOST_CLASSES
+        if low < 0 or high >= count:
+            raise DataError(
+                f"{self.name}: labels must be from 0 to {count - 1}, one less than the number of classes, "
+                f"not from {low} to {high}"
+            )
+        return labels.astype(np.int32), classes or tuple(map(str, range(high + 1)))
+
+    def batch(self, key: jax.Array, step: int, batch_size: int, part: tuple[int, int] = (0, 1)) -> Batch:
+        """The real images of one step and their labels, or one of equal parts of them; NumPy arrays, copied.
+
+        Each epoch is a fresh permutation of all images, and batches follow one another through the
+        epochs without a gap: every image is used once before any is used again.
+
+        Args:
+          key: the run's root key.
+          step: which step, from 0.
+          batch_size: how many images.
+          part: (i, n) gives the i-th of n parts, in order; n divides batch_size.
+        """
+        chosen = self.batches(key, step, 1, batch_size, part)[0]
+        return Batch(self.images[chosen], None if self.labels is None else self.labels[chosen])
+
+    def batches(
+        self, key: jax.Array, step: int, count: int, batch_size: int, part: tuple[int, int] = (0, 1)
+    ) -> np.ndarray:
+        """Which of the images make up the batches of `count` steps from `step` on: int32 [count, batch_size / n].
+
+        The other arguments are those of `batch`, and its images are those that this names.
+        """
+        indices = in_order(key, step * batch_size, (step + count) * batch_size, len(self.images))
+        return indices.reshape(count, part[1], -1)[:, part[0]]
+
+    def sha256(self, labels: bool = False) -> str:
+        """The SHA-256 of the images' bytes, in hexadecimal; with `labels`, of the labels' after them as well.
+
+        The labels count as little-endian int32. The name and the names of the classes do not matter.
+        """
+        digest = hashlib.sha256(np.ascontiguousarray(self.images))
+        if labels and self.labels is not None:
+            digest.update(self.labels.astype("<i4"))
+        return digest.hexdigest()

@@ -1,0 +1,134 @@
+"""A folder of image files."""
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+
+from jaxgan.data import pixels
+from jaxgan.data.dataset import DataError, Dataset, one_line
+from jaxgan.data.stack import stack
+
+Parts = tuple[str, ...]
+
+
+def load(path: str, shape: pixels.Shape | None) -> Dataset:
+    """All image files below a folder, in the order of their paths relative to it.
+
+    Names are compared byte by byte, one folder after the other, so that neither the locale nor the file system nor
+    the place of the folder has a say in the order. Links are followed. What is hidden (its name, or that of a folder
+    above it, begins with a dot) is left out, and a line on stderr counts the image files among it. All else must be
+    an image, of one size.
+
+    Where every image lies in a folder that is directly in this one, each of those folders is a class. Their names
+    are the classes, in order. Else there are no labels.
+
+    Args:
+      path: the folder. One that begins with ~ and is no folder as it stands is looked for in the home directory.
+      shape: as for `pixels.fit`.
+
+    Raises:
+      DataError: there is no such folder, or something in it cannot be used.
+    """
+    name = f"folder:{path}"
+    folder = path if os.path.isdir(path) else os.path.expanduser(path)
+    if not path or not os.path.isdir(folder):
+        raise DataError(f"{name}: there is no folder {path!r}; give the path of a folder of image files")
+    files, hidden = [], 0
+    for parts in walk(name, folder):
+        if _hidden(parts):
+            hidden += _is_named_as_an_image(parts[-1])
+        else:
+            files.append(parts)
+    files.sort(key=_in_bytes)
+    if not files:
+        raise DataError(f"{name}: the folder holds no files; put PNG or JPEG images there")
+    if hidden:
+        print(f"{one_line(name)}: {hidden} hidden image files (.*) were left out", file=sys.stderr, flush=True)
+    images = stack(_read(name, folder, files, shape), len(files), name)
+    if any(len(parts) != 2 for parts in files):
+        return Dataset(name, images)
+    classes = sorted({parts[0] for parts in files}, key=os.fsencode)
+    numbers = {c: i for i, c in enumerate(classes)}
+    return Dataset(name, images, np.array([numbers[parts[0]] for parts in files], np.int32), tuple(classes))
+
+
+def walk(name: str, folder: str) -> Iterator[Parts]:
+    """The paths, relative to the folder and in parts, of all files below it; links to folders are followed.
+
+    A link to a folder that it is in itself is not followed: nothing else is there.
+
+    Args:
+      name: the dataset's name, for messages.
+      folder: where to begin.
+
+    Raises:
+      DataError: something there that is not hidden can neither be entered nor read as a file.
+    """
+    waiting: list[tuple[Parts, frozenset]] = [((), frozenset())]  # a folder, and the real paths of those it is in
+    while waiting:
+        parts, above = waiting.pop()
+        here = os.path.join(folder, *parts)
+        real = os.path.realpath(here)
+        if real in above:
+            continue
+        try:
+            entries = os.listdir(here)
+        except OSError as error:
+            if _hidden(parts):
+                continue
+            raise DataError(f"{name}: {here} cannot be read ({error.strerror}); make it readable") from error
+        for entry in entries:
+            below = (*parts, entry)
+            kind = _kind(os.path.join(here, entry))
+            if kind == "folder":
+                waiting.append((below, above | {real}))
+            elif kind == "file":
+                yield below
+            elif not _hidden(below):
+                raise DataError(f"{name}: {os.path.join(here, entry)} is {kind}; remove or mend it")
+
+
+def _kind(path: str) -> str:
+    """What a path leads to: "folder", "file", or words for what is neither. A named pipe is not opened."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        what = "a broken link" if os.path.islink(path) else "not to be had"
+        return f"{what} ({error.strerror})"
+    if stat.S_ISDIR(mode):
+        return "folder"
+    return "file" if stat.S_ISREG(mode) else "no regular file"
+
+
+def _read(name: str, folder: str, files: list[Parts], shape: pixels.Shape | None) -> Iterator[tuple[str, np.ndarray]]:
+    first = None
+    for parts in files:
+        file, relative = os.path.join(folder, *parts), os.path.join(*parts)
+        try:
+            image, size = pixels.read(file, shape)
+        except DataError as error:
+            raise DataError(f"{name}: {file} {error}") from error
+        first = first or (relative, size)
+        if size != first[1]:
+            raise DataError(
+                f"{name}: images must be of one size, but {first[0]} is {first[1][0]}x{first[1][1]} "
+                f"and {relative} is {size[0]}x{size[1]}; resize them first"
+            )
+        yield relative, image
+
+
+def _hidden(parts: Parts) -> bool:
+    return any(part.startswith(".") for part in parts)
+
+
+def _in_bytes(parts: Parts) -> list[bytes]:
+    return [os.fsencode(part) for part in parts]
+
+
+def _is_named_as_an_image(file: str) -> bool:
+    from PIL import Image
+
+    return os.path.splitext(file)[1].lower() in Image.registered_extensions()

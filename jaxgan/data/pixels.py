@@ -1,0 +1,114 @@
+"""From an image file to uint8 pixels, with all that gives the file's numbers their meaning.
+
+What is done with an image, in this order:
+
+- Of an animation, or a file of several pages, the first picture is taken.
+- It is turned upright, as its EXIF orientation says.
+- Colours become sRGB: an embedded ICC profile is applied, a palette looked up, CMYK and YCbCr converted. A broken
+  profile or broken EXIF data count as none, as in a browser. Other hints (PNG's gAMA) are not used.
+- What is transparent shows white behind it. Half transparent pixels are mixed with white in proportion.
+- More than 8 bits a channel, floats and CIELAB are refused: what in them is black and what white is not known.
+"""
+
+import contextlib
+import functools
+import io
+import re
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from jaxgan.data.dataset import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+    from PIL.ImageCms import ImageCmsTransform
+
+Shape = tuple[int, int, int]
+GREY = ("1", "L", "LA", "La")  # Pillow's modes without colour
+REFUSED = ("F", "I", "LAB")  # and any that begin with "I;"
+
+
+def read(file: str | BinaryIO, shape: Shape | None) -> tuple[np.ndarray, tuple[int, int]]:
+    """An image file as uint8 [H, W, C], cropped and resized to `shape` where one is given; and its own (W, H).
+
+    Args:
+      file: a path, or an open binary file.
+      shape: as for `fit`.
+
+    Raises:
+      DataError: what is wrong with it, as a sentence that lacks its subject.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as opened:
+            image = upright_srgb(opened)
+        return fit(image, shape), image.size
+    except DataError:
+        raise
+    except PermissionError as error:
+        raise DataError("cannot be read; make it readable") from error
+    except UnidentifiedImageError as error:
+        raise DataError("is not an image that can be read; remove or mend it") from error
+    except Exception as error:  # a broken file can make Pillow raise almost any kind
+        reason = str(error).strip() or type(error).__name__
+        raise DataError(f"is not an image that can be read ({reason}); remove or mend it") from error
+
+
+def upright_srgb(image: "Picture") -> "Picture":
+    """An image as it is meant to be seen, in mode L where it is grey and in mode RGB where not."""
+    from PIL import Image, ImageOps
+
+    raw_mode = str(image.tile[0].args) if image.tile else ""
+    deep = re.search(r"\b(?!BGR)[A-Za-z]+;16", raw_mode)  # BGR;16 has 16 bits for all three
+    if deep or image.mode in REFUSED or image.mode.startswith("I;"):
+        kind = "16 bits" if deep else f"Pillow's mode {image.mode!r}"
+        raise DataError(f"must have 8 bits a channel, in grey or RGB, not {kind}; convert it first")
+    image.load()
+    if raw_mode in ("L;2", "L;4") and "transparency" in image.info:  # Pillow scales the pixels, and not this
+        image.info["transparency"] *= {"L;2": 85, "L;4": 17}[raw_mode]
+    with contextlib.suppress(Exception):  # broken EXIF data make it raise almost any kind
+        ImageOps.exif_transpose(image, in_place=True)
+    mode, profile, alpha = "L" if image.mode in GREY else "RGB", image.info.get("icc_profile"), None
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+    if profile:
+        image = _apply(profile, image if image.mode == "CMYK" else image.convert(mode))
+    image = image.convert(mode)
+    return Image.composite(image, Image.new(mode, image.size, "white"), alpha) if alpha else image
+
+
+def _apply(profile: bytes, image: "Picture") -> "Picture":
+    """An image of mode L, RGB or CMYK as sRGB, by its ICC profile; unchanged where the profile is broken."""
+    from PIL import ImageCms
+
+    transform = _to_srgb(profile, image.mode)
+    return ImageCms.applyTransform(image, transform) if transform else image
+
+
+@functools.lru_cache(maxsize=4)  # a pure function, and the images of a folder often have one profile
+def _to_srgb(profile: bytes, mode: str) -> "ImageCmsTransform | None":
+    from PIL import ImageCms
+
+    try:
+        return ImageCms.buildTransform(io.BytesIO(profile), ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return None
+
+
+def fit(image: "Picture", shape: Shape | None) -> np.ndarray:
+    """An image of mode L or RGB as uint8 [H, W, C].
+
+    Where a `shape` is given, the image is cropped around its centre to the aspect ratio of H x W, resized (Lanczos),
+    and converted to grey (C = 1) or RGB (C = 3).
+    """
+    from PIL import Image, ImageOps
+
+    if shape:
+        image = image.convert("L" if shape[2] == 1 else "RGB")
+        if image.size != (shape[1], shape[0]):
+            image = ImageOps.fit(image, (shape[1], shape[0]), Image.Resampling.LANCZOS)
+    pixels = np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels

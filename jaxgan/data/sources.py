@@ -1,0 +1,77 @@
+"""A dataset by its name."""
+
+import dataclasses
+
+import numpy as np
+
+from jaxgan.data import folder, pixels, tfds
+from jaxgan.data.dataset import DataError, Dataset
+
+
+def load(
+    name: str,
+    data_dir: str | None = None,
+    image_shape: pixels.Shape | None = None,
+    split: str = "train",
+    border: int = 0,
+) -> Dataset:
+    """Loads a dataset into memory, with labels where it has them.
+
+    Images become upright, sRGB or grey, and opaque (on white), as `jaxgan.data.pixels` says.
+
+    Args:
+      name: "digits" (scikit-learn's 1,797 handwritten digits, which need no download), the name of
+        an image dataset of TensorFlow Datasets, or "folder:PATH" for all image files below PATH.
+      data_dir: where TensorFlow Datasets keeps its data; by default its own ~/tensorflow_datasets.
+      image_shape: (H, W, C) to bring images to: cropped around the centre to the aspect ratio of
+        H x W, resized, and converted to grey (C = 1) or RGB (C = 3). By default they stay as they are.
+      split: the split of a TensorFlow dataset; "train+test" joins two.
+      border: black pixels on each side of every image, within `image_shape`: with (32, 32, 1) and a
+        border of 2, MNIST's 28x28 images are padded and not resized.
+
+    Raises:
+      DataError: with one line that says what is wrong and what would help.
+    """
+    if not name:
+        raise DataError("--data is empty; name digits, a TensorFlow dataset, or folder:PATH")
+    shape = _within(image_shape, border)
+    kind, _, path = name.partition(":")
+    if kind == "folder":
+        dataset = folder.load(path, shape)
+    elif name == "digits":
+        dataset = _digits(shape)
+    else:
+        dataset = tfds.load(name, data_dir, shape, split)
+    if not border:
+        return dataset
+    return dataclasses.replace(
+        dataset, images=np.pad(dataset.images, ((0, 0), (border, border), (border, border), (0, 0)))
+    )
+
+
+def _within(shape: pixels.Shape | None, border: int) -> pixels.Shape | None:
+    """The shape of an image without its border."""
+    if border < 0:
+        raise DataError(f"--border must be at least 0, not {border}")
+    if shape is None:
+        return None
+    height, width, channels = shape
+    if min(height, width) < 1 or channels not in (1, 3):
+        raise DataError(
+            f"image_shape {height}x{width}x{channels}: it must be (H, W, C), at least 1x1, in grey (1) or RGB (3)"
+        )
+    if min(height, width) <= 2 * border:
+        raise DataError(f"--border {border} leaves nothing of an image of {height}x{width}")
+    return height - 2 * border, width - 2 * border, channels
+
+
+def _digits(shape: pixels.Shape | None) -> Dataset:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]  # 17 shades of grey
+    if shape not in (None, images.shape[1:]):
+        from PIL import Image
+
+        images = np.stack([pixels.fit(Image.fromarray(image.squeeze(-1)), shape) for image in images])
+    return Dataset("digits", images, digits.target, tuple(map(str, digits.target_names)))

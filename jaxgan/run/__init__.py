@@ -1,0 +1,127 @@
+"""A run: `run(recipe, workdir)` trains, reports, samples and saves, and resumes where it stopped.
+
+A run is a function of (recipe, seed): how often it reports or saves, which events it calls, and where it was
+interrupted, leave no trace in its final state; the number of devices none but rounding.
+
+Where a run has several processes, each of them calls `run`.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxgan.run import checkpoint, metrics, plots, processes
+from jaxgan.run.checkpoint import CheckpointError
+from jaxgan.run.errors import RunError, Stopped
+from jaxgan.run.events import Event, Moment
+from jaxgan.run.loop import train
+from jaxgan.run.numerics import fixed_numerics, start_devices
+from jaxgan.run.prepare import Options, Prepared, Recipe, introduction, prepare
+from jaxgan.run.processes import ProcessError, ProcessLost
+from jaxgan.run.report import Report
+from jaxgan.run.screen import say
+from jaxgan.run.workdir import WorkdirError, read_summary, write_json
+
+__all__ = [
+    "CheckpointError",
+    "Event",
+    "Moment",
+    "Options",
+    "ProcessError",
+    "ProcessLost",
+    "Recipe",
+    "RunError",
+    "Stopped",
+    "WorkdirError",
+    "run",
+]
+
+
+def run(
+    recipe: Recipe,
+    workdir: str | os.PathLike,
+    seed: int = 0,
+    options: Options = Options(),
+    accepted: Collection[str] = (),
+) -> dict[str, Any]:
+    """Trains to the last step, from the newest checkpoint in `workdir` where there is one.
+
+    SIGINT, SIGTERM and SIGHUP end a run early, once it has finished its turn, of about a second or one step, and
+    saved its state.
+
+    Args:
+      recipe: what to train, and on what.
+      workdir: where everything is written: `config.json`, `checkpoints/`, what `report` and `plots` list, and
+        at the end `summary.json`.
+      seed: of the root key, from which all randomness comes; from 0 to 2**32 - 1.
+      options: what does not change the numbers.
+      accepted: fields of config.json in which the run that `workdir` holds may differ from this one.
+
+    Returns:
+      The summary, as in `summary.json`.
+
+    Raises:
+      RunError: an option or an event does not fit, or there are no devices.
+      WorkdirError: the workdir is another run's, or cannot be written to.
+      jaxgan.data.DataError: the data cannot be had.
+      CheckpointError: the newest checkpoint is damaged, or one cannot be written.
+      ProcessError: the processes are not of one run, or one of them has met any of these.
+      ProcessLost: one of them has ended.
+      FloatingPointError: a loss or a weight is no longer finite.
+      Stopped: the run was asked to stop.
+      Exception: what an event of the recipe raises; the state is saved first.
+    """
+    begin = time.perf_counter()
+    start_devices()
+    with (
+        fixed_numerics(),
+        processes.in_step(Stopped, FloatingPointError),
+        contextlib.ExitStack() as stack,
+    ):
+        prepared = prepare(recipe, Path(workdir), seed, options, accepted, stack)
+        report = None
+        if processes.is_leader():
+            say(introduction(prepared))
+            report = Report(prepared.workdir, prepared.start, recipe.steps, prepared.images_per_step)
+            stack.enter_context(report)
+        state = train(prepared, report)
+        checkpoint.finish(prepared.checkpoints, state)
+        if int(state.step) < recipe.steps:
+            raise Stopped(f"stopped at step {int(state.step)} of {recipe.steps}; the same command goes on from there")
+        with processes.together():
+            if processes.is_leader():
+                _conclude(prepared, checkpoint.state_sha256(state), time.perf_counter() - begin)
+        return read_summary(prepared.workdir)
+
+
+def _conclude(prepared: Prepared, state_sha256: str, seconds: float) -> None:
+    """Writes the summary of a finished run, and then its pictures."""
+    workdir, steps = prepared.workdir, prepared.recipe.steps
+    # A run that was finished before knows how long it took.
+    if not (prepared.start == steps and read_summary(workdir).get("step") == steps):
+        last, rate = metrics.last_and_rate(workdir)
+        summary = {
+            "recipe": prepared.config["recipe"],
+            "seed": prepared.config["seed"],
+            "step": steps,
+            "state_sha256": state_sha256,
+            **{name: last.get(name) for name in ("loss_gen", "loss_disc")},
+            "images_per_second": rate,
+            "seconds": round(seconds, 3),
+            "steps_resumed_from": prepared.start,
+            "devices": [device.device_kind for device in prepared.devices],
+            "jax_version": jax.__version__,
+        }
+        try:
+            write_json(workdir / "summary.json", summary)
+        except OSError as error:
+            raise RunError(
+                f"{workdir / 'summary.json'} cannot be written ({error.strerror}); make room, then say the same again"
+            ) from error
+    if not plots.are_drawn(workdir):
+        plots.draw(workdir)

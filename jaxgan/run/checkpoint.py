@@ -1,0 +1,250 @@
+"""Checkpoints of a whole state, by Orbax; nothing else knows about Orbax.
+
+A checkpoint is written in the background and appears under its step's name only when it is whole. Beside the arrays
+it holds their SHA-256, so that what is restored is known to be what was saved. Each one is read back before an older
+one is removed for it.
+"""
+
+import contextlib
+import dataclasses
+import gc
+import hashlib
+import logging
+import os
+import re
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+# Orbax reads a path as a glob pattern, and TensorStore wants UTF-8. Any other path is handed to them as a link.
+PLAIN = re.compile(r"[A-Za-z0-9 ._/+=@,:-]*")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be restored or written; the message names it and says what would help."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Checkpoints:
+    """An open folder of checkpoints, as from `open_folder`.
+
+    Attributes:
+      path: the folder.
+      keep: how many of the newest are kept; None keeps all.
+      manager: Orbax's.
+      link: what Orbax knows the folder by, where that is not its path.
+    """
+
+    path: Path
+    keep: int | None
+    manager: ocp.CheckpointManager
+    link: Path | None = None
+
+    def close(self) -> None:
+        """Waits for what is being written, and closes the folder."""
+        with contextlib.suppress(Exception):  # told by `save` or `finish` already
+            self.manager.close()
+        _remove(self.link)
+
+    def steps(self) -> list[int]:
+        """The steps of the whole checkpoints, the newest last."""
+        return sorted(self.manager.all_steps())
+
+    def latest_step(self) -> int | None:
+        """The newest one's step; None where there is none."""
+        return self.manager.latest_step()
+
+
+def open_folder(directory: str | os.PathLike, keep: int | None = None, read_only: bool = False) -> Checkpoints:
+    """Opens a folder of checkpoints, clearing away any that a killed process left half written.
+
+    Args:
+      directory: made where it is not there yet; its path may hold any characters.
+      keep: how many of the newest to keep; None keeps all.
+      read_only: leaves all as it is, since a run may be writing there.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what fails is raised, too
+    path = Path(directory).absolute()
+    if not read_only:
+        path.mkdir(parents=True, exist_ok=True)
+    options = ocp.CheckpointManagerOptions(
+        cleanup_tmp_directories=not read_only,
+        read_only=read_only,
+        async_options=ocp.AsyncOptions(timeout_secs=120),  # how long processes wait for one that failed to write
+    )
+    handlers = {"state": ocp.StandardCheckpointHandler(), "digest": ocp.JsonCheckpointHandler()}
+    link = None if PLAIN.fullmatch(str(path)) else _link(path)
+    try:
+        manager = ocp.CheckpointManager(link or path, options=options, item_handlers=handlers)
+    except BaseException:
+        _remove(link)
+        raise
+    return Checkpoints(path, keep, manager, link)
+
+
+def save(checkpoints: Checkpoints, step: int, state: Any) -> None:
+    """Starts saving `state`, a tree of arrays and typed keys; returns before it is on disk.
+
+    The checkpoint before it is finished first, as by `finish`.
+
+    Raises:
+      CheckpointError: this or the last checkpoint could not be written.
+    """
+    finish(checkpoints, state)
+    # In the host's memory, where no device has a say in how they are stored; and a copy, for the next step is free
+    # to overwrite the state's own buffers while these are written.
+    arrays = jax.tree.map(np.array, _key_data(state))
+    digest = ocp.args.JsonSave({"state_sha256": state_sha256(arrays)})
+    with _saving(checkpoints, step):
+        checkpoints.manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(arrays), digest=digest))
+
+
+def finish(checkpoints: Checkpoints, like: Any) -> None:
+    """Waits until all that was saved is on disk; reads the newest back, and only then removes what is not kept.
+
+    Args:
+      checkpoints: as from `open_folder`.
+      like: as in `restore`.
+
+    Raises:
+      CheckpointError: it could not be written, or cannot be read. Older checkpoints are left then.
+    """
+    with _saving(checkpoints, None):
+        checkpoints.manager.wait_until_finished()
+    steps = checkpoints.steps()
+    if not steps:
+        return
+    _read(checkpoints, steps[-1], like)
+    with _saving(checkpoints, steps[-1]):
+        for step in steps[: -checkpoints.keep] if checkpoints.keep else []:
+            checkpoints.manager.delete(step)
+
+
+def restore(checkpoints: Checkpoints, like: Any) -> Any:
+    """The newest checkpoint.
+
+    Args:
+      checkpoints: as from `open_folder`.
+      like: a state with the same structure, shapes, dtypes and kinds of key; its values are not used.
+
+    Raises:
+      CheckpointError: there is none, it is damaged, or it is of another structure than `like`.
+    """
+    step = checkpoints.latest_step()
+    if step is None:
+        raise CheckpointError(f"{checkpoints.path} holds no checkpoint; train first")
+    return jax.tree.map(_with_key, like, _read(checkpoints, step, like))
+
+
+def read(directory: str | os.PathLike, like: Any) -> Any:
+    """The newest checkpoint of a folder in which a run may be writing; as `restore`."""
+    with contextlib.closing(open_folder(directory, read_only=True)) as checkpoints:
+        return restore(checkpoints, like)
+
+
+def state_sha256(state: Any) -> str:
+    """SHA-256 over the name, type, shape and bytes of every array of a tree, in the tree's order."""
+    digest = hashlib.sha256()
+    for path, array in jax.tree_util.tree_leaves_with_path(_key_data(state)):
+        array = np.asarray(array)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _read(checkpoints: Checkpoints, step: int, like: Any) -> Any:
+    """The arrays of a checkpoint, compared with their digest."""
+    target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), _key_data(like))
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(target), digest=ocp.args.JsonRestore())
+    try:
+        with _quiet():
+            restored = checkpoints.manager.restore(step, args=args)
+        whole = state_sha256(restored.state) == restored.digest["state_sha256"]
+    except jax.errors.JaxRuntimeError:  # of communication, where another process has ended
+        raise
+    except Exception as error:  # Orbax and TensorStore raise nearly every kind
+        raise CheckpointError(_damaged(checkpoints, step)) from error
+    if not whole:
+        raise CheckpointError(_damaged(checkpoints, step))
+    return restored.state
+
+
+def _is_key(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _key_data(state: Any) -> Any:
+    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, state)
+
+
+def _with_key(like: Any, array: jax.Array) -> jax.Array:
+    return jax.random.wrap_key_data(array, impl=str(jax.random.key_impl(like))) if _is_key(like) else jnp.asarray(array)
+
+
+def _damaged(checkpoints: Checkpoints, step: int) -> str:
+    path = checkpoints.path / str(step)
+    older = [s for s in checkpoints.steps() if s < step]
+    then = (
+        f"rename this folder to {path}.damaged to go on from step {max(older)}"
+        if older
+        else "there is no older one; put back a copy of it, or name another --workdir to begin anew"
+    )
+    return f"checkpoint {path} cannot be read: it is damaged or of another version; {then}"
+
+
+def _link(path: Path) -> Path:
+    """A link to the folder, in a folder of this process alone, under a name that Orbax takes as it is."""
+    parent = tempfile.mkdtemp(prefix="jaxgan-")
+    if not PLAIN.fullmatch(parent):
+        os.rmdir(parent)
+        parent = tempfile.mkdtemp(prefix="jaxgan-", dir="/tmp")
+    link = Path(parent) / "checkpoints"
+    link.symlink_to(path, target_is_directory=True)
+    return link
+
+
+def _remove(link: Path | None) -> None:
+    if link is not None:
+        link.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            link.parent.rmdir()
+
+
+@contextlib.contextmanager
+def _saving(checkpoints: Checkpoints, step: int | None) -> Iterator[None]:
+    try:
+        with _quiet():
+            yield
+    except jax.errors.JaxRuntimeError:
+        raise
+    except Exception as error:  # Orbax and TensorStore raise nearly every kind here too
+        why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        if checkpoints.link is not None:
+            why = why.replace(str(checkpoints.link), str(checkpoints.path))
+        path = checkpoints.path if step is None else checkpoints.path / str(step)
+        raise CheckpointError(
+            f"a checkpoint cannot be written to {path} ({why}); "
+            "make room, then the same command goes on from the newest whole one"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences the dozens of tracebacks that Orbax's background threads print about a file that fails."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        try:
+            yield
+        except BaseException as error:
+            traceback.clear_frames(error.__traceback__)  # what they hold complains when it is freed
+            gc.collect()
+            time.sleep(0.3)  # for the threads to finish
+            raise

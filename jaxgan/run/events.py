@@ -1,0 +1,118 @@
+"""What happens between the turns of a run: an `Event` is a function with a period.
+
+A recipe may carry events of its own, as a tuple `events`. They are called in the leading process alone, after the turn
+that ends at their step, and leave no trace in the final state.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import jax
+
+from jaxgan import parallel
+from jaxgan.gan import GAN, GANState
+from jaxgan.run.errors import RunError
+
+# What every line of metrics.jsonl says itself.
+RESERVED = ("step", "seconds", "images_per_second")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Moment:
+    """A run between two turns.
+
+    Attributes:
+      step: how many updates are done.
+      gan: the static description.
+      workdir: the run's folder.
+      last: whether this is the run's last step.
+      device_state: the state on the run's devices; the next update overwrites it. Use `state`.
+      device_metrics: the metrics there. Use `metrics`.
+    """
+
+    step: int
+    gan: GAN
+    workdir: Path
+    last: bool
+    device_state: GANState
+    device_metrics: Mapping[str, jax.Array]
+
+    @functools.cached_property
+    def state(self) -> GANState:
+        """This process's own copy of the state, made at the first use; it may be kept."""
+        return jax.tree.map(lambda x: x.copy(), parallel.own_copy(self.device_state))
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, float]:
+        """The metrics of the last update."""
+        return {name: float(value) for name, value in self.device_metrics.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """A function that a run calls at the multiples of a period, and at its last step.
+
+    Attributes:
+      name: what messages call it.
+      every: the period, in steps; at least 1.
+      call: given the moment; it returns scalars for that step's line of metrics.jsonl, by name, or None.
+    """
+
+    name: str
+    every: int
+    call: Callable[[Moment], Mapping[str, float] | None]
+
+    def is_due(self, step: int, last: bool) -> bool:
+        """Whether it is called at `step`."""
+        return last or step % self.every == 0
+
+
+def check_events(events: Sequence[Event]) -> None:
+    """Refuses events that no run could call.
+
+    Raises:
+      RunError: one is no `Event`, or its period is no whole number above 0.
+    """
+    for event in events:
+        if not isinstance(event, Event) or not callable(event.call):
+            raise RunError(f"events of a recipe must be jaxgan.run.Event(name, every, function), not {event!r}")
+        if type(event.every) is not int or event.every < 1:
+            raise RunError(f"event {event.name!r}: every must be a whole number of at least 1, not {event.every!r}")
+
+
+def call_all(events: Sequence[Event], moment: Moment) -> dict[str, float]:
+    """Calls the events, in order, and gathers their scalars.
+
+    Raises:
+      RunError: what an event returns is not scalars by new names.
+      Exception: whatever an event raises.
+    """
+    scalars = {}
+    for event in events:
+        found = event.call(moment)
+        if found is None:
+            continue
+        if not isinstance(found, Mapping):
+            raise RunError(f"event {event.name!r} must return a dict of scalars or None, not {type(found).__name__}")
+        for name, value in found.items():
+            if name in RESERVED or name in moment.device_metrics or name in scalars:
+                raise RunError(f"event {event.name!r}: {name!r} is the name of another metric; choose another")
+            try:
+                scalars[str(name)] = float(value)
+            except (TypeError, ValueError) as error:
+                raise RunError(f"event {event.name!r}: {name!r} must be a scalar, not {value!r:.100}") from error
+    return scalars
+
+
+def check_metrics(step: int, metrics: Mapping[str, jax.Array], advice: str) -> None:
+    """Ends a run whose losses make no sense any more.
+
+    Raises:
+      FloatingPointError: a metric is not finite; the message ends with `advice`.
+    """
+    bad = [f"{name} is {float(value)}" for name, value in metrics.items() if not math.isfinite(value)]
+    if bad:
+        raise FloatingPointError(f"step {step}: {' and '.join(bad)}; {advice}")

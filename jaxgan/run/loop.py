@@ -1,0 +1,142 @@
+"""The host's loop: turns of several updates on the device and, between them, the events that are due.
+
+The final state depends on no event and on no period. Where a run has several processes, the leader alone reports,
+samples and calls the user's events, and all of them save.
+"""
+
+import functools
+import math
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgan import parallel
+from jaxgan.gan import Batch, GANState, Purpose
+from jaxgan.run import checkpoint, processes
+from jaxgan.run.errors import RunError
+from jaxgan.run.events import Event, Moment, call_all, check_metrics
+from jaxgan.run.prepare import Prepared
+from jaxgan.run.report import Report
+from jaxgan.run.signals import stop_signals
+from jaxgan.sampling import grid_labels, sample
+from jaxgan.whole_batch import Metrics
+
+COLUMNS = 8  # of a sample grid; as many rows, or one for each class
+TURN = 1.0  # seconds at most, about, between two times that Python is met: the bar moves, and signals are heard
+MOST = 100  # updates in between, at most
+MINUTE = 60  # seconds
+AFTER_NAN = "the newest checkpoint is from before. Try smaller learning rates"
+
+
+def train(prepared: Prepared, report: Report | None) -> GANState:
+    """Takes the prepared state to the last step, or to where the run is asked to stop, and saves it there.
+
+    Args:
+      prepared: the run.
+      report: the leader's; None in the other processes.
+
+    Raises:
+      Exception: those of `run`.
+    """
+    p, options = prepared, prepared.options
+    if p.start == p.recipe.steps:
+        return p.state
+    draw = Event("samples", options.sample_every, functools.partial(_draw, p.state.key, report))
+    events = (draw, *p.events)
+    periods = [every for every in (options.log_every, options.checkpoint_every) if every]
+    periods += [event.every for event in events]
+    if report and p.start == 0:
+        draw.call(Moment(0, p.gan, p.workdir, False, p.state, {}))
+    turn = _turns(p)
+    state = parallel.place(p.state, p.devices)
+    done, number, pace, last, saved = p.start, 0, 1, False, math.inf
+    with stop_signals() as asked_to_stop:
+        while not last:
+            count = min(pace, *(every - done % every for every in periods), p.recipe.steps - done)
+            begin = time.perf_counter()
+            state, metrics = turn(state, done, count)
+            now = time.perf_counter()
+            pace, save = processes.of_leader(max(1, min(MOST, int(TURN * count / (now - begin)))), now - saved > MINUTE)
+            done, number, saved = done + count, number + 1, min(saved, now)  # the first turn has compiled
+            last = asked_to_stop(number) or done == p.recipe.steps
+            if options.checkpoint_every:
+                save = done % options.checkpoint_every == 0
+            moment = Moment(done, p.gan, p.workdir, done == p.recipe.steps, state, metrics)
+            due = [event for event in events if event.is_due(done, moment.last)]
+            _between(p, report, moment, due, log=done == 1 or done % options.log_every == 0 or last, save=save or last)
+            saved = time.perf_counter() if save else saved
+    return moment.state
+
+
+def _turns(prepared: Prepared) -> Callable[[GANState, int, int], tuple[GANState, Metrics]]:
+    """(state on the devices, updates done, count) -> (state, metrics) after `count` more updates, up to `MOST`."""
+    p, key, part = prepared, prepared.state.key, (jax.process_index(), jax.process_count())
+    take = parallel.steps_on(p.gan, p.devices, p.options.parallel)
+    try:
+        on_devices = parallel.copies(Batch(p.dataset.images, p.dataset.labels if p.gan.classes else None), p.devices)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        size = p.dataset.images.nbytes / 2**30
+        raise RunError(f"--data {p.dataset.name}: its {size:.1f} GiB of images do not fit on each device") from error
+
+    def turn(state: GANState, done: int, count: int) -> tuple[GANState, Metrics]:
+        batches = np.zeros((MOST, p.images_per_step // part[1]), np.int32)
+        batches[:count] = p.dataset.batches(key, done, count, p.images_per_step, part)
+        return jax.block_until_ready(take(state, on_devices, batches, np.int32(count)))
+
+    return turn
+
+
+def _between(
+    prepared: Prepared, report: Report | None, moment: Moment, due: list[Event], log: bool, save: bool
+) -> None:
+    """What is due between two turns: first the events, then their line of metrics, then the checkpoint.
+
+    In this order all that belongs to the steps of a checkpoint is written before it. Where an event raises, the line
+    and the checkpoint are written before its error ends the run.
+    """
+    if report:
+        report.tick(moment.step)
+    if due or log or save:
+        check_metrics(moment.step, moment.device_metrics, AFTER_NAN)
+    scalars, error = {}, None
+    if report:
+        try:
+            scalars = call_all(due, moment)
+        except Exception as raised:
+            error = raised
+        if log or scalars:
+            report.log(moment.step, {**moment.metrics, **scalars})
+    failed = bool(processes.of_leader(error is not None)[0]) if due else False
+    if save or failed:
+        _save(prepared, moment)
+    if failed:
+        checkpoint.finish(prepared.checkpoints, moment.state)
+        with processes.together():
+            if error:
+                raise error
+
+
+def _draw(key: jax.Array, report: Report, moment: Moment) -> None:
+    """The event of the sample grids: the same latents each time, and where there are classes a row for each."""
+    labels = grid_labels(moment.gan, COLUMNS)
+    count, key = COLUMNS**2 if labels is None else len(labels), jax.random.fold_in(key, Purpose.SAMPLES)
+    samples = sample(moment.gan, moment.state, key, count, labels=labels)
+    report.samples(moment.step, np.asarray(samples), COLUMNS)
+
+
+def _save(prepared: Prepared, moment: Moment) -> None:
+    if not _is_finite(moment.state):
+        raise FloatingPointError(f"step {moment.step}: a weight is no longer finite; {AFTER_NAN}")
+    checkpoint.save(prepared.checkpoints, moment.step, moment.state)
+
+
+@jax.jit
+def _is_finite(state: GANState) -> jax.Array:
+    """Whether every float is: the metrics of a step speak of the weights before it."""
+    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in floats]))

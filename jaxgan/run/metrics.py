@@ -1,0 +1,64 @@
+"""The lines of metrics.jsonl: one JSON object for each logged step, in order.
+
+A long run has millions of them, so they are read one at a time.
+"""
+
+import json
+import statistics
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+NAME = "metrics.jsonl"
+
+
+def each_line(workdir: Path) -> Iterator[dict[str, Any]]:
+    """The objects of the file, one at a time; what is not a whole line of metrics is passed over."""
+    return (line for _, line in _parsed(workdir / NAME))
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """The objects of the file, all at once."""
+    return list(each_line(workdir))
+
+
+def keep_until(workdir: Path, step: int) -> dict[str, Any]:
+    """Drops the lines past `step`, and half a line that a killed run has left.
+
+    Returns:
+      The last line that is kept, or {}.
+    """
+    path, last = workdir / NAME, {}
+    partial = path.with_name(NAME + ".partial")
+    try:
+        with partial.open("wb") as file:
+            for text, line in _parsed(path):
+                if line["step"] <= step:
+                    file.write(text.rstrip(b"\n") + b"\n")
+                    last = line
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return last
+
+
+def last_and_rate(workdir: Path) -> tuple[dict[str, Any], float]:
+    """The last line, and the median of the images per second; the first line's rate has the compiling in it."""
+    last, rates = {}, array("d")
+    for last in each_line(workdir):
+        rates.append(last.get("images_per_second") or 0)
+    return last, statistics.median(rates[1:] or rates or [0])
+
+
+def _parsed(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for text in file:
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            if isinstance(line, dict) and isinstance(line.get("step"), int):
+                yield text, line

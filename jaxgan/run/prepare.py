@@ -1,0 +1,218 @@
+"""What happens before the first update: a run is checked, loaded, and restored from its newest checkpoint."""
+
+import contextlib
+import dataclasses
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import jax
+
+from jaxgan import data, parallel
+from jaxgan.gan import GAN, GANState, image_shape, init, judges_alone
+from jaxgan.run import checkpoint, processes
+from jaxgan.run.errors import RunError
+from jaxgan.run.events import Event, check_events
+from jaxgan.run.numerics import inexact_flags, root_key
+from jaxgan.run.workdir import check, claim
+
+
+class Recipe(Protocol):
+    """What a run needs of a recipe; `experiments.settings.Recipe` is one."""
+
+    batch_size: int
+    accumulate: int
+    steps: int
+    events: tuple[Event, ...]
+
+    def build(self) -> GAN:
+        """The static description of the GAN."""
+
+    def config(self) -> dict[str, Any]:
+        """All that decides a run's numbers but its seed and its length, as values that JSON can hold."""
+
+    def config_defaults(self) -> dict[str, Any]:
+        """The value of each field of `config()` that an older run's may lack, or have had."""
+
+    def load_data(self, data_dir: str | None = None) -> data.Dataset:
+        """The real images, of the size of the generator's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a run may choose without its state at any step changing, or by no more than rounding."""
+
+    data_dir: str | None = None
+    """Where TensorFlow Datasets keeps its data (by default ~/tensorflow_datasets)."""
+    devices: int | None = None
+    """Over how many devices each batch is split, those of each process; None takes all there are."""
+    parallel: Literal["pmap", "shard_map"] = "pmap"
+    """What runs the step on them."""
+    log_every: int = 50
+    """Steps between lines of metrics."""
+    sample_every: int = 250
+    """Steps between sample grids."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints; by default about as many as take a minute."""
+    keep: int = 3
+    """How many of the newest checkpoints are kept."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prepared:
+    """A run that is ready for its next update.
+
+    Attributes:
+      recipe: what is trained.
+      workdir: the run's folder, claimed.
+      options: as given.
+      gan: the recipe's static description.
+      config: what decides the numbers, as in config.json.
+      devices: those of all processes.
+      dataset: the real images.
+      checkpoints: the folder of them, open.
+      state: the initial state or, of a run that goes on, the newest checkpoint's.
+      start: its step.
+      events: the recipe's own.
+    """
+
+    recipe: Recipe
+    workdir: Path
+    options: Options
+    gan: GAN
+    config: Mapping[str, Any]
+    devices: list[jax.Device]
+    dataset: data.Dataset
+    checkpoints: checkpoint.Checkpoints
+    state: GANState
+    start: int
+    events: tuple[Event, ...]
+
+    @property
+    def images_per_step(self) -> int:
+        """How many real images each step takes."""
+        return self.recipe.batch_size * self.gan.training_ratio
+
+
+def prepare(
+    recipe: Recipe,
+    workdir: Path,
+    seed: int,
+    options: Options,
+    accepted: Collection[str],
+    stack: contextlib.ExitStack,
+) -> Prepared:
+    """Checks, loads and restores; nothing is written before all that can be checked has been.
+
+    Args:
+      recipe: as in `run`.
+      workdir: as in `run`.
+      seed: as in `run`.
+      options: as in `run`.
+      accepted: as in `run`.
+      stack: at its end the workdir is free again, and the folder of checkpoints closed.
+
+    Raises:
+      Exception: those of `run`.
+    """
+    gan, events = recipe.build(), tuple(recipe.events)
+    config = {**recipe.config(), "seed": seed, "xla_flags": inexact_flags()}
+    # What configs were written without: by older versions, with these values.
+    defaults = recipe.config_defaults() | {"xla_flags": config["xla_flags"]}
+    with processes.together() as same:
+        devices = _check_options(recipe, seed, options)
+        check_events(events)
+        check(workdir, config, defaults, accepted)
+        same |= config | dataclasses.asdict(options)
+        same |= {"steps": recipe.steps, "devices": len(devices), "data_dir": None}
+        same |= {"events": [[event.name, event.every] for event in events]}
+    parallel.meet(devices)
+    with processes.together() as same:
+        dataset = recipe.load_data(options.data_dir)
+        _check_data(dataset, gan)
+        config["data_sha256"] = same["data_sha256"] = dataset.sha256(labels=bool(gan.classes))
+        check(workdir, config, defaults, accepted)
+        state = init(gan, root_key(seed))
+        _check_accumulate(recipe, gan, state)
+    _claim(workdir, config, stack)
+    with processes.together() as same:
+        checkpoints = stack.enter_context(
+            contextlib.closing(checkpoint.open_folder(workdir / "checkpoints", options.keep))
+        )
+        if checkpoints.latest_step() is not None:
+            state = checkpoint.restore(checkpoints, state)
+        start = same["newest checkpoint of --workdir"] = int(state.step)
+        if start > recipe.steps:
+            raise RunError(
+                f"--steps {recipe.steps}: {workdir} is at step {start} already; ask for more, or name another --workdir"
+            )
+    return Prepared(recipe, workdir, options, gan, config, devices, dataset, checkpoints, state, start, events)
+
+
+def introduction(prepared: Prepared) -> str:
+    """What is about to be trained, on what and where, in two lines."""
+    p, devices = prepared, prepared.devices
+    n, h, w, c = p.dataset.images.shape
+    gen, disc = (sum(x.size for x in jax.tree.leaves(net.params)) for net in (p.state.gen, p.state.disc))
+    what = f"{p.dataset.name}: {n:,} images of {h}x{w}x{c}; generator {gen:,} parameters, discriminator {disc:,}"
+    on = f"{len(devices)} x {devices[0].device_kind}"
+    if jax.process_count() > 1:
+        on += f" of {jax.process_count()} processes"
+    how = f"steps {p.start} to {p.recipe.steps} of {p.recipe.batch_size} images on {on}, in {p.workdir}"
+    return f"{what}\n{how}"
+
+
+def _claim(workdir: Path, config: Mapping[str, Any], stack: contextlib.ExitStack) -> None:
+    """The leader claims the folder, and all make sure that it is the same one."""
+    with processes.together():
+        if processes.is_leader():
+            stack.enter_context(claim(workdir, config))
+    with processes.together():
+        if not (workdir / "config.json").exists():
+            raise RunError(f"--workdir {workdir} must be a folder that all processes share; process 0 has another")
+
+
+def _check_data(dataset: data.Dataset, gan: GAN) -> None:
+    """Refuses data that the GAN cannot be trained on."""
+    found, made = dataset.images.shape[1:], image_shape(gan)
+    if found != made:
+        raise data.DataError(
+            f"{dataset.name}: its images are of shape {list(found)}, the generator's of {list(made)}; "
+            "resize them, or change the generator"
+        )
+    if gan.classes and dataset.labels is None:
+        raise data.DataError(f"{dataset.name} has no labels, and the recipe has {gan.classes} classes")
+    if gan.classes and len(dataset.classes) != gan.classes:
+        raise data.DataError(f"{dataset.name} has {len(dataset.classes)} classes, and the recipe {gan.classes}")
+
+
+def _check_accumulate(recipe: Recipe, gan: GAN, state: GANState) -> None:
+    if recipe.accumulate > 1 and not judges_alone(gan, state):
+        raise RunError(
+            f"--accumulate {recipe.accumulate}: the discriminator compares the images of a batch with one "
+            "another, and would see a part of them at a time; leave it at 1, and use more devices"
+        )
+
+
+def _check_options(recipe: Recipe, seed: int, options: Options) -> list[jax.Device]:
+    """The devices of the run; refuses what does not fit."""
+    counts = {k: v for k, v in dataclasses.asdict(options).items() if type(v) is int}
+    counts = {"steps": recipe.steps, "batch_size": recipe.batch_size, "accumulate": recipe.accumulate, **counts}
+    for name, value in counts.items():
+        if value < 1:
+            raise RunError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    if not 0 <= seed < 2**32:
+        raise RunError(f"--seed must be from 0 to {2**32 - 1}, not {seed}")
+    try:
+        devices = parallel.choose_devices(options.devices)
+    except ValueError as error:
+        raise RunError(f"--devices: {error}") from error
+    if recipe.batch_size % (len(devices) * recipe.accumulate):
+        local = len(devices) // jax.process_count()
+        of = f" in each of {jax.process_count()} processes" if local < len(devices) else ""
+        micro = f" and --accumulate {recipe.accumulate} microbatches" if recipe.accumulate > 1 else ""
+        raise RunError(
+            f"--batch-size {recipe.batch_size} cannot be split evenly over {local} devices{of}{micro}; "
+            f"choose a multiple of {len(devices) * recipe.accumulate}, or fewer --devices"
+        )
+    return devices

@@ -1,0 +1,117 @@
+"""What a run writes of its progress: `metrics.jsonl`, TensorBoard events, sample grids; and what it shows.
+
+workdir/metrics.jsonl      one JSON object for each logged step
+workdir/tensorboard/       the same, and the sample grids, as event files
+workdir/samples/           sample grids as PNG, by step
+
+Each of them may fail, on a full disk say: the run then says so once, and goes on without it. All is written before
+the checkpoint of the same step, and at once, so that what a killed run goes on from has been reported in full.
+"""
+
+import functools
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxgan import images
+from jaxgan.run import metrics, tensorboard
+from jaxgan.run.screen import open_screen, say
+from jaxgan.run.workdir import append
+
+
+class Report:
+    """Writes and shows a run's progress, as a context manager. A resumed run's files go on without a seam."""
+
+    def __init__(self, workdir: Path, start: int, steps: int, images_per_step: int):
+        """Drops what a killed run has reported past step `start`.
+
+        Args:
+          workdir: the run's folder.
+          start: the step that the run goes on from.
+          steps: the step that it goes to.
+          images_per_step: real images in each step.
+        """
+        self._workdir, self._images_per_step = workdir, images_per_step
+        self._off: set[str] = set()
+        last = self._attempt("metrics.jsonl", lambda: metrics.keep_until(workdir, start)) or {}
+        self._attempt("samples", lambda: _drop_grids(workdir, start))
+        self._events = tensorboard.new_file(workdir / "tensorboard")
+        self._attempt("tensorboard", lambda: self._open_events(start))
+        self._screen = open_screen(start, steps)
+        self._since, self._since_step = time.perf_counter(), start
+        self._begin = self._since - last.get("seconds", 0)  # of all the run's processes
+
+    def __enter__(self) -> "Report":
+        """Shows the progress bar."""
+        self._screen.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        """Leaves the screen in order."""
+        self._screen.__exit__(*exception)
+
+    def tick(self, step: int) -> None:
+        """Moves the progress bar."""
+        self._screen.tick(step)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Reports the scalars of a step, with the images per second since the last report."""
+        now = time.perf_counter()
+        rate = (step - self._since_step) * self._images_per_step / (now - self._since)
+        self._since, self._since_step = now, step
+        values = {**values, "images_per_second": rate}
+        line = {"step": step, "seconds": round(now - self._begin, 3), **{k: _rounded(v) for k, v in values.items()}}
+        text = (json.dumps(line, allow_nan=False) + "\n").encode()
+        self._attempt("metrics.jsonl", lambda: append(self._workdir / metrics.NAME, text))
+        self._attempt("tensorboard", lambda: append(self._events, tensorboard.scalars(step, values)))
+        self._screen.log(step, values)
+
+    def samples(self, step: int, samples: np.ndarray, columns: int | None = None) -> None:
+        """Saves a sample grid of uint8 [N, H, W, C]."""
+        if {"samples", "tensorboard"} <= self._off:
+            return
+        picture = images.grid(samples, columns)
+        png = images.png(picture)
+        path = self._workdir / "samples" / f"{step:06d}.png"
+        self._attempt("samples", functools.partial(images.save_png, path, png))
+        self._attempt(
+            "tensorboard", lambda: append(self._events, tensorboard.picture(step, "samples", picture.shape, png))
+        )
+
+    def _open_events(self, start: int) -> None:
+        self._events.parent.mkdir(exist_ok=True)
+        tensorboard.keep_until(self._events.parent, start)
+        append(self._events, tensorboard.beginning(start + 1))
+
+    def _attempt(self, name: str, write: Callable[[], Any]) -> Any:
+        """The result of `write`; where that fails, says so, and never tries that file or folder again."""
+        if name in self._off:
+            return None
+        try:
+            return write()
+        except OSError as error:
+            self._off.add(name)
+            path = self._workdir / name
+            say(f"{path} cannot be written ({error.strerror or error}); the run goes on without it", "stderr")
+            return None
+
+
+def grids(workdir: Path) -> list[Path]:
+    """The sample grids of a run, by step."""
+    return sorted((p for p in (workdir / "samples").glob("*.png") if p.stem.isdecimal()), key=lambda p: int(p.stem))
+
+
+def _drop_grids(workdir: Path, start: int) -> None:
+    (workdir / "samples").mkdir(exist_ok=True)
+    for late in (p for p in grids(workdir) if int(p.stem) > start):
+        late.unlink()
+
+
+def _rounded(value: float) -> float | None:
+    """Six digits; None, JSON's null, where it is not finite."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None

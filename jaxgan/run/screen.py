@@ -1,0 +1,128 @@
+"""What a run shows: a progress bar on a terminal, plain lines anywhere else."""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+QUIET = 10.0  # seconds at most, about, between two plain lines
+
+
+def say(line: str, stream: str = "stdout") -> None:
+    """Prints a line on "stdout" or "stderr", and does without where nobody reads: that must not cost a run.
+
+    A stream that fails once is pointed at nothing, so that later writes, by anyone, do not fail either.
+    """
+    file = getattr(sys, stream)
+    if file is None:  # closed before the program began
+        return
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    with contextlib.suppress(ValueError):  # the file is closed
+        try:
+            print(line.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)
+        except OSError:
+            with contextlib.suppress(OSError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, file.fileno())
+                os.close(nowhere)
+
+
+def open_screen(start: int, steps: int) -> "Bar | Lines":
+    """The bar where stdout is a terminal that can draw one, else lines; as a context manager."""
+    from rich.console import Console
+
+    console = Console()
+    try:
+        terminal = sys.stdout is not None and sys.stdout.isatty()
+    except ValueError:  # closed
+        terminal = False
+    # Rich alone would also draw into a file, where FORCE_COLOR is set.
+    draws = terminal and console.is_terminal and not console.is_dumb_terminal
+    return Bar(console, start, steps) if draws else Lines(start, steps)
+
+
+class Bar:
+    """A progress bar, for a terminal."""
+
+    def __init__(self, console: Any, start: int, steps: int):
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            MofNCompleteColumn(),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[text]}", markup=False),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+        )
+        self._progress = Progress(*columns, console=console)
+        self._task = self._progress.add_task("", completed=start, total=steps, text="compiling")
+
+    def __enter__(self) -> "Bar":
+        """Shows the bar."""
+        with contextlib.suppress(OSError):  # the terminal has been closed
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """Leaves the screen in order."""
+        with contextlib.suppress(OSError):
+            self._progress.stop()
+
+    def tick(self, step: int) -> None:
+        """Moves the bar to `step`."""
+        with contextlib.suppress(OSError):
+            self._progress.update(self._task, completed=step)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Shows the scalars of a step."""
+        with contextlib.suppress(OSError):
+            self._progress.update(self._task, text=text(values))
+
+
+class Lines:
+    """Plain lines, for a file, a pipe, or a terminal that cannot draw."""
+
+    def __init__(self, start: int, steps: int):
+        self._steps, self._first, self._said = steps, None, time.perf_counter()
+        self._start = start
+
+    def __enter__(self) -> "Lines":
+        """Says that the first step takes longer."""
+        if self._start < self._steps:
+            say("compiling")
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """Has nothing to close."""
+
+    def tick(self, step: int) -> None:
+        """Says how far the run is, where it has said nothing for a while."""
+        if time.perf_counter() - self._said > QUIET:
+            self._say(step, "")
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Prints the scalars of a step, and the time that is left."""
+        now = time.perf_counter()
+        self._first = self._first or (now, step)  # what came before was compiling for the most part
+        begin, first = self._first
+        left = int((now - begin) / (step - first) * (self._steps - step)) if step > first else None
+        clock = "" if left is None else f"  {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"
+        self._say(step, f"  {text(values)}{clock}")
+
+    def _say(self, step: int, rest: str) -> None:
+        say(f"step {step:{len(str(self._steps))}d}/{self._steps}{rest}")
+        self._said = time.perf_counter()
+
+
+def text(values: Mapping[str, float]) -> str:
+    """The losses, what a user's events have found, and the images per second; those that there are."""
+    losses = {name: values[name] for name in ("loss_gen", "loss_disc") if name in values}
+    others = {name: value for name, value in values.items() if not name.startswith(("logit_", "grad_norm_"))}
+    shown = losses | others  # the losses first
+    rate = shown.pop("images_per_second", None)
+    parts = [
+        f"{name} {value:.3f}" if name.startswith("loss_") else f"{name} {value:.4g}" for name, value in shown.items()
+    ]
+    return "  ".join(parts + ([] if rate is None else [f"{rate:,.0f} images/s"]))

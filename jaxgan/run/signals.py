@@ -1,0 +1,49 @@
+"""The signals that ask a run to stop."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+from jaxgan.run import processes
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Callable[[int], bool]]:
+    """A passage in which the first SIGINT, SIGTERM or SIGHUP asks to stop; a second one acts as usual.
+
+    A signal that is ignored, as nohup ignores SIGHUP, stays so. Several processes must stop at one step: JAX's
+    preemption service sees to that, and has SIGTERM for itself.
+
+    Yields:
+      A function that says whether to stop after a turn, given its number.
+    """
+    several = jax.process_count() > 1
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda turn: False  # signals are the main thread's
+        return
+    stop = threading.Event()
+    numbers = [signal.SIGINT, signal.SIGHUP] if several else [signal.SIGINT, signal.SIGHUP, signal.SIGTERM]
+    usual = {number: signal.getsignal(number) for number in numbers}
+    usual = {number: handler for number, handler in usual.items() if handler not in (signal.SIG_IGN, None)}
+
+    def restore() -> None:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+    def request(*_: Any) -> None:
+        restore()
+        stop.set()
+        if several:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    for number in usual:
+        signal.signal(number, request)
+    try:
+        yield processes.all_asked_to_stop if several else lambda turn: stop.is_set()
+    finally:
+        restore()
