@@ -153,7 +153,7 @@ def init(gan: GAN, key: jax.Array) -> GANState:
     """
     if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise TypeError("init needs a typed key: jax.random.key(seed), not jax.random.PRNGKey(seed)")
-    if isinstance(key, jax.core.Tracer):  # part of a program of the caller's
+    if any(isinstance(x, jax.core.Tracer) for x in (key, jnp.zeros(()))):  # part of a program of the caller's
         return _init(gan, key)
     return _compiled_init(gan, key)
 
