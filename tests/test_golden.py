@@ -21,12 +21,6 @@ FILE = Path(__file__).with_name("golden.json")
 GOLDEN = json.loads(FILE.read_text())
 UPDATES, BATCH = 20, 8
 FAST = ("digits shared", "tf2_gan shared", "tf2_gan alternating")
-# The gradient of a bias before batch normalisation is 0 but for rounding, whose sign is a step of Adam or RMSprop.
-# With `Dense_0/bias`, as in Keras, it moves by the learning rate at every update, wherever rounding says.
-MOVED_BY_ROUNDING = {
-    "gan_elements": {"gen": ("UpsampleConv_0", "UpsampleConv_1")},
-    "keras_mnist": {"gen": ("Dense_0", "UpsampleConv_0", "UpsampleConv_1", "Conv_0")},
-}
 
 
 def measure(case):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from common import QUICK
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,11 +15,15 @@ from jaxgan.networks import layers
 KERNELS = (layers.Conv(32, 3), layers.ConvTranspose(32, 3, 2), layers.UpsampleConv(32, 3, 2))
 
 
+def init(layer, x):
+    return jax.jit(layer.init, compiler_options=QUICK)(jax.random.key(0), x)
+
+
 def test_layers_start_as_keras_does():
     """Glorot-uniform kernels: U(-l, l), l = sqrt(6 / (k * k * (C + features))); biases zero."""
     x = jnp.zeros((1, 8, 8, 16))
-    all_params = [layer.init(jax.random.key(0), x)["params"] for layer in KERNELS]
-    all_params.append(layers.SubPixelConv(8, 3, 2).init(jax.random.key(0), x)["params"]["Conv_0"])
+    all_params = [init(layer, x)["params"] for layer in KERNELS]
+    all_params.append(init(layers.SubPixelConv(8, 3, 2), x)["params"]["Conv_0"])
     for params in all_params:
         limit = np.sqrt(6 / (9 * (16 + 32)))
         assert params["kernel"].shape == (3, 3, 16, 32)
@@ -26,14 +31,16 @@ def test_layers_start_as_keras_does():
         np.testing.assert_allclose(params["kernel"].std(), limit / np.sqrt(3), rtol=0.05)
         np.testing.assert_array_equal(params["bias"], np.zeros(32))
     dense = layers.Dense(9 * 32)  # as many values in and out as in a 3x3 convolution
-    params = dense.init(jax.random.key(0), jnp.zeros((1, 9 * 16)))["params"]
+    params = init(dense, jnp.zeros((1, 9 * 16)))["params"]
     assert 0.98 * limit < jnp.abs(params["kernel"]).max() <= limit
     np.testing.assert_allclose(params["kernel"].std(), limit / np.sqrt(3), rtol=0.05)
 
 
 def test_without_bias_there_is_none():
     for layer in KERNELS:
-        assert set(layer.clone(use_bias=False).init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))["params"]) == {"kernel"}
+        layer = layer.clone(use_bias=False)
+        variables = jax.eval_shape(lambda layer=layer: layer.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1))))
+        assert set(variables["params"]) == {"kernel"}
 
 
 def test_a_subpixel_convolution_is_one_to_four_times_the_channels_interleaved():
@@ -101,11 +108,11 @@ def naive_similarity(x):
 def test_the_gradient_of_similarity_is_that_of_the_pairs(x64):
     x = jax.random.normal(jax.random.key(0), (7, 3, 2, 4))
     weights = jax.random.normal(jax.random.key(1), (7, 3, 2, 5))
-    grad = lambda layer: jax.grad(lambda x: jnp.sum(weights * layer(x)))  # noqa: E731
+    grad = lambda layer: jax.jit(jax.grad(lambda x: jnp.sum(weights * layer(x))))  # noqa: E731
     got, expected = grad(layers.append_similarity)(x), grad(naive_similarity)(x)
     np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-14)
     # And the gradient's own, as a gradient penalty takes it.
-    twice = lambda layer: jax.grad(lambda x: jnp.sum(jnp.square(grad(layer)(x))))(x)  # noqa: E731
+    twice = lambda layer: jax.jit(jax.grad(lambda x: jnp.sum(jnp.square(grad(layer)(x)))))(x)  # noqa: E731
     np.testing.assert_allclose(twice(layers.append_similarity), twice(naive_similarity), rtol=1e-8, atol=1e-12)
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from common import STEP, as_float64, with_params
 
 import jaxgan
 from experiments import recipes
@@ -40,7 +41,7 @@ def randomised(tree, seed):
     """Parameters with no zero bias and no unit scale, so that leaving one out is seen."""
     rng = np.random.default_rng(seed)
     shift = {"bias": 0.1, "scale": 0.2}
-    noisy = lambda path, x: x + shift.get(path[-1].key, 0) * rng.normal(size=x.shape).astype(x.dtype)  # noqa: E731
+    noisy = lambda path, x: jnp.asarray(np.asarray(x) + shift.get(path[-1].key, 0) * rng.normal(size=x.shape))  # noqa: E731
     return jax.tree_util.tree_map_with_path(noisy, tree)
 
 
@@ -105,12 +106,9 @@ def test_losses_gradients_updates_and_batch_moments(name, x64):
         disc_optimizer=optax.chain(remember_gradient(), gan.disc_optimizer),
     )
     state = jaxgan.init(gan, jax.random.key(3))
-    double = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x, tree)  # noqa: E731
-    params = [double(randomised(net.params, i)) for i, net in enumerate((state.gen, state.disc))]
-    state = state.replace(
-        gen=double(state.gen).replace(params=params[0]), disc=double(state.disc).replace(params=params[1])
-    )
-    step = jax.jit(jaxgan.train_step, static_argnums=0)
+    state = as_float64(state)
+    params = [randomised(net.params, i) for i, net in enumerate((state.gen, state.disc))]
+    state = with_params(state, gen=params[0], disc=params[1])
 
     torch.set_default_dtype(torch.float64)
     try:
@@ -122,7 +120,7 @@ def test_losses_gradients_updates_and_batch_moments(name, x64):
         for seed in range(UPDATES):
             images = np.random.default_rng(seed).integers(0, 256, (B, *image_shape(gan)), np.uint8)
             real, draws = nchw(images / 255 * (high - low) + low), draws_of(name, gan, state, 1 + alternating)
-            state, metrics = step(gan, state, images)
+            state, metrics = STEP(gan, state, images)
             losses, grads = torch_reference.update(name, alternating, *nets, optimizers, real, draws)
             np.testing.assert_allclose([metrics["loss_gen"], metrics["loss_disc"]], losses, rtol=1e-7)
     finally:
