@@ -15,6 +15,7 @@ from small_run import OPTIONS, metrics_of, recipe
 from jaxgan import data
 from jaxgan.run import (
     CheckpointError,
+    Event,
     Options,
     RunError,
     Stopped,
@@ -73,25 +74,24 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_keeps_the_newest(p
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", on_a_full_disk)
-        with pytest.raises(CheckpointError, match="checkpoints/8 .*No space left on device.*make room"):
+        with pytest.raises(CheckpointError, match=r"checkpoints/8 .*No space left on device.*make room"):
             run(recipe(), tmp_path, 0, OPTIONS)
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["4"]
     assert run(recipe(), tmp_path, 0, OPTIONS)["state_sha256"] == plain[1]["state_sha256"]
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax's threads
 @pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser may mount a small disk")
 def test_a_disk_that_fills_up(tmp_path):
     """A real one: without a checkpoint due a run goes on to its end, where it stops with the newest good one left."""
-    from jaxgan.run import Event
-
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk], check=False).returncode:
         pytest.skip("no disk can be mounted")
 
     def fill(moment):
-        if moment.step == 6:
+        if moment.step == 10:
             with open(disk / "fill", "wb", buffering=0) as file:
                 try:
                     while file.write(b"0" * 4096):
@@ -101,8 +101,8 @@ def test_a_disk_that_fills_up(tmp_path):
 
     try:
         with pytest.raises(CheckpointError, match=r"cannot be written .*make room"):
-            run(recipe(steps=20, events=(Event("fill", 6, fill),)), disk / "w", 0, OPTIONS)
-        assert checkpoint.open_folder(disk / "w" / "checkpoints").latest_step() == 4
+            run(recipe(steps=20, events=(Event("fill", 10, fill),)), disk / "w", 0, OPTIONS)
+        assert checkpoint.open_folder(disk / "w" / "checkpoints").latest_step() in (4, 8)
         (disk / "fill").unlink()
         resumed = run(recipe(steps=20), disk / "w", 0, OPTIONS)
         assert resumed["state_sha256"] == run(recipe(steps=20), tmp_path / "w", 0, OPTIONS)["state_sha256"]
