@@ -12,11 +12,11 @@ import jaxgan
 from experiments import recipes
 from experiments.cli import fail, keep_programs, one_line_errors, parse
 from experiments.settings import Recipe
-from jaxgan import GAN, images
+from jaxgan import GAN, GANState, images
 from jaxgan.data import Dataset
 from jaxgan.run import checkpoint
 from jaxgan.run.numerics import fixed_numerics, root_key, start_devices
-from jaxgan.sampling import grid_labels, sample_labels
+from jaxgan.sampling import export_generator, grid_labels, sample_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Sample:
     """Draw paths, each of so many images, from one sample to the next; a row of the picture each."""
     gif: Path | None = None
     """Where to save the paths of --interpolate as a GIF."""
+    export: Path | None = None
+    """Where to save the generator as a program of jax.export, to be used without this package (see the README)."""
     beside_real: bool = False
     """Put as many real images of the run's data beside the generated ones, in the picture."""
     data_dir: str | None = None
@@ -68,7 +70,13 @@ def main(args: list[str] | None = None) -> None:
         gan = recipe.build()
         _check_labels(flags, gan)
         keep_programs()
-        samples, labels = _draw(flags, gan)
+        state = _state(flags, gan)
+        if flags.export:
+            flags.export.write_bytes(export_generator(gan, state, flags.weights == "averaged"))
+            print(f"the generator: {flags.export}")
+        if not (out or flags.npz or flags.gif):
+            return
+        samples, labels = _draw(flags, gan, state)
         if out:
             images.save_png(out, _picture(flags, recipe, samples, labels))
         if flags.gif:
@@ -91,9 +99,9 @@ def _out(flags: Sample) -> Path | None:
     elif flags.beside_real:
         name = "beside-real"
     out = flags.out
-    if flags.beside_real or not (flags.npz or flags.gif):
+    if flags.beside_real or not (flags.npz or flags.gif or flags.export):
         out = out or flags.workdir / f"{name}-seed{flags.seed}.png"
-    for path in filter(None, (out, flags.npz, flags.gif)):
+    for path in filter(None, (out, flags.npz, flags.gif, flags.export)):
         if not path.parent.is_dir():
             fail(f"{path}: there is no folder {path.parent}; make it first")
         if path.is_dir():
@@ -135,11 +143,15 @@ def _check_labels(flags: Sample, gan: GAN) -> None:
         fail(f"--label must be from 0 to {gan.classes - 1}, not {flags.label}")
 
 
-def _draw(flags: Sample, gan: GAN) -> tuple[np.ndarray, np.ndarray | None]:
-    """The images, uint8 [count, H, W, C], with --interpolate [count, steps, H, W, C]; and the class of each image."""
+def _state(flags: Sample, gan: GAN) -> GANState:
+    """The newest checkpoint's."""
     if not (flags.workdir / "checkpoints").is_dir():
         fail(f"{flags.workdir} holds no checkpoint; train first")
-    state = checkpoint.read(flags.workdir / "checkpoints", jaxgan.init(gan, root_key(0)))
+    return checkpoint.read(flags.workdir / "checkpoints", jaxgan.init(gan, root_key(0)))
+
+
+def _draw(flags: Sample, gan: GAN, state: GANState) -> tuple[np.ndarray, np.ndarray | None]:
+    """The images, uint8 [count, H, W, C], with --interpolate [count, steps, H, W, C]; and the class of each image."""
     key, averaged = root_key(flags.seed), flags.weights == "averaged"
     count = flags.count or (8 if flags.interpolate else 1 if flags.latent_grid else 64)
     if flags.interpolate:

@@ -5,62 +5,20 @@ of one's own instead, in a recipe of one's own: a loss, an optimiser, a source o
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import optax
 
 from experiments.described import describe, is_plain
+from experiments.fields import CLIP, DECAY, FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, check, setting
 from jaxgan import GAN, losses
 from jaxgan.data import DataError, Dataset, load
 from jaxgan.gan import image_shape
 from jaxgan.penalties import L2, Penalty
 from jaxgan.transforms import InstanceNoise, Transform
-
-
-class Allowed(NamedTuple):
-    """Which values a setting may have: in words, and as a function."""
-
-    words: str
-    holds: Callable[[Any], bool]
-
-
-POSITIVE = Allowed("at least 1", lambda x: x >= 1)
-NOT_NEGATIVE = Allowed("at least 0", lambda x: x >= 0)
-RATE = Allowed("at least 0 and finite", lambda x: 0 <= x < math.inf)
-SHARE = Allowed("from 0 to 1", lambda x: 0 <= x <= 1)
-DECAY = Allowed("at least 0 and below 1", lambda x: 0 <= x < 1)
-FACTOR = Allowed("above 0 and at most 1", lambda x: 0 < x <= 1)
-CLIP = Allowed("above 0 and finite", lambda x: x is None or 0 < x < math.inf)
-
-
-def setting(default: Any, text: str, allowed: Allowed | None = None) -> Any:
-    """A field of a group: its default, what `--help` says of it, and which values it may have."""
-    return dataclasses.field(default=default, metadata={"help": text, "allowed": allowed})
-
-
-def check(group: Any) -> None:
-    """Refuses values that no run could use.
-
-    Raises:
-      ValueError: with the flag, what is allowed, and the value.
-    """
-    for field in dataclasses.fields(group):
-        value, allowed = getattr(group, field.name), field.metadata["allowed"]
-        choices = choices_of(field.type)
-        if choices and not callable(value) and not isinstance(value, losses.Loss):
-            allowed = Allowed(f"one of {', '.join(choices)}", lambda x, choices=choices: x in choices)
-        if allowed and not allowed.holds(value):
-            raise ValueError(f"--{field.name.replace('_', '-')} must be {allowed.words}, not {value}")
-
-
-def choices_of(annotation: Any) -> tuple[str, ...]:
-    """The names that a field may have as its value, where it has such."""
-    kinds = (annotation, *get_args(annotation))
-    return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +70,12 @@ class Objective:
     def __post_init__(self):
         """Refuses values that do not fit together, too."""
         check(self)
+        if not isinstance(self.loss, str | losses.Loss):
+            raise ValueError(f"loss must be a jaxgan.losses.Loss, as of_logits(gen, disc) makes, not {self.loss!r}")
+        for name in ("transforms", "penalties"):
+            functions = getattr(self, name)
+            if not isinstance(functions, tuple) or not all(map(callable, functions)):
+                raise ValueError(f"{name} must be a tuple of functions, such as (f,), not {functions!r}")
         if self.loss != "non_saturating" and self.real_label != 1:
             raise ValueError("--real-label belongs to --loss non_saturating; leave it at 1 for another loss")
         if isinstance(self.loss, losses.Loss) and self.disc_loss_scale != 1:

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Iterable
 
 import jax
+import jax.export
 import jax.numpy as jnp
 
 from jaxgan.gan import GAN, GANState, Purpose, draw_labels, draw_z, generated_shape, to_uint8
@@ -116,6 +117,25 @@ def interpolate(
         pieces = zip(path, labels, strict=True)
     images = _generate(gan, state, averaged, pieces)[: count * steps]
     return images.reshape(count, steps, *images.shape[1:])
+
+
+def export_generator(gan: GAN, state: GANState, averaged: bool = True) -> bytes:
+    """The generator as a program for CPUs, GPUs (CUDA) and TPUs, to be used without this package.
+
+    `jax.export.deserialize(data).call` is a function of latents, float32 [b, z_size], of any number b; and where the
+    GAN has classes of labels, int32 [b]. It gives images, uint8 [b, H, W, C].
+
+    Args:
+      gan: the static description.
+      state: the state whose generator is exported, with its weights.
+      averaged: whether to export the averaged generator, or its last weights.
+    """
+    variables = state.averaged_gen if averaged else state.gen.variables
+    (b,) = jax.export.symbolic_shape("b")
+    args = [jax.ShapeDtypeStruct((b, gan.z_size), jnp.float32)]
+    args += [jax.ShapeDtypeStruct((b,), jnp.int32)] if gan.classes else []
+    generate = jax.jit(lambda z, labels=None: _apply(gan, variables, z, labels))
+    return bytes(jax.export.export(generate, platforms=["cpu", "cuda", "tpu"])(*args).serialize())
 
 
 def _generate(

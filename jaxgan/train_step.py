@@ -125,7 +125,7 @@ def losses(
         judged, stats = _apply(gan, gan.disc, disc_params, stats, images, labels, keys)
         logits, extra = judged if isinstance(judged, tuple) else (judged, None)
         if logits.shape != (images.shape[0],):
-            raise ValueError(f"the discriminator must give one logit for each image, [B], not {list(logits.shape[1:])}")
+            raise ValueError(f"the discriminator must give one logit for each image, [B], not {list(logits.shape)}")
         return logits, (extra, stats)
 
     fake_logits, (fake_extra, disc_stats), pull_fake = _with_pullback(
@@ -303,7 +303,7 @@ def _descend(
 ) -> tuple[NetState, Metrics]:
     """The network after its update, and the norm of its gradient as a metric."""
     updates, opt_state = optimizer.update(grads[name], net.opt_state, net.params)
-    norm = {f"grad_norm_{name}": optax.global_norm(grads[name])}
+    norm = {f"grad_norm_{name}": optax.tree.norm(grads[name])}
     return NetState(optax.apply_updates(net.params, updates), stats, opt_state), norm
 
 

@@ -13,7 +13,7 @@ from jax import lax
 from experiments import convolutions as forms
 from experiments import recipes
 from experiments.convolutions import Convolution
-from jaxgan import cpu_convolutions
+from jaxgan.convolutions import cpu, frequencies
 
 
 def plain_conv(x, kernel, stride, pads):
@@ -103,7 +103,7 @@ def test_every_form_in_float32(stride):
 def test_the_cases_have_every_form():
     written = {
         form
-        for name, form in inspect.getmembers(cpu_convolutions, inspect.isfunction)
+        for name, form in inspect.getmembers(cpu, inspect.isfunction)
         if re.match(r"native_|(conv|conv_transpose|kernel_gradient)_by_", name)
     }
     some = [convolution((2, 7, 7, 3), (5, 5, 3, 4), stride, "SAME") for stride in (1, 2)]
@@ -111,13 +111,13 @@ def test_the_cases_have_every_form():
 
 
 @pytest.mark.parametrize(
-    ("size", "k", "stride", "frequencies"),
+    ("size", "k", "stride", "by_frequencies"),
     [(7, 5, 1, False), (9, 3, 1, False), (4, 4, 2, False), (5, 5, 1, True), (6, 4, 2, True)],
 )
-def test_reverse_mode_twice(size, k, stride, frequencies, x64, monkeypatch):
+def test_reverse_mode_twice(size, k, stride, by_frequencies, x64, monkeypatch):
     """The gradient of a squared norm of gradients, as penalties on gradients need it."""
-    if frequencies:  # which maps as small as these are not worth
-        monkeypatch.setattr(cpu_convolutions, "_frequencies_save_work", lambda *_: True)
+    if by_frequencies:  # which maps as small as these are not worth
+        monkeypatch.setattr(frequencies, "save_work", lambda *_: True)
     rng = np.random.default_rng(0)
     one = convolution((2, size, size, 3), (k, k, 3, 4), stride, "SAME")
     x, kernel, y = (rng.normal(size=shape) for shape in one[1:4])
@@ -134,7 +134,7 @@ def test_reverse_mode_twice(size, k, stride, frequencies, x64, monkeypatch):
             gradient(conv_transpose, (stride, one.pads, (size, size)), y, kernel),
         )
 
-    got = gradients(cpu_convolutions.conv, cpu_convolutions.conv_transpose)
+    got = gradients(cpu.conv, cpu.conv_transpose)
     expected = gradients(plain_conv, plain_conv_transpose)
     for g, e in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(g, e, rtol=1e-9, atol=1e-10 * np.abs(e).max())
@@ -174,8 +174,8 @@ def test_loops_hold_convolutions_in_the_fast_arrangement_alone():
         for pass_ in forms.passes(one).values()
         if (form := pass_.chosen).__name__.startswith("native")
     }
-    assert natives == {cpu_convolutions.native_conv, cpu_convolutions.native_kernel_gradient}
-    assert layouts(in_a_loop(cpu_convolutions.conv, cpu_convolutions.conv_transpose, found)) == {"b01f_01io->b01f"}
+    assert natives == {cpu.native_conv, cpu.native_kernel_gradient}
+    assert layouts(in_a_loop(cpu.conv, cpu.conv_transpose, found)) == {"b01f_01io->b01f"}
     # What is looked for would be found.
     assert layouts(in_a_loop(plain_conv, plain_conv_transpose, found[-1:])) > {"b01f_01io->b01f"}
 
@@ -183,13 +183,13 @@ def test_loops_hold_convolutions_in_the_fast_arrangement_alone():
 def test_frequencies_are_chosen_where_they_save_most_of_the_work():
     one = convolution((128, 7, 7, 256), (5, 5, 256, 128), 1, "SAME")
     assert one.pads == ((2, 2), (2, 2))
-    assert cpu_convolutions.conv_form(one.x, one.kernel, 1, one.pads) is cpu_convolutions.conv_by_frequencies
+    assert cpu.conv_form(one.x, one.kernel, 1, one.pads) is cpu.conv_by_frequencies
     args = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (one.x, one.kernel)]
     work = {
         form: jax.jit(form, static_argnums=(2, 3)).lower(*args, 1, one.pads).compile().cost_analysis()["flops"]
-        for form in (cpu_convolutions.conv, cpu_convolutions.native_conv)
+        for form in (cpu.conv, cpu.native_conv)
     }
-    assert work[cpu_convolutions.conv] < 0.5 * work[cpu_convolutions.native_conv]
+    assert work[cpu.conv] < 0.5 * work[cpu.native_conv]
 
 
 def test_the_script_finds_every_convolution_of_a_recipe():

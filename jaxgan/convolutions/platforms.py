@@ -40,12 +40,28 @@ def native() -> AbstractContextManager[None]:
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
     """A convolution; shapes as in `bilinear.Maps`."""
-    return (xla_conv if _native.value else _CONV.conv)(x, kernel, stride, pads)
+    return (xla_conv if _native.value else _CONV.conv)(*_on_same_axes(x, kernel), stride, pads)
 
 
 def conv_transpose(y: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: Sizes) -> jax.Array:
     """The transpose of `conv` in x, as a layer of a network; shapes as in `bilinear.Maps`."""
-    return (_xla_phases if _native.value else _CONV_TRANSPOSE.conv_transpose)(y, kernel, stride, pads, sizes)
+    function = _xla_phases if _native.value else _CONV_TRANSPOSE.conv_transpose
+    return function(*_on_same_axes(y, kernel), stride, pads, sizes)
+
+
+def _on_same_axes(*arrays: jax.Array) -> list[jax.Array]:
+    """Under `jax.shard_map`: where one of them differs between devices, each device has its own copy of the others.
+
+    JAX then sums the gradient of a shared kernel over the devices, as it does for its own operations.
+    """
+    types = [jax.typeof(array) for array in arrays]
+    # JAX calls them by another name from one minor version to the next.
+    axes = [kind.vma if hasattr(kind, "vma") else kind.manual_axis_type.varying for kind in types]
+    every = frozenset().union(*axes)
+    return [
+        lax.pcast(array, tuple(sorted(every - own)), to="varying") if every - own else array
+        for array, own in zip(arrays, axes, strict=True)
+    ]
 
 
 def xla_conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:

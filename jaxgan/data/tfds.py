@@ -36,7 +36,8 @@ def load(name: str, data_dir: str | None, shape: pixels.Shape | None, split: str
 
     builder = _builder(name, data_dir)
     image = _image_feature(name, builder.info.features)
-    if not builder.is_prepared():
+    # Not builder.is_prepared(), which takes [ and * in the path for a pattern.
+    if not (builder.data_path / "dataset_info.json").exists():
         _prepare(builder, name)
     source = _source(builder, name, split)
     wanted = {image: builder.info.features[image]}
@@ -75,10 +76,13 @@ def _builder(name: str, data_dir: str | None) -> Any:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
         raise DataError(
-            f"{name}: no such dataset; use digits, folder:PATH, or a name from tensorflow.org/datasets/catalog"
+            f"{name}: no such dataset; use digits, folder:PATH, a name from tensorflow.org/datasets/catalog, or one "
+            "prepared in --data-dir, with its dataset_info.json and features.json"
         ) from None
     except Exception as error:  # a name, and a folder of data, can be wrong in any number of ways
-        raise DataError(f"{name}: TensorFlow Datasets cannot open it; check the name: {_first_line(error)}") from error
+        raise DataError(
+            f"{name}: TensorFlow Datasets cannot open it; check its name and data: {_first_line(error)}"
+        ) from error
 
 
 def _image_feature(name: str, features: Any) -> str:
@@ -100,19 +104,18 @@ def _source(builder: Any, name: str, split: str) -> Any:
     import tensorflow_datasets as tfds
 
     try:
-        source = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
-        if not len(source):
+        if not builder.info.splits[split].num_examples:
             raise ValueError("it has no examples")
+        return builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
     except NotImplementedError as error:
         raise DataError(
             f"{name}: {builder.data_path} is not in the array_record format; prepare it again with "
             "tfds.builder(...).download_and_prepare(file_format='array_record')"
         ) from error
-    except ValueError as error:
+    except (ValueError, KeyError) as error:
         raise DataError(f"{name}: split {split!r}: {_first_line(error)}") from error
     except Exception as error:  # files that are damaged or gone
         raise DataError(f"{name}: {builder.data_path} cannot be read: {_first_line(error)}") from error
-    return source
 
 
 def _records(source: Any, name: str) -> Iterator[bytes]:
@@ -148,4 +151,5 @@ def _online() -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:400]
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
+    return (text or type(error).__name__).splitlines()[0][:400]

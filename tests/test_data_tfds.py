@@ -1,0 +1,294 @@
+"""Datasets of TensorFlow Datasets: small ones made here, MNIST and CIFAR-10 where they are, and what is refused."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_tfds
+import tensorflow_datasets as tfds
+from small_data import NOISE, encoded, error_of
+
+from jaxgan import data
+from jaxgan.data import tfds as room
+
+TFDS = Path(__file__).parents[2] / "shared/data/tfds"
+needs_tfds = pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared TensorFlow datasets in {TFDS}")
+IMAGES = np.random.default_rng(1).integers(0, 256, (12, 5, 7, 3), np.uint8)
+CLASSES = {"label": tfds.features.ClassLabel(names=["cat", "dog", "elk"])}
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    monkeypatch.setattr(room, "_online", lambda: False)
+
+
+def write(data_dir, files=None, labels=None, **options):
+    """A dataset named `small` of image files (the PNG of IMAGES by default); its folder."""
+    files = [encoded(image) for image in IMAGES] if files is None else files
+    examples = [{"image": file} for file in files]
+    if labels is not None:
+        examples = [{**e, "label": label} for e, label in zip(examples, labels, strict=True)]
+        options.setdefault("others", CLASSES)
+    return Path(small_tfds.write(data_dir, examples, **options))
+
+
+def edit(file, change):
+    """Changes a JSON file by a function of its content."""
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def test_images_and_labels_are_those_that_were_written(tmp_path):
+    labels = [0, 1, 1] * 4
+    write(tmp_path, labels=labels)
+    dataset = data.load("small", str(tmp_path))
+    np.testing.assert_array_equal(dataset.images, IMAGES)
+    assert (dataset.labels.tolist(), dataset.labels.dtype) == (labels, np.int32)
+    assert dataset.classes == ("cat", "dog", "elk")
+    part = data.load("small", str(tmp_path), (5, 7, 1), "train[4:6]+train[:1]")
+    assert part.images.shape == (3, 5, 7, 1)
+    assert part.labels.tolist() == [labels[i] for i in (4, 5, 0)]
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "BMP", "PNG", "TIFF"])
+def test_what_pillow_reads_is_read(tmp_path, kind):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    write(tmp_path, [encoded(image, kind, **options) for image in IMAGES])
+    dataset = data.load("small", str(tmp_path))
+    np.testing.assert_array_equal(dataset.images, IMAGES)
+    assert (dataset.labels, dataset.classes) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("feature", "labels", "expected", "classes"),
+    [
+        (tfds.features.ClassLabel(num_classes=4), [3] * 12, [3] * 12, tuple("0123")),
+        (CLASSES["label"], [-1] * 12, None, ()),
+        (CLASSES["label"], [0, -1] * 6, None, ()),  # TFDS writes -1 where there is no label
+        (np.int64, [0, 1] * 6, None, ()),
+        (tfds.features.Text(), ["é"] * 12, None, ()),
+    ],
+    ids=["numbers for names", "no label", "one label missing", "integers", "text"],
+)
+def test_labels_are_those_of_a_class(tmp_path, feature, labels, expected, classes):
+    write(tmp_path, labels=labels, others={"label": feature})
+    dataset = data.load("small", str(tmp_path))
+    assert (dataset.labels if expected is None else dataset.labels.tolist()) == expected
+    assert dataset.classes == classes
+
+
+def test_of_several_images_the_one_named_image_is_read_and_no_other(tmp_path):
+    others = {"a": tfds.features.Image(), "clip": tfds.features.Sequence(tfds.features.Image())}
+    examples = [{"image": encoded(i), "a": b"no image", "clip": [b"no image"]} for i in IMAGES]
+    small_tfds.write(tmp_path, examples, others=others)
+    np.testing.assert_array_equal(data.load("small", str(tmp_path)).images, IMAGES)
+
+
+BAD_EXAMPLES = {
+    "truncated": (encoded(IMAGES[7])[:60], ["not an image that can be read", "truncated"]),
+    "empty": (b"", ["not an image that can be read"]),
+    "text": (b"hello", ["not an image that can be read"]),
+    "another size": (encoded(IMAGES[7, :3]), ["example 0 is 5x7x3", "example 7 is 3x7x3"]),
+    "16 bits": (encoded(IMAGES[7, ..., 0].astype(np.uint16)), ["8 bits a channel"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_EXAMPLES)
+def test_a_bad_example_is_named_by_its_number(tmp_path, case):
+    file, words = BAD_EXAMPLES[case]
+    write(tmp_path, [file if i == 7 else encoded(image) for i, image in enumerate(IMAGES)])
+    message = error_of("small", str(tmp_path))
+    assert message.startswith("small: ")
+    assert all(word in message for word in ["example 7", *words]), message
+
+
+def test_images_of_several_sizes_are_brought_to_a_shape(tmp_path):
+    write(tmp_path, [encoded(NOISE), encoded(NOISE[:20])])
+    assert data.load("small", str(tmp_path), (8, 8, 3)).images.shape == (2, 8, 8, 3)
+
+
+@pytest.mark.parametrize(("dtype", "channels"), [("float32", 1), ("uint16", 4)])
+def test_images_of_other_numbers_are_refused(tmp_path, dtype, channels):
+    """TFDS keeps a float image as a PNG whose four channels are the bytes of each float."""
+    floats = np.random.default_rng(0).normal(size=(5, 7, 1)).astype("<f4")
+    folder = write(
+        tmp_path, [encoded(floats.view(np.uint8))], image=tfds.features.Image(shape=(5, 7, 4), encoding_format="png")
+    )
+
+    def change(features):
+        image = features["featuresDict"]["features"]["image"]["image"]
+        image["dtype"], image["shape"]["dimensions"] = dtype, ["5", "7", str(channels)]
+
+    edit(folder / "features.json", change)
+    message = error_of("small", str(tmp_path))
+    assert message.startswith(f"small: its images are {dtype}, not uint8")
+
+
+def shard(folder):
+    (file,) = folder.glob("*.array_record-*")
+    return file
+
+
+def overwrite(folder):
+    content = bytearray(shard(folder).read_bytes())
+    content[200:400] = bytes(200)
+    shard(folder).write_bytes(content)
+
+
+def lengths(count):
+    return lambda folder: edit(
+        folder / "dataset_info.json", lambda info: info["splits"][0].update(shardLengths=[str(count)])
+    )
+
+
+DAMAGES = {
+    "bytes changed": (overwrite, ["examples 0 to 11 cannot be read"]),
+    "cut off": (lambda f: shard(f).write_bytes(shard(f).read_bytes()[:500]), ["examples 0 to 11 cannot be read"]),
+    "no shard": (lambda f: shard(f).unlink(), ["cannot be read", "No such file"]),
+    "too few": (lengths(20), ["examples 0 to 19 cannot be read"]),
+    "none": (lengths(0), ["split 'train'", "no examples"]),
+    "no split": (lambda f: edit(f / "dataset_info.json", lambda info: info.update(splits=[])), ["split 'train'"]),
+    "no features": (lambda f: (f / "features.json").unlink(), ["features.json"]),
+    "no info": (lambda f: (f / "dataset_info.json").unlink(), ["dataset_info.json"]),
+    "features of no JSON": (lambda f: (f / "features.json").write_text("{"), ["cannot open it"]),
+    "info of no JSON": (lambda f: (f / "dataset_info.json").write_text("{"), ["cannot open it"]),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+def test_damaged_data_are_refused_in_one_line(tmp_path, capfd, caplog, case):
+    damage, words = DAMAGES[case]
+    folder = write(tmp_path, labels=[0] * 12)
+    damage(folder)
+    capfd.readouterr()
+    caplog.clear()
+    message = error_of("small", str(tmp_path))
+    assert message.startswith("small: ")
+    assert all(word in message for word in words), message
+    assert capfd.readouterr() == ("", "")
+    assert caplog.messages == []  # else they are on stderr in a program
+
+
+@pytest.mark.parametrize("name", ["a[b]", "*", "{x}", "%s", "~", "a b", "é"])
+def test_the_folder_of_the_data_is_only_a_name(tmp_path, monkeypatch, name):
+    (tmp_path / name).mkdir()
+    write(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for data_dir in (name, str(tmp_path / name)):
+        assert len(data.load("small", data_dir).images) == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no_such_dataset", ["digits", "folder:PATH", "tensorflow.org/datasets/catalog"]),
+        ("ag_news_subset", ["no images", "title", "description"]),
+        ("mnist", ["no network", "--data-dir", "array_record"]),
+        ("mnist:9.9.9", []),
+        ("mnist/3.0.1", []),
+        ("mnist:3.*.*", ["no network"]),
+        ("mnist:3.0.1:1", []),
+        ("mnist/split=1,other=2", []),
+        ("mnist[bold]", []),
+        ("../x", []),
+        ("/abs", []),
+        ("~", []),
+        (" ", []),
+        ("{x}%s*", []),
+        ("ns:set", []),
+        ("x" * 5000, []),
+    ],
+)
+def test_a_dataset_that_cannot_be_had_is_named(tmp_path, capfd, name, words):
+    message = error_of(name, str(tmp_path))
+    assert message.startswith(f"{name}: ")
+    assert all(word in message for word in words), message
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\0", "\x1b[31m"])
+def test_a_name_that_cannot_be_printed_is_still_one_line(tmp_path, name):
+    assert error_of(name, str(tmp_path)).startswith(ascii(name)[1:-1])
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ImportError("Failed importing tensorflow.\nPlease install it."), ["pip install tensorflow"]),
+        (OSError("No space left on device\nat all"), ["No space left on device"]),
+    ],
+)
+def test_preparing_that_fails_says_why(tmp_path, monkeypatch, error, words):
+    def fail(*args, **kwargs):
+        raise error
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "tensorflow" else find(name, *a))
+    monkeypatch.setattr(room, "_online", lambda: True)
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+    message = error_of("mnist", str(tmp_path))
+    assert message.startswith("mnist: ")
+    assert all(word in message for word in [*words, str(tmp_path / "mnist"), "--data-dir"]), message
+
+
+@pytest.mark.parametrize("split", ["tset", "train+", "", "train[:0]"])
+def test_an_unknown_split_is_named(tmp_path, split):
+    write(tmp_path, splits=("train", "test"))
+    message = error_of("small", str(tmp_path), None, split)
+    assert message.startswith(f"small: split {split!r}: ")
+    assert split != "tset" or "['train', 'test']" in message
+
+
+def test_a_split_can_join_two(tmp_path):
+    write(tmp_path, splits=("train", "test"))
+    joined = data.load("small", str(tmp_path), split="test[:2]+train").images
+    np.testing.assert_array_equal(joined, np.concatenate([IMAGES[:2], IMAGES]))
+
+
+def test_data_prepared_in_another_format_are_refused(tmp_path):
+    folder = write(tmp_path)
+    edit(folder / "dataset_info.json", lambda info: info.update(fileFormat="tfrecord"))
+    message = error_of("small", str(tmp_path))
+    assert all(word in message for word in [str(folder), "array_record", "download_and_prepare"]), message
+
+
+def test_a_border_pads_images_and_does_not_resize_them(tmp_path):
+    write(tmp_path, labels=[2] * 12)
+    padded = data.load("small", str(tmp_path), (9, 11, 3), border=2)
+    np.testing.assert_array_equal(padded.images[:, 2:-2, 2:-2], IMAGES)
+    assert padded.images.sum(dtype=np.int64) == IMAGES.sum(dtype=np.int64)
+    assert padded.labels.tolist() == [2] * 12
+
+
+@needs_tfds
+@pytest.mark.slow
+def test_mnist_is_mnist():
+    mnist = data.load("mnist", str(TFDS))
+    assert mnist.images.shape == (60_000, 28, 28, 1)
+    histogram = np.bincount(mnist.images.ravel(), minlength=256) / mnist.images.size
+    greys = np.arange(256) / 255
+    mean = histogram @ greys
+    assert mean == pytest.approx(0.1307, abs=1e-4)
+    assert np.sqrt(histogram @ (greys - mean) ** 2) == pytest.approx(0.3081, abs=1e-4)
+    source = tfds.data_source("mnist", split="train", data_dir=str(TFDS))
+    for i in (0, 511, 512, 59_999):
+        np.testing.assert_array_equal(mnist.images[i], source[i]["image"])
+        assert mnist.labels[i] == source[i]["label"]
+    assert np.bincount(mnist.labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+
+
+@needs_tfds
+def test_some_of_mnist_and_cifar10():
+    mnist = data.load("mnist", str(TFDS), split="test[:40]")
+    assert mnist.images.shape == (40, 28, 28, 1)
+    assert mnist.classes == tuple("0123456789")
+    cifar = data.load("cifar10", str(TFDS), split="test[:40]")
+    assert cifar.images.shape == (40, 32, 32, 3)
+    assert (cifar.images[..., 0] != cifar.images[..., 2]).any()
+    assert cifar.classes[:3] == ("airplane", "automobile", "bird")
+    source = tfds.data_source("cifar10", split="test[:40]", data_dir=str(TFDS))
+    assert cifar.labels.tolist() == [example["label"] for example in source]

@@ -1,0 +1,182 @@
+"""The ideas of docs/extending.md, as they stand there: each a file of the user's own, trained and resumed by its command.
+
+No file of the package is touched. The files lie in a folder of their own, outside the package.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import recipes, sample, train
+from jaxgan.data import load
+from jaxgan.run import processes
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "extending.md").read_text()
+IDEAS = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE, flags=re.DOTALL))
+FAST = ("relativistic.py", "by_class.py")
+QUICK = ["--batch-size", "8", "--log-every", "10", "--sample-every", "20", "--devices", "1"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """All files of the page beside one another, and the images that one of them reads; the current folder."""
+    for name, text in IDEAS.items():
+        (tmp_path / name).write_text(text)
+    np.save(tmp_path / "squares.npy", load("digits").images[:100])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr("os._exit", sys.exit)  # a refusal would end the tests, too
+    monkeypatch.setattr(processes, "join", lambda **_: None)  # too late: devices are in use
+    yield tmp_path
+    for name in (recipes.FILE_MODULE, "my_networks"):
+        sys.modules.pop(name, None)
+
+
+def lines_of(text):
+    """Those that say something: no blank ones, docstrings or comments."""
+    return [line for line in text.splitlines() if line.strip() and not line.strip().startswith(("#", '"""'))]
+
+
+def refusal(function, args, capfd):
+    """The one line on stderr of a command that fails."""
+    with pytest.raises(SystemExit) as end:
+        function(args)
+    assert end.value.code == 2
+    err = capfd.readouterr().err
+    assert len(err.splitlines()) == 1, err
+    return err
+
+
+def test_the_page_has_them_all_and_they_are_short():
+    kinds = "hinge relativistic r1 wgan_gp my_networks info shift from_numpy by_class brightness"
+    assert {f"{name}.py" for name in kinds.split()} == set(IDEAS)
+    for name, text in IDEAS.items():
+        count = len(lines_of(text))
+        print(f"{name}: {count} lines")
+        assert count <= 16, name
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in FAST else pytest.mark.slow) for n in IDEAS])
+def test_an_idea_trains_and_resumes(folder, name):
+    workdir = folder / "run"
+    command = [name, "--workdir", str(workdir), *QUICK]
+    train.main([*command, "--steps", "10"])
+    train.main([*command, "--steps", "20"])
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert (summary["step"], summary["steps_resumed_from"]) == (20, 10)
+    metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [m["step"] for m in metrics] == [1, 10, 20]
+    assert all(np.isfinite(value) for m in metrics for value in m.values())
+    npz = folder / "samples.npz"
+    sample.main([str(workdir), "--recipe", name, "--count", "5", "--npz", str(npz)])
+    drawn = np.load(npz)
+    assert drawn["images"].shape == (5, 8, 8, 1)
+    if name == "by_class.py":
+        assert drawn["labels"].shape == (5,)
+        sample.main([str(workdir), "--recipe", name, "--label", "3", "--count", "2", "--npz", str(npz)])
+        assert np.load(npz)["labels"].tolist() == [3, 3]
+    if name == "brightness.py":
+        assert ["brightness" in m for m in metrics] == [False, True, True]
+
+
+@pytest.mark.slow
+def test_by_the_command_itself_in_a_folder_that_has_its_own_experiments(folder):
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "__init__.py").write_text("")
+    program = f"import sys; sys.path[0] = {str(ROOT)!r}; from experiments.command import main; main()"
+    for steps in ("10", "20"):
+        command = [sys.executable, "-c", program, "train", "hinge.py", "--workdir", "run", *QUICK, "--steps", steps]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "run" / "summary.json").read_text())["steps_resumed_from"] == 10
+
+
+BROKEN = {
+    "while it is read": ("hinge.py", "import jax.numpy as jnp", "import jax.numpy as jnq", 6, "NameError"),
+    "a slip of the pen": ("hinge.py", "return -jnp.mean(fake)", "return -jnp.mean(fake", 6, "SyntaxError"),
+    "while it is traced": ("hinge.py", "-jnp.mean(fake)", "-jnp.mean(fake @ real[:3])", 6, "TypeError"),
+    "in an event": ("brightness.py", "np.mean(images)", "images['mean']", 8, ""),
+    "in the data": ("from_numpy.py", "squares.npy", "circles.npy", 6, "FileNotFoundError"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_an_error_in_the_file_is_one_line_with_its_place(folder, capfd, case):
+    name, right, wrong, line, kind = BROKEN[case]
+    (folder / name).write_text(IDEAS[name].replace(right, wrong, 1))
+    command = [name, "--workdir", str(folder / "run"), *QUICK, "--steps", "10"]
+    err = refusal(train.main, command, capfd)
+    assert f"{name}, line {line}: {kind}" in err, err
+    assert "--traceback" in err
+    command[2] = str(folder / "again")  # where an event raises, the state was saved, and the run could go on
+    with pytest.raises(SystemExit):
+        train.main([*command, "--traceback"])
+    err = capfd.readouterr().err
+    assert "Traceback (most recent call last)" in err
+    assert f"{name}, line {line}: {kind}" in err.splitlines()[-1]
+
+
+def test_a_loss_that_is_no_scalar_is_one_line(folder, capfd):
+    (folder / "hinge.py").write_text(IDEAS["hinge.py"].replace("-jnp.mean(fake)", "-fake"))
+    assert "hinge.py" in refusal(train.main, ["hinge.py", "--workdir", "run", *QUICK, "--steps", "1"], capfd)
+
+
+def test_a_changed_file_is_refused_unless_it_is_accepted(folder, capfd):
+    command = ["r1.py", "--workdir", "run", *QUICK]
+    train.main([*command, "--steps", "2"])
+    (folder / "r1.py").write_text(IDEAS["r1.py"].replace("0.5", "0.6"))
+    capfd.readouterr()
+    assert "recipe_file_sha256" in refusal(train.main, [*command, "--steps", "4"], capfd)
+    drawing = ["run", "--recipe", "r1.py", "--out", "grid.png"]
+    assert "--accept-changed-file" in refusal(sample.main, drawing, capfd)
+    sample.main([*drawing, "--accept-changed-file"])
+    train.main([*command, "--steps", "4", "--accept-changed-file"])
+    assert json.loads((folder / "run" / "summary.json").read_text())["step"] == 4
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["missing.py"], "missing.py cannot be read"),
+        (["empty.py"], "must define RECIPE"),
+        (["hinge.py", "--loss", "least_squares"], "--loss"),
+    ],
+)
+def test_wrong_files(folder, capfd, args, named):
+    (folder / "empty.py").write_text("")
+    assert named in refusal(train.main, args, capfd)
+
+
+def test_a_workdir_makes_no_code_run_by_itself(folder, capfd):
+    train.main(["hinge.py", "--workdir", "run", *QUICK, "--steps", "1"])
+    capfd.readouterr()
+    assert "--recipe FILE" in refusal(sample.main, ["run"], capfd)
+    train.main(["digits", "--workdir", "plain", *QUICK, "--steps", "1"])
+    capfd.readouterr()
+    assert "leave the flag away" in refusal(sample.main, ["plain", "--recipe", "hinge.py"], capfd)
+
+
+def test_a_conditional_gan_is_asked_for_a_class_that_there_is(folder, capfd):
+    train.main(["by_class.py", "--workdir", "run", *QUICK, "--steps", "1"])
+    capfd.readouterr()
+    assert "from 0 to 9" in refusal(sample.main, ["run", "--recipe", "by_class.py", "--label", "10"], capfd)
+    sample.main(["run", "--recipe", "by_class.py", "--beside-real"])
+    from PIL import Image
+
+    width, height = Image.open("run/beside-real-seed0.png").size
+    assert width > height  # two grids of ten rows and eight columns
+
+
+def test_nothing_of_this_enters_jax(folder):
+    """The files' functions are static: the same recipe loaded twice gives the same description of each."""
+    first, second = (recipes.get("info.py").config() for _ in range(2))
+    assert first == second
+    assert first["disc"] == "recipe_file:Disc"
+    assert jax.tree.leaves(first)
