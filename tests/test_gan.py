@@ -2,14 +2,28 @@
 
 import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from common import small_gan
 
 import jaxgan
 from experiments import recipes
-from jaxgan.gan import draw_z, from_uint8, to_uint8
+from jaxgan import losses
+from jaxgan.gan import (
+    Purpose,
+    draw_labels,
+    draw_z,
+    from_uint8,
+    generated_shape,
+    image_shape,
+    judges_alone,
+    step_key,
+    to_uint8,
+)
+from jaxgan.penalties import R1
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +63,76 @@ def test_init_is_a_function_of_the_key(gan):
 
 
 def test_the_two_networks_start_from_different_keys(gan):
-    twins = dataclasses.replace(gan, gen=gan.disc)
-    key = jax.random.key(0)
-    images = jnp.zeros((1, 8, 8, 1))
-    starts = [twins.disc.init(jax.random.fold_in(key, p), images, train=False) for p in jaxgan.gan.Purpose]
-    kernels = [np.asarray(s["params"]["Conv_0"]["kernel"]).ravel()[0] for s in starts]
-    assert len(set(kernels)) == len(kernels)
+    """With G's first layer of D's shape, they would start equal from one key."""
+    gan = dataclasses.replace(small_gan(norm=False), gen=SmallDiscTwin(), z_size=16)
+    state = jaxgan.init(gan, jax.random.key(0))
+    gen, disc = (net.params["Dense_0"]["kernel"] for net in (state.gen, state.disc))
+    assert gen.shape == disc.shape
+    assert not jnp.array_equal(gen, disc)
+
+
+class SmallDiscTwin(nn.Module):
+    """A generator whose first layer is SmallDisc's."""
+
+    @nn.compact
+    def __call__(self, z, labels, context):
+        return jnp.tanh(nn.Dense(16)(z)).reshape(-1, 4, 4, 1)
+
+
+def test_no_two_purposes_share_their_draws():
+    """Nor do those of the first hundred transforms and penalties, which are further on by 1000 each."""
+    several = [Purpose.TRANSFORM_FAKE, Purpose.TRANSFORM_REAL, Purpose.PENALTIES]
+    numbers = [int(purpose) for purpose in Purpose] + [p + 1000 * i for p in several for i in range(1, 100)]
+    assert len(set(numbers)) == len(numbers)
+    state = jaxgan.init(small_gan(), jax.random.key(0))
+    keys = [step_key(state.replace(step=jnp.int32(step)), number) for step in (0, 1) for number in numbers[:12]]
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == len(keys)
+
+
+def test_labels_of_generated_images_are_uniform_and_by_example():
+    gan = small_gan(classes=10)
+    key = jax.random.key(3)
+    labels = draw_labels(gan, key, jnp.arange(5000))
+    assert labels.dtype == jnp.int32
+    counts = np.bincount(labels, minlength=10)
+    assert len(counts) == 10
+    assert ((counts - 500) ** 2 / 500).sum() < 27.9  # chi squared with 9 degrees of freedom: 1 in 1000 is above
+    np.testing.assert_array_equal(draw_labels(gan, key, jnp.arange(100, 200)), labels[100:200])
+    other = draw_labels(gan, jax.random.key(4), jnp.arange(5000))
+    assert 0.05 < (other == labels).mean() < 0.15
+    assert draw_labels(small_gan(), key, jnp.arange(5)) is None
+
+
+def test_a_gan_is_static_by_its_values():
+    """Equal descriptions share a compiled program; different ones do not."""
+    loss = losses.non_saturating()
+    one, same = (dataclasses.replace(small_gan(), loss=loss) for _ in range(2))
+    optimizers = {"gen_optimizer": one.gen_optimizer, "disc_optimizer": one.disc_optimizer}
+    same = dataclasses.replace(same, **optimizers)
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != dataclasses.replace(one, penalties=(R1(1.0),))
+    assert dataclasses.replace(one, penalties=(R1(1.0),)) == dataclasses.replace(one, penalties=(R1(1.0),))
+    assert losses.non_saturating(0.9) != losses.non_saturating(0.8)
+
+
+def test_shapes_without_computing():
+    assert generated_shape(recipes.get("keras_dcgan").build(), (2, 3)) == (1, 40, 48, 3)
+    assert image_shape(recipes.get("digits_conditional").build()) == (8, 8, 1)
 
 
 def test_init_wants_a_typed_key(gan):
     with pytest.raises(TypeError, match=r"jax\.random\.key"):
         jaxgan.init(gan, np.zeros(2, np.uint32))
+
+
+def test_a_gan_with_classes_starts_with_embeddings_of_them():
+    state = jaxgan.init(recipes.get("digits_conditional").build(), jax.random.key(0))
+    assert state.gen.params["Embed_0"]["embedding"].shape == (10, 64)
+    assert state.disc.params["Embed_0"]["embedding"].shape == (10, 2 * 2 * 128)
+
+
+def test_which_discriminators_judge_each_image_alone():
+    expected = {"digits": True, "digits_conditional": True, "keras_dcgan": False, "canton_lsgan": False}
+    gans = {name: recipes.get(name).build() for name in expected}
+    assert {name: judges_alone(gan, jaxgan.init(gan, jax.random.key(0))) for name, gan in gans.items()} == expected

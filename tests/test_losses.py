@@ -1,14 +1,31 @@
 """The losses against their formulas, written with log and sigmoid in numpy's longest float."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from common import (
+    STEP,
+    assert_close,
+    descended,
+    disc_formula,
+    gen_formula,
+    generated_labels,
+    in_range,
+    latents,
+    real_batch,
+    small_gan,
+    small_state,
+    written_out,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from jaxgan import losses
+from jaxgan.losses import Forward, Loss, of_logits
 
 logits = arrays(np.float32, st.integers(1, 20), elements=st.floats(-30, 30, width=32))
 
@@ -20,7 +37,7 @@ def sigmoid(x):
 @given(logits)
 def test_non_saturating_gen(fake):
     expected = -np.mean(np.log(sigmoid(fake)))
-    np.testing.assert_allclose(losses.non_saturating_gen(fake), float(expected), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(losses.non_saturating_gen(None, fake), float(expected), rtol=1e-5, atol=1e-6)
 
 
 @given(logits, logits, st.sampled_from([1.0, 0.9, 0.5]))
@@ -35,7 +52,7 @@ def test_non_saturating_disc_smooths_the_real_label_alone(real, fake, label):
 @given(logits, logits)
 def test_least_squares(real, fake):
     real64, fake64 = real.astype(np.float64), fake.astype(np.float64)
-    np.testing.assert_allclose(losses.least_squares_gen(fake), np.mean((fake64 - 1) ** 2), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(losses.least_squares_gen(None, fake), np.mean((fake64 - 1) ** 2), rtol=1e-5, atol=1e-6)
     expected = np.mean((real64 - 1) ** 2) + np.mean(fake64**2)
     np.testing.assert_allclose(losses.least_squares_disc(real, fake), expected, rtol=1e-5, atol=1e-6)
 
@@ -43,7 +60,7 @@ def test_least_squares(real, fake):
 @pytest.mark.parametrize("logit", [-1e4, -100.0, 0.0, 100.0, 1e4])
 def test_values_and_gradients_stay_finite_and_right_at_any_logit(logit):
     x = jnp.array([logit])
-    loss, grad = jax.value_and_grad(losses.non_saturating_gen)(x)
+    loss, grad = jax.value_and_grad(lambda fake: losses.non_saturating_gen(None, fake))(x)
     np.testing.assert_allclose(loss, np.logaddexp(0, -logit), rtol=1e-6, atol=1e-30)
     np.testing.assert_allclose(grad, [-np.exp(-np.logaddexp(0, logit))], rtol=1e-6, atol=1e-30)
 
@@ -51,7 +68,7 @@ def test_values_and_gradients_stay_finite_and_right_at_any_logit(logit):
 def test_real_images_have_label_one():
     sure = jnp.array([9.0])
     assert losses.non_saturating_disc(sure, -sure) < 0.01 < losses.non_saturating_disc(-sure, sure)
-    assert losses.non_saturating_gen(sure) < 0.01
+    assert losses.non_saturating_gen(-sure, sure) < 0.01
     assert losses.least_squares_disc(jnp.ones(1), jnp.zeros(1)) == 0
 
 
@@ -62,3 +79,128 @@ def test_gradients_of_cross_entropy_keep_all_digits_where_logits_are_large(label
     want = (-label * other + (1 - label) * sigmoid) / len(logits)  # no difference of nearly equal numbers
     got = jax.grad(lambda x: losses.cross_entropy(x, label))(jnp.asarray(logits, jnp.float32))
     np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+@given(logits, logits, st.sampled_from([1.0, 0.5]))
+def test_a_loss_of_a_pass_is_that_of_its_logits(real, fake, scale):
+    forward = Forward(None, None, None, None, None, real_logits=jnp.asarray(real), fake_logits=jnp.asarray(fake))
+    smoothed = losses.non_saturating_disc(real, fake, real_label=0.9)
+    for loss, gen, disc in (
+        (losses.non_saturating(0.9, scale), losses.non_saturating_gen(real, fake), smoothed),
+        (losses.least_squares(scale), losses.least_squares_gen(real, fake), losses.least_squares_disc(real, fake)),
+    ):
+        np.testing.assert_allclose(loss.gen(forward), gen, rtol=1e-6)
+        np.testing.assert_allclose(loss.disc(forward), scale * disc, rtol=1e-6)
+
+
+# Relativistic average GAN (Jolicoeur-Martineau 2018, arXiv:1807.00734), as a user writes it.
+def relativistic_gen(real, fake):
+    return losses.cross_entropy(fake - jnp.mean(real), 1.0) + losses.cross_entropy(real - jnp.mean(fake), 0.0)
+
+
+def relativistic_disc(real, fake):
+    return losses.cross_entropy(real - jnp.mean(fake), 1.0) + losses.cross_entropy(fake - jnp.mean(real), 0.0)
+
+
+# And as the paper has it: both networks' losses need both kinds of logits.
+def relativistic_gen_formula(real, fake):
+    real, fake = jax.nn.sigmoid(real - fake.mean()), jax.nn.sigmoid(fake - real.mean())
+    return -jnp.mean(jnp.log(fake)) - jnp.mean(jnp.log(1 - real))
+
+
+def relativistic_disc_formula(real, fake):
+    real, fake = jax.nn.sigmoid(real - fake.mean()), jax.nn.sigmoid(fake - real.mean())
+    return -jnp.mean(jnp.log(real)) - jnp.mean(jnp.log(1 - fake))
+
+
+@pytest.mark.parametrize("update", ["shared", "alternating"])
+def test_a_relativistic_loss_in_both_updates(update, x64):
+    gan = small_gan(update=update, loss=of_logits(relativistic_gen, relativistic_disc))
+    state, batch = small_state(gan), real_batch(gan, 8)
+    new, metrics = STEP(gan, state, batch)
+    formulas = {"gen": relativistic_gen_formula, "disc": relativistic_disc_formula}
+    want = written_out(gan, state, in_range(gan, batch), range(8), **formulas)
+    assert_close(new.disc.params, descended(0.2, state.disc.params, want.disc_grads))
+    assert_close(metrics["loss_disc"], want.loss_disc)
+    if update == "alternating":
+        want = written_out(gan, state.replace(disc=new.disc), in_range(gan, batch), range(8, 16), **formulas)
+    assert_close(new.gen.params, descended(0.1, state.gen.params, want.gen_grads))
+    assert_close(metrics["loss_gen"], want.loss_gen)
+
+
+class Classifying(nn.Module):
+    """A discriminator with an auxiliary classifier: (logits [B], {"classes": [B, 3]})."""
+
+    @nn.compact
+    def __call__(self, images, labels, context):
+        x = nn.softplus(nn.Dense(16)(images.reshape(len(images), -1)))
+        return nn.Dense(1)(x)[:, 0], {"classes": nn.Dense(3)(x)}
+
+
+def of_class(extra, labels):
+    return optax.softmax_cross_entropy_with_integer_labels(extra["classes"], labels).mean()
+
+
+def auxiliary(forward):
+    return of_class(forward.real_extra, forward.labels) + of_class(forward.fake_extra, forward.generated_labels)
+
+
+@pytest.mark.parametrize("update", ["shared", "alternating"])
+def test_an_auxiliary_head_is_seen_by_both_losses(update, x64):
+    """AC-GAN (Odena et al. 2016, arXiv:1610.09585): both networks are to have the classes of all images right."""
+    plain = losses.non_saturating()
+    loss = Loss(lambda forward: plain.gen(forward) + auxiliary(forward), lambda f: plain.disc(f) + auxiliary(f))
+    gan = small_gan(3, disc=Classifying(), loss=loss, update=update)
+    state, batch = small_state(gan), real_batch(gan, 8)
+
+    def right(judged, labels):  # by hand: the log probability of the class
+        scores = jnp.exp(judged["classes"])
+        return -jnp.mean(jnp.log(scores[np.arange(8), labels] / scores.sum(-1)))
+
+    labels = batch.labels
+
+    def written(examples, state):
+        fake_labels = generated_labels(gan, state, np.array(examples))
+        both = lambda real, fake: right(real[1], labels) + right(fake[1], fake_labels)  # noqa: E731
+        return written_out(
+            gan,
+            state,
+            in_range(gan, batch),
+            examples,
+            gen=lambda real, fake: gen_formula(real[0], fake[0]) + both(real, fake),
+            disc=lambda real, fake: disc_formula(real[0], fake[0]) + both(real, fake),
+        )
+
+    new, metrics = STEP(gan, state, batch)
+    want = written(range(8), state)
+    assert_close(new.disc.params, descended(0.2, state.disc.params, want.disc_grads))
+    if update == "alternating":
+        want = written(range(8, 16), state.replace(disc=new.disc))
+    assert_close(new.gen.params, descended(0.1, state.gen.params, want.gen_grads))
+    assert_close(metrics["loss_gen"], want.loss_gen)
+
+
+def test_losses_see_the_whole_pass(x64):
+    """Images in the GAN's range, latents, generated images and the labels of both, as the documentation has them."""
+    seen = {}
+
+    def record(forward):
+        jax.debug.callback(lambda forward: seen.update(vars(forward)), forward)
+        return jnp.mean(forward.fake_logits)
+
+    gan = small_gan(3, loss=Loss(record, lambda forward: jnp.mean(forward.real_logits)))
+    state, batch = small_state(gan), real_batch(gan, 8)
+    STEP(gan, state, batch)
+    jax.effects_barrier()
+    want = written_out(gan, state, in_range(gan, batch), range(8)).forward
+    expected = {
+        "images": in_range(gan, batch).images,
+        "labels": batch.labels,
+        "z": latents(gan, state, np.arange(8)),
+        "generated": want.fake,
+        "generated_labels": generated_labels(gan, state, np.arange(8)),
+        "real_logits": want.real_judged,
+        "fake_logits": want.fake_judged,
+    }
+    assert {name for name, value in seen.items() if value is not None} == set(expected)
+    assert_close({name: seen[name] for name in expected}, expected, rtol=1e-6, atol=1e-6)  # a callback gets float32

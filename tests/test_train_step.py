@@ -1,4 +1,4 @@
-"""The training step against its own losses written out: gradients, both kinds of update, averages, metrics, refusals."""
+"""The training step against its own losses written out: gradients, updates, averages, metrics, refusals."""
 
 import dataclasses
 import functools
@@ -11,19 +11,21 @@ import numpy as np
 import optax
 import pytest
 from common import (
+    QUICK,
     STEP,
     STEPS,
     SmallDisc,
     as_float64,
     assert_close,
+    assert_same_bits,
     descended,
     disc_formula,
-    forward,
     in_range,
     real_batch,
     real_images,
-    separate_losses,
     small_gan,
+    small_state,
+    written_out,
 )
 
 import jaxgan
@@ -31,7 +33,7 @@ from experiments import recipes
 from jaxgan.gan import Batch
 from jaxgan.train_step import shared_gradients
 
-GRADIENTS = jax.jit(shared_gradients, static_argnums=0)
+GRADIENTS = jax.jit(shared_gradients, static_argnums=0, compiler_options=QUICK)
 UPDATES = pytest.mark.parametrize("update", ["shared", "alternating"])
 LARGE = pytest.mark.slow
 SYSTEMS = ["digits", pytest.param("digits_conditional", marks=LARGE), pytest.param("tf2_dcgan", marks=LARGE)]
@@ -41,7 +43,7 @@ SYSTEMS = ["digits", pytest.param("digits_conditional", marks=LARGE), pytest.par
 def small(x64):
     """A small GAN, its state and a batch of eight, in float64."""
     gan = small_gan()
-    return gan, as_float64(jaxgan.init(gan, jax.random.key(0))), real_batch(gan, 8)
+    return gan, small_state(gan), real_batch(gan, 8)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -50,31 +52,24 @@ def test_gradients_equal_those_of_each_loss_written_out(name, x64):
     gan = recipe.build()
     state = as_float64(jaxgan.init(gan, jax.random.key(3)))
     batch = in_range(gan, real_batch(gan, 6))
-    grads, aux = GRADIENTS(gan, state, batch, jnp.arange(6))
+    grads, aux = GRADIENTS(gan, state, batch, np.arange(6))
     disc = functools.partial(disc_formula, real_label=0.9, scale=recipe.disc_loss_scale)
-    loss_gen, loss_disc = separate_losses(gan, state, batch, range(6), disc=disc)
-    want_gen, want_gen_grads = jax.jit(jax.value_and_grad(loss_gen))(state.gen.params)
-    want_disc, want_disc_grads = jax.jit(jax.value_and_grad(loss_disc))(state.disc.params)
-    np.testing.assert_allclose(aux.metrics["loss_gen"], want_gen, rtol=1e-9)
-    np.testing.assert_allclose(aux.metrics["loss_disc"], want_disc, rtol=1e-9)
-    assert_close(grads["gen"], want_gen_grads, rtol=1e-6, atol=1e-14)
-    assert_close(grads["disc"], want_disc_grads, rtol=1e-6, atol=1e-14)
+    want = written_out(gan, state, batch, range(6), disc=disc)
+    np.testing.assert_allclose(aux.metrics["loss_gen"], want.loss_gen, rtol=1e-9)
+    np.testing.assert_allclose(aux.metrics["loss_disc"], want.loss_disc, rtol=1e-9)
+    assert_close(grads, {"gen": want.gen_grads, "disc": want.disc_grads}, rtol=1e-6, atol=1e-14)
 
 
-@pytest.mark.parametrize(
-    "gan", [small_gan(), pytest.param(recipes.get("digits").build(), marks=LARGE)], ids=["small", "digits"]
-)
-def test_gradients_in_float32_differ_by_rounding_only(gan):
+@pytest.mark.parametrize("name", ["small", pytest.param("digits", marks=LARGE)])
+def test_gradients_in_float32_differ_by_rounding_only(name):
+    gan = small_gan() if name == "small" else recipes.get(name).build()
     state = jaxgan.init(gan, jax.random.key(3))
     batch = in_range(gan, real_batch(gan, 16))
-    grads, _ = GRADIENTS(gan, state, batch, jnp.arange(16))
-    loss_gen, loss_disc = separate_losses(gan, state, batch, range(16))
-    want = {
-        "gen": jax.jit(jax.grad(loss_gen))(state.gen.params),
-        "disc": jax.jit(jax.grad(loss_disc))(state.disc.params),
-    }
+    grads, _ = GRADIENTS(gan, state, batch, np.arange(16))
+    want = written_out(gan, state, batch, range(16))
     # For each tensor, the largest difference against the largest value.
-    errors = jax.tree.map(lambda g, w: float(jnp.abs(g - w).max() / jnp.abs(w).max()), grads, want)
+    error = lambda g, w: float(np.abs(g - w).max() / np.abs(w).max())  # noqa: E731
+    errors = jax.tree.map(error, *jax.device_get((grads, {"gen": want.gen_grads, "disc": want.disc_grads})))
     assert max(jax.tree.leaves(errors)) < 1e-5, errors
 
 
@@ -86,8 +81,8 @@ def test_neither_loss_moves_the_other_network(small, update):
     no_gen = dataclasses.replace(gan, loss=dataclasses.replace(gan.loss, gen=nothing))
     no_disc = dataclasses.replace(gan, loss=dataclasses.replace(gan.loss, disc=nothing))
     only_disc, only_gen = STEP(no_gen, state, batch)[0], STEP(no_disc, state, batch)[0]
-    jax.tree.map(np.testing.assert_array_equal, only_disc.gen.params, state.gen.params)
-    jax.tree.map(np.testing.assert_array_equal, only_gen.disc.params, state.disc.params)
+    assert_same_bits(only_disc.gen.params, state.gen.params)
+    assert_same_bits(only_gen.disc.params, state.disc.params)
     moved = lambda new, old: jnp.abs(new["Dense_0"]["kernel"] - old["Dense_0"]["kernel"]).max() > 1e-4  # noqa: E731
     assert moved(only_disc.disc.params, state.disc.params)
     assert moved(only_gen.gen.params, state.gen.params)
@@ -97,41 +92,38 @@ def test_neither_loss_moves_the_other_network(small, update):
 def test_shared_update_is_simultaneous_descent(classes, x64):
     """theta_G - 0.1 grad L_G(theta_G, theta_D) and theta_D - 0.2 grad L_D(theta_G, theta_D), at the old weights."""
     gan = small_gan(classes)
-    state, batch = as_float64(jaxgan.init(gan, jax.random.key(0))), real_batch(gan, 8)
-    loss_gen, loss_disc = separate_losses(gan, state, in_range(gan, batch), range(8))
+    state, batch = small_state(gan), real_batch(gan, 8)
     new, metrics = STEP(gan, state, batch)
-    gen_grads, disc_grads = jax.grad(loss_gen)(state.gen.params), jax.grad(loss_disc)(state.disc.params)
-    assert_close(new.gen.params, descended(0.1, state.gen.params, gen_grads))
-    assert_close(new.disc.params, descended(0.2, state.disc.params, disc_grads))
-    norm = lambda grads: np.sqrt(sum(float(jnp.sum(g**2)) for g in jax.tree.leaves(grads)))  # noqa: E731
-    _, real, fake, *_ = forward(gan, state, in_range(gan, batch), range(8), state.gen.params, state.disc.params)
+    want = written_out(gan, state, in_range(gan, batch), range(8))
+    assert_close(new.gen.params, descended(0.1, state.gen.params, want.gen_grads))
+    assert_close(new.disc.params, descended(0.2, state.disc.params, want.disc_grads))
+    norm = lambda grads: np.sqrt(sum(np.sum(np.square(g)) for g in jax.tree.leaves(grads)))  # noqa: E731
     expected = {
-        "loss_gen": loss_gen(state.gen.params),
-        "loss_disc": loss_disc(state.disc.params),
-        "logit_real": real.mean(),
-        "logit_fake": fake.mean(),
-        "grad_norm_gen": norm(gen_grads),
-        "grad_norm_disc": norm(disc_grads),
+        "loss_gen": want.loss_gen,
+        "loss_disc": want.loss_disc,
+        "logit_real": want.forward.real_judged.mean(),
+        "logit_fake": want.forward.fake_judged.mean(),
+        "grad_norm_gen": norm(want.gen_grads),
+        "grad_norm_disc": norm(want.disc_grads),
     }
     assert_close(metrics, expected)
     assert new.step == 1
-    assert jnp.array_equal(jax.random.key_data(new.key), jax.random.key_data(state.key))
+    assert_same_bits(new.key, state.key)
 
 
 @pytest.mark.parametrize("classes", [0, 3])
 def test_alternating_update_takes_the_generators_gradient_at_the_new_discriminator(classes, x64):
     gan = small_gan(classes, update="alternating")
-    state, batch = as_float64(jaxgan.init(gan, jax.random.key(0))), real_batch(gan, 8)
+    state, batch = small_state(gan), real_batch(gan, 8)
     new, metrics = STEP(gan, state, batch)
     real = in_range(gan, batch)
-    _, loss_disc = separate_losses(gan, state, real, range(8))
-    assert_close(new.disc.params, descended(0.2, state.disc.params, jax.grad(loss_disc)(state.disc.params)))
-    loss_gen, _ = separate_losses(gan, state.replace(disc=new.disc), real, range(8, 16))  # on fresh latents
-    assert_close(new.gen.params, descended(0.1, state.gen.params, jax.grad(loss_gen)(state.gen.params)))
-    assert_close(metrics["loss_gen"], loss_gen(state.gen.params))
-    assert_close(metrics["loss_disc"], loss_disc(state.disc.params))
-    old, _ = separate_losses(gan, state, real, range(8))
-    assert abs(old(state.gen.params) - metrics["loss_gen"]) > 1e-3
+    old = written_out(gan, state, real, range(8))
+    assert_close(new.disc.params, descended(0.2, state.disc.params, old.disc_grads))
+    fresh = written_out(gan, state.replace(disc=new.disc), real, range(8, 16))  # on fresh latents
+    assert_close(new.gen.params, descended(0.1, state.gen.params, fresh.gen_grads))
+    assert_close(metrics["loss_gen"], fresh.loss_gen)
+    assert_close(metrics["loss_disc"], old.loss_disc)
+    assert abs(old.loss_gen - fresh.loss_gen) > 1e-3
 
 
 @UPDATES
@@ -139,11 +131,11 @@ def test_batch_statistics_follow_the_fake_batch_and_then_the_real_one(small, upd
     """Each network's in its own updates only."""
     gan, state, batch = small
     new, _ = STEP(dataclasses.replace(gan, update=update), state, batch)
-    *_, gen_stats, disc_stats = forward(gan, state, in_range(gan, batch), range(8), state.gen.params, state.disc.params)
+    want = written_out(gan, state, in_range(gan, batch), range(8)).forward
+    assert_close(new.disc.batch_stats, want.disc_stats)
     if update == "alternating":
-        *_, gen_stats, _ = forward(gan, state, in_range(gan, batch), range(8, 16), state.gen.params, state.disc.params)
-    assert_close(new.disc.batch_stats, disc_stats)
-    assert_close(new.gen.batch_stats, gen_stats)
+        want = written_out(gan, state, in_range(gan, batch), range(8, 16)).forward
+    assert_close(new.gen.batch_stats, want.gen_stats)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.15, 0.9])
@@ -151,38 +143,36 @@ def test_averaged_generator(small, decay):
     """A <- k a + (1 - k) theta with k = min(decay, (1 + t) / (10 + t)), over parameters and batch statistics."""
     gan, state, batch = small
     gan = dataclasses.replace(gan, ema_decay=decay)
-    expected = {"params": state.gen.params, "batch_stats": state.gen.batch_stats}
+    expected = state.averaged_gen
     for t in range(4):
         state, _ = STEP(gan, state, batch)
         keep = min(decay, (1 + t) / (10 + t))
         new = {"params": state.gen.params, "batch_stats": state.gen.batch_stats}
-        expected = jax.tree.map(lambda a, n, k=keep: k * a + (1 - k) * n, expected, new)
-    assert_close(state.averaged_gen, expected)
+        average = lambda a, n, k=keep: k * np.asarray(a) + (1 - k) * np.asarray(n)  # noqa: E731
+        expected = jax.tree.map(average, expected, new)
+    assert_close(state.averaged_gen, expected, rtol=1e-6, atol=1e-8)
     if decay == 0:
-        jax.tree.map(np.testing.assert_array_equal, state.averaged_gen["params"], state.gen.params)
+        assert_same_bits(state.averaged_gen["params"], state.gen.params)
 
 
 @UPDATES
 def test_training_ratio(update, x64):
     """Three updates of D, each on images and latents of its own; G's at the D that the kind of step says."""
     gan = small_gan(2, update=update, training_ratio=3)
-    state, batch = as_float64(jaxgan.init(gan, jax.random.key(0))), real_batch(gan, 24)
+    state, batch = small_state(gan), real_batch(gan, 24)
     new, metrics = STEP(gan, state, batch)
     now = state
     for j in range(3):
-        real, examples = in_range(gan, jax.tree.map(lambda x, j=j: x[j::3], batch)), range(j, 24, 3)
-        before = now
-        _, loss_disc = separate_losses(gan, now, real, examples)
-        loss, grads = jax.value_and_grad(loss_disc)(now.disc.params)
-        *_, stats = forward(gan, now, real, examples, now.gen.params, now.disc.params)
-        now = now.replace(disc=now.disc.replace(params=descended(0.2, now.disc.params, grads), batch_stats=stats))
+        real = in_range(gan, jax.tree.map(lambda x, j=j: x[j::3], batch))
+        want = written_out(gan, now, real, range(j, 24, 3))
+        params, stats = descended(0.2, now.disc.params, want.disc_grads), want.forward.disc_stats
+        now = now.replace(disc=now.disc.replace(params=params, batch_stats=stats))
     assert_close((new.disc.params, new.disc.batch_stats), (now.disc.params, now.disc.batch_stats))
-    assert_close(metrics["loss_disc"], loss)
-    if update == "alternating":
-        loss_gen, _ = separate_losses(gan, now, real, range(24, 32))
-    else:  # at the D before its last update, on the latents of that one
-        loss_gen, _ = separate_losses(gan, before, real, examples)
-    assert_close(new.gen.params, descended(0.1, state.gen.params, jax.grad(loss_gen)(state.gen.params)))
+    assert_close(metrics["loss_disc"], want.loss_disc)
+    # Shared: at the D before its last update, on the latents of that one.
+    gen = want if update == "shared" else written_out(gan, now, real, range(24, 32))
+    assert_close(metrics["loss_gen"], gen.loss_gen)
+    assert_close(new.gen.params, descended(0.1, state.gen.params, gen.gen_grads))
 
 
 def test_schedules_are_among_the_metrics():
@@ -209,7 +199,7 @@ def test_donating_the_state_leaves_the_callers_key_alone():
 def test_images_alone_are_a_batch_without_labels():
     gan = small_gan()
     state, batch = jaxgan.init(gan, jax.random.key(0)), real_batch(gan, 8)
-    alone, labelled = STEP(gan, state, batch.images), STEP(gan, state, Batch(batch.images, jnp.arange(8)))
+    alone, labelled = STEP(gan, state, batch.images), STEP(gan, state, Batch(batch.images, np.arange(8)))
     for got in (alone, labelled):  # an unconditional GAN does not look at labels
         assert_same_bits(got, STEP(gan, state, batch))
 
@@ -234,13 +224,13 @@ class Square(nn.Module):
 @pytest.mark.parametrize(
     ("changes", "batch", "error", "message"),
     [
-        ({}, jnp.zeros((8, 4, 4, 1)), TypeError, r"images must be uint8 \(0 to 255\), not float32"),
-        ({}, jnp.zeros((8, 5, 4, 1), jnp.uint8), ValueError, r"shape \[5, 4, 1\], the generator makes \[4, 4, 1\]"),
-        ({}, jnp.zeros((8, 4, 4), jnp.uint8), ValueError, r"shape \[4, 4\], the generator makes \[4, 4, 1\]"),
-        ({"training_ratio": 3}, jnp.zeros((8, 4, 4, 1), jnp.uint8), ValueError, "8 images .* training_ratio=3"),
-        ({"accumulate": 3}, jnp.zeros((8, 4, 4, 1), jnp.uint8), ValueError, "8 images .* accumulate=3"),
-        ({"classes": 3}, jnp.zeros((8, 4, 4, 1), jnp.uint8), ValueError, r"3 classes, and the batch no labels; .*Batch\("),
-        ({"disc": Square()}, jnp.zeros((8, 4, 4, 1), jnp.uint8), ValueError, r"one logit for each image, \[B\], not \[8, 1\]"),
+        ({}, np.zeros((8, 4, 4, 1), np.float32), TypeError, r"images must be uint8 \(0 to 255\), not float32"),
+        ({}, np.zeros((8, 5, 4, 1), np.uint8), ValueError, r"shape \[5, 4, 1\], the generator makes \[4, 4, 1\]"),
+        ({}, np.zeros((8, 4, 4), np.uint8), ValueError, r"shape \[4, 4\], the generator makes \[4, 4, 1\]"),
+        ({"training_ratio": 3}, np.zeros((8, 4, 4, 1), np.uint8), ValueError, "8 images .* training_ratio=3"),
+        ({"accumulate": 3}, np.zeros((8, 4, 4, 1), np.uint8), ValueError, "8 images .* accumulate=3"),
+        ({"classes": 3}, np.zeros((8, 4, 4, 1), np.uint8), ValueError, r"3 classes, and the batch no labels"),
+        ({"disc": Square()}, np.zeros((8, 4, 4, 1), np.uint8), ValueError, r"one logit .*, \[B\], not \[8, 1\]"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_when_the_step_is_traced(changes, batch, error, message):
@@ -279,22 +269,17 @@ def test_every_product_of_bf16_is_one_of_bfloat16(update):
     assert not re.search(r"(dot_general|convolution)\(.*: \(tensor<[\dx]*xf32>, tensor<[\dx]*xf32>\)", text)
 
 
-def assert_same_bits(got, want):
-    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        g, w = (jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in (g, w))
-        np.testing.assert_array_equal(g, w)
-
-
 @pytest.mark.parametrize("classes", [0, 3])
 def test_several_updates_in_one_program_are_those_one_by_one(classes):
     """However they are divided, to the last bit; each on its own images and labels."""
     gan = small_gan(classes)
     state, dataset = jaxgan.init(gan, jax.random.key(0)), real_batch(gan, 40)
-    batches = jnp.asarray(np.random.default_rng(1).integers(0, 40, (6, 8)), jnp.int32)
+    batches = np.random.default_rng(1).integers(0, 40, (6, 8), np.int32)
     at_once, metrics = STEPS(gan, state, dataset, batches, 6)
     divided = state
     for start, count in [(0, 1), (1, 3), (4, 2)]:
-        rows = jnp.zeros_like(batches).at[:count].set(batches[start : start + count])
+        rows = np.zeros_like(batches)
+        rows[:count] = batches[start : start + count]
         divided, last = STEPS(gan, divided, dataset, rows, count)
     assert_same_bits((at_once, metrics), (divided, last))
     one_by_one = state
@@ -311,5 +296,5 @@ def test_the_optimizers_see_the_gradients_of_their_own_network(small):
     plain, _ = STEP(gan, state, batch)
     faster, _ = STEP(dataclasses.replace(gan, disc_optimizer=optax.sgd(0.4)), state, batch)
     assert_close(faster.gen.params, plain.gen.params)
-    twice = jax.tree.map(lambda new, old: old + 2 * (new - old), plain.disc.params, state.disc.params)
-    assert_close(faster.disc.params, twice)
+    grads = written_out(gan, state, in_range(gan, batch), range(8)).disc_grads
+    assert_close(faster.disc.params, descended(0.4, state.disc.params, grads))

@@ -1,0 +1,207 @@
+"""What several tests share: a small GAN, images, what a step draws, and each loss written out on its own.
+
+`latents` and the others are written from the documentation, with nothing of the package but `Purpose`.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxgan
+from jaxgan.gan import Batch, Purpose, from_uint8, image_shape
+from jaxgan.losses import non_saturating
+from jaxgan.networks.layers import Context, batch_norm
+
+QUICK = {"xla_backend_optimization_level": 0}  # to compile
+STEP = jax.jit(jaxgan.train_step, static_argnums=0, compiler_options=QUICK)
+STEPS = jax.jit(jaxgan.train_steps, static_argnums=0, compiler_options=QUICK)
+
+
+class SmallGen(nn.Module):
+    """z [B, z_size] -> images [B, 4, 4, 1] in [-1, 1]; with labels where there are classes."""
+
+    classes: int = 0
+
+    @nn.compact
+    def __call__(self, z, labels, context):
+        if self.classes:
+            z = jnp.concatenate([z, jax.nn.one_hot(labels, self.classes, dtype=z.dtype)], axis=-1)
+        x = nn.softplus(batch_norm(context, 0.9)(nn.Dense(16, use_bias=False)(z)))
+        return jnp.tanh(nn.Dense(16)(x)).reshape(-1, 4, 4, 1)
+
+
+class SmallDisc(nn.Module):
+    """Images [B, 4, 4, 1] -> logits [B]; without batch normalisation it judges each image alone."""
+
+    classes: int = 0
+    norm: bool = True
+
+    @nn.compact
+    def __call__(self, images, labels, context):
+        x = images.reshape(len(images), -1)
+        if self.classes:
+            x = jnp.concatenate([x, jax.nn.one_hot(labels, self.classes, dtype=x.dtype)], axis=-1)
+        x = nn.Dense(16, use_bias=not self.norm)(x)
+        x = nn.softplus(batch_norm(context, 0.9)(x) if self.norm else x)
+        return nn.Dense(1)(x)[:, 0]
+
+
+def small_gan(classes=0, norm=True, **changes):
+    """A GAN that compiles in a second. Plain gradient descent: an update shows the gradient itself."""
+    gan = jaxgan.GAN(
+        gen=SmallGen(classes),
+        disc=SmallDisc(classes, norm),
+        loss=non_saturating(),
+        gen_optimizer=optax.sgd(0.1),
+        disc_optimizer=optax.sgd(0.2),
+        z_size=5,
+        classes=classes,
+        ema_decay=0.5,
+    )
+    return dataclasses.replace(gan, **changes)
+
+
+def real_images(gan, count, seed=0):
+    shape = (count, *image_shape(gan))
+    return jnp.asarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8))
+
+
+def real_batch(gan, count, seed=0):
+    """Random images, with labels where the GAN has classes."""
+    labels = np.random.default_rng(seed + 1).integers(0, gan.classes, count, np.int32) if gan.classes else None
+    return Batch(real_images(gan, count, seed), labels)
+
+
+def in_range(gan, batch):
+    """The batch as `losses` and the gradients take it."""
+    return batch._replace(images=from_uint8(batch.images, gan.image_range))
+
+
+def as_float64(tree):
+    return jax.tree.map(lambda x: jnp.asarray(np.float64(x)) if x.dtype == jnp.float32 else x, tree)
+
+
+def small_state(gan, seed=0):
+    """A state in float64, where that is allowed, with no zero bias and no unit scale."""
+    state, rng = jaxgan.init(gan, jax.random.key(seed)), np.random.default_rng(seed)
+    move = lambda x: jnp.asarray(np.float64(x) + 0.1 * rng.normal(size=x.shape))  # noqa: E731
+    return with_params(as_float64(state), **{n: jax.tree.map(move, getattr(state, n).params) for n in ("gen", "disc")})
+
+
+def drawn(draw, state, purpose, examples):
+    """draw(key) for each example: i's key is the root key folded by purpose, step and i."""
+    key = jax.random.fold_in(jax.random.fold_in(state.key, int(purpose)), state.step)
+    return jax.vmap(lambda i: draw(jax.random.fold_in(key, i)))(jnp.asarray(examples))
+
+
+def latents(gan, state, examples):
+    return drawn(lambda key: jax.random.normal(key, (gan.z_size,)), state, Purpose.Z, examples)
+
+
+def generated_labels(gan, state, examples):
+    if not gan.classes:
+        return None
+    return drawn(lambda key: jax.random.randint(key, (), 0, gan.classes), state, Purpose.LABELS, examples)
+
+
+def apply(net, params, stats, x, labels=None):
+    """A network in training mode: its output, and its new batch statistics."""
+    out, updated = net.apply(
+        {"params": params, "batch_stats": stats}, x, labels, Context(train=True), mutable=["batch_stats"]
+    )
+    return out, updated.get("batch_stats", {})
+
+
+class Pass(NamedTuple):
+    """A forward pass written out."""
+
+    images: jax.Array
+    fake: jax.Array
+    real_judged: Any
+    fake_judged: Any
+    gen_stats: Any
+    disc_stats: Any
+
+
+def forward(gan, state, batch, examples, gen_params, disc_params):
+    """Both networks on a batch that is in the GAN's range. D sees the generated images first."""
+    z, labels = latents(gan, state, examples), generated_labels(gan, state, examples)
+    fake, gen_stats = apply(gan.gen, gen_params, state.gen.batch_stats, z, labels)
+    fake_judged, disc_stats = apply(gan.disc, disc_params, state.disc.batch_stats, fake, labels)
+    real_judged, disc_stats = apply(gan.disc, disc_params, disc_stats, batch.images, batch.labels)
+    return Pass(batch.images, fake, real_judged, fake_judged, gen_stats, disc_stats)
+
+
+def gen_formula(real, fake):
+    return -jnp.mean(jnp.log(jax.nn.sigmoid(fake)))
+
+
+def disc_formula(real, fake, real_label=1.0, scale=1.0):
+    p, q = jax.nn.sigmoid(real), jax.nn.sigmoid(fake)
+    on_real = real_label * jnp.log(p) + (1 - real_label) * jnp.log(1 - p)
+    return -scale * (jnp.mean(on_real) + jnp.mean(jnp.log(1 - q)))
+
+
+class Written(NamedTuple):
+    """Both losses at a state, the gradient of each in its own network's parameters, and the pass."""
+
+    loss_gen: jax.Array
+    loss_disc: jax.Array
+    gen_grads: Any
+    disc_grads: Any
+    forward: Pass
+
+
+def written_out(gan, state, batch, examples, gen=gen_formula, disc=disc_formula):
+    """Each loss on its own, with a forward pass of its own, by formulas of (real, fake) logits.
+
+    Args:
+      gan: the static description.
+      state: the state.
+      batch: in the GAN's range, as from `in_range`.
+      examples: which examples of the step they are.
+      gen: the formula of the generator's loss.
+      disc: that of the discriminator's.
+    """
+    return _written_out(gan, state, batch, np.array(examples), gen, disc)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4, 5), compiler_options=QUICK)
+def _written_out(gan, state, batch, examples, gen, disc):
+    def loss_gen(params):
+        made = forward(gan, state, batch, examples, params, state.disc.params)
+        return gen(made.real_judged, made.fake_judged)
+
+    def loss_disc(params):
+        made = forward(gan, state, batch, examples, state.gen.params, params)
+        return disc(made.real_judged, made.fake_judged)
+
+    of_gen, gen_grads = jax.value_and_grad(loss_gen)(state.gen.params)
+    of_disc, disc_grads = jax.value_and_grad(loss_disc)(state.disc.params)
+    made = forward(gan, state, batch, examples, state.gen.params, state.disc.params)
+    return Written(of_gen, of_disc, gen_grads, disc_grads, made)
+
+
+def descended(rate, params, grads):
+    return jax.tree.map(lambda p, g: np.asarray(p) - rate * np.asarray(g), params, grads)
+
+
+def with_params(state, **params):
+    """The state with other parameters, of `gen` or `disc`."""
+    return state.replace(**{net: getattr(state, net).replace(params=value) for net, value in params.items()})
+
+
+def assert_close(got, want, rtol=1e-9, atol=1e-12):
+    jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=rtol, atol=atol), got, want)
+
+
+def assert_same_bits(got, want):
+    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        g, w = (jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in (g, w))
+        np.testing.assert_array_equal(g, w)
