@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -27,17 +26,19 @@ class SmallGen(nn.Module):
     """z [B, z_size] -> images [B, 4, 4, 1] in [-1, 1]; with labels where there are classes."""
 
     classes: int = 0
+    norm: bool = True
 
     @nn.compact
     def __call__(self, z, labels, context):
         if self.classes:
             z = jnp.concatenate([z, jax.nn.one_hot(labels, self.classes, dtype=z.dtype)], axis=-1)
-        x = nn.softplus(batch_norm(context, 0.9)(nn.Dense(16, use_bias=False)(z)))
+        x = nn.Dense(16, use_bias=not self.norm)(z)
+        x = nn.softplus(batch_norm(context, 0.9)(x) if self.norm else x)
         return jnp.tanh(nn.Dense(16)(x)).reshape(-1, 4, 4, 1)
 
 
 class SmallDisc(nn.Module):
-    """Images [B, 4, 4, 1] -> logits [B]; without batch normalisation it judges each image alone."""
+    """Images [B, 4, 4, 1] -> logits [B]; with labels where there are classes."""
 
     classes: int = 0
     norm: bool = True
@@ -53,9 +54,12 @@ class SmallDisc(nn.Module):
 
 
 def small_gan(classes=0, norm=True, **changes):
-    """A GAN that compiles in a second. Plain gradient descent: an update shows the gradient itself."""
+    """A GAN that compiles in a second. Plain gradient descent: an update shows the gradient itself.
+
+    Without `norm`, batch normalisation, no example sees another.
+    """
     gan = jaxgan.GAN(
-        gen=SmallGen(classes),
+        gen=SmallGen(classes, norm),
         disc=SmallDisc(classes, norm),
         loss=non_saturating(),
         gen_optimizer=optax.sgd(0.1),
@@ -158,7 +162,7 @@ class Written(NamedTuple):
     forward: Pass
 
 
-def written_out(gan, state, batch, examples, gen=gen_formula, disc=disc_formula):
+def written_out(gan, state, batch, examples, gen=gen_formula, disc=disc_formula, penalty=None):
     """Each loss on its own, with a forward pass of its own, by formulas of (real, fake) logits.
 
     Args:
@@ -168,24 +172,31 @@ def written_out(gan, state, batch, examples, gen=gen_formula, disc=disc_formula)
       examples: which examples of the step they are.
       gen: the formula of the generator's loss.
       disc: that of the discriminator's.
+      penalty: a function (judge, pass, batch, state, examples) of what is added to it; judge(images, labels) is D.
     """
-    return _written_out(gan, state, batch, np.array(examples), gen, disc)
+    return _COMPILED(gan, state, batch, np.array(examples), gen, disc, penalty)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4, 5), compiler_options=QUICK)
-def _written_out(gan, state, batch, examples, gen, disc):
+def uncompiled(gan, state, batch, examples, gen=gen_formula, disc=disc_formula, penalty=None):
+    """`written_out`, to be a part of a program."""
+
     def loss_gen(params):
         made = forward(gan, state, batch, examples, params, state.disc.params)
         return gen(made.real_judged, made.fake_judged)
 
     def loss_disc(params):
         made = forward(gan, state, batch, examples, state.gen.params, params)
-        return disc(made.real_judged, made.fake_judged)
+        judge = lambda images, labels: apply(gan.disc, params, state.disc.batch_stats, images, labels)[0]  # noqa: E731
+        added = penalty(judge, made, batch, state, examples) if penalty else 0.0
+        return disc(made.real_judged, made.fake_judged) + added
 
     of_gen, gen_grads = jax.value_and_grad(loss_gen)(state.gen.params)
     of_disc, disc_grads = jax.value_and_grad(loss_disc)(state.disc.params)
     made = forward(gan, state, batch, examples, state.gen.params, state.disc.params)
     return Written(of_gen, of_disc, gen_grads, disc_grads, made)
+
+
+_COMPILED = jax.jit(uncompiled, static_argnums=(0, 4, 5, 6), compiler_options=QUICK)
 
 
 def descended(rate, params, grads):

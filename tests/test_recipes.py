@@ -1,16 +1,24 @@
 """The table of recipes: what the documents say, optimisers against their formulas, and values that are refused."""
 
-import dataclasses
+import functools
 import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from common import real_batch
 
+import jaxgan
 from experiments import recipes
-from jaxgan import losses
+from experiments.described import describe, is_plain
+from jaxgan import losses, networks
 from jaxgan.gan import image_shape
+from jaxgan.losses import Forward
+from jaxgan.networks import Context
+from jaxgan.penalties import L2, R1
+from jaxgan.transforms import InstanceNoise
 
 # What the descriptions say: data, batch, latent, prior, image range, update; learning rates of G and D, beta1, beta2.
 TABLE = {
@@ -36,10 +44,10 @@ def test_the_documents_own_settings(name):
 def test_images_are_in_the_range_that_the_recipe_says(name):
     gan = recipes.get(name).build()
     z = jnp.zeros((1, gan.z_size))
-    variables = jax.eval_shape(lambda: gan.gen.init(jax.random.key(0), z, train=False))
+    variables = jax.eval_shape(lambda: gan.gen.init(jax.random.key(0), z, None, Context()))
     huge = jax.tree.map(lambda x: 50 * jax.random.normal(jax.random.key(x.size), x.shape), variables["params"])
     variables = {"params": huge, "batch_stats": jax.tree.map(jnp.ones_like, variables.get("batch_stats", {}))}
-    made = gan.gen.apply(variables, jnp.ones((4, gan.z_size)), train=False)
+    made = gan.gen.apply(variables, jnp.ones((4, gan.z_size)), None, Context())
     low, high = gan.image_range
     assert (float(made.min()), float(made.max())) == (low, high)
 
@@ -47,13 +55,12 @@ def test_images_are_in_the_range_that_the_recipe_says(name):
 def test_what_is_special_to_each():
     elements, canton = recipes.get("gan_elements"), recipes.get("canton_lsgan").build()
     assert (elements.split, elements.border, image_shape(elements.build())) == ("train+test", 2, (32, 32, 1))
-    np.testing.assert_allclose(
-        [canton.instance_noise(t) for t in (0, 1, 100)], 0.1 * 0.999 ** np.array([0, 1, 100]), rtol=1e-5
-    )
-    assert canton.gen_l2 == 1e-7
-    assert canton.gen_loss is losses.least_squares_gen
+    assert canton.transforms == (InstanceNoise(0.1, 0.999),)
+    assert canton.regularizers == (L2(1e-7),)
+    assert canton.loss == losses.least_squares()
     real, fake = jnp.array([0.3, -2.0]), jnp.array([1.5, -0.7])
-    keras = recipes.get("keras_dcgan").build().disc_loss(real, fake)
+    forward = Forward(None, None, None, None, None, real_logits=real, fake_logits=fake)
+    keras = recipes.get("keras_dcgan").build().loss.disc(forward)
     p, q = jax.nn.sigmoid(real), jax.nn.sigmoid(fake)
     expected = -jnp.mean(jnp.log(1 - q) + 0.1 * jnp.log(1 - p) + 0.9 * jnp.log(p))
     np.testing.assert_allclose(keras, expected, rtol=1e-6)
@@ -69,7 +76,7 @@ def descend(optimizer, params, gradients):
 
 def test_rmsprop_is_keras_with_clipped_elements_and_time_decay():
     """Keras 2.0: a = .9 a + .1 g^2; p -= lr / (1 + decay * t) * g / (sqrt(a) + 1e-7), t from 0."""
-    recipe = dataclasses.replace(recipes.get("keras_mnist"), disc_time_decay=0.5)
+    recipe = recipes.get("keras_mnist").replace(disc_time_decay=0.5)
     assert (recipe.gen_learning_rate, recipe.disc_learning_rate) == (4e-4, 8e-4)
     assert (recipes.get("keras_mnist").gen_time_decay, recipes.get("keras_mnist").disc_time_decay) == (3e-8, 6e-8)
     gradients = 2 * np.random.default_rng(0).normal(size=(6, 50)).astype(np.float32)
@@ -96,11 +103,30 @@ def test_adam_is_as_published():
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
-def test_a_runs_config_says_which_recipe_it_was(name):
-    recipe = dataclasses.replace(recipes.get(name), training_ratio=2, gen_l2=0.5)
-    config = json.loads(json.dumps(recipe.config(), allow_nan=False))
-    assert recipes.from_config(config) == recipe
-    assert "steps" not in config
+def test_a_runs_config_says_which_recipe_it_was(name, tmp_path):
+    recipe = recipes.get(name).replace(training_ratio=2, gen_l2=0.5)
+    (tmp_path / "config.json").write_text(json.dumps(recipe.config(), allow_nan=False))
+    assert recipes.of_run(tmp_path) == recipe
+    assert "steps" not in recipe.config()
+
+
+# The shapes of a batch of eight of each recipe, for as many updates of D as it has.
+def arguments(gan):
+    state = jax.eval_shape(lambda: jaxgan.init(gan, jax.random.key(0)))
+    return state, jax.eval_shape(lambda: real_batch(gan, 8 * gan.training_ratio))
+
+
+@pytest.mark.parametrize("update", ["shared", "alternating"])
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_recipe_has_a_step(name, update):
+    """By its shapes; nothing is compiled. A step changes none of them."""
+    gan = recipes.get(name).replace(update=update).build()
+    state, batch = arguments(gan)
+    after, metrics = jax.eval_shape(functools.partial(jaxgan.train_step, gan), state, batch)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    logged = {f"{kind}_{net}" for kind in ("loss", "grad_norm") for net in ("gen", "disc")}
+    assert logged | {"logit_real", "logit_fake"} <= set(metrics)
+    assert all(value.shape == () for value in metrics.values())
 
 
 @pytest.mark.parametrize(
@@ -115,16 +141,88 @@ def test_a_runs_config_says_which_recipe_it_was(name):
         ("digits", {"instance_noise_decay": 1.5}, "--instance-noise-decay must be above 0 and at most 1"),
         ("digits", {"instance_noise_decay": 0.0}, "--instance-noise-decay must be above 0 and at most 1"),
         ("digits", {"gen_l2": -1.0}, "--gen-l2 must be at least 0"),
-        ("digits", {"subpixel": True}, "--subpixel belongs to canton_lsgan"),
+        (
+            "digits",
+            {"loss": losses.least_squares(), "disc_loss_scale": 0.5},
+            "--disc-loss-scale belongs to the package",
+        ),
         ("canton_lsgan", {"real_label": 0.9}, "--real-label belongs to --loss non_saturating"),
         ("tf2_dcgan", {"optimizer": "rmsprop"}, "--beta1 belongs to --optimizer adam"),
     ],
 )
 def test_values_that_no_run_could_use_are_refused(name, changes, message):
     with pytest.raises(ValueError, match=message):
-        dataclasses.replace(recipes.get(name), **changes)
+        recipes.get(name).replace(**changes)
 
 
-def test_the_subpixel_option_builds_its_network():
-    assert dataclasses.replace(recipes.get("canton_lsgan"), subpixel=True).build().gen.subpixel
-    assert not recipes.get("canton_lsgan").build().gen.subpixel
+def test_a_setting_that_there_is_not_is_no_setting():
+    with pytest.raises(TypeError, match="learning_rate"):
+        recipes.get("digits").replace(learning_rate=1.0)
+    with pytest.raises(AttributeError, match="learning_rate"):
+        _ = recipes.get("digits").learning_rate
+
+
+def test_a_setting_is_read_and_changed_by_its_name_in_whatever_group():
+    recipe = recipes.get("digits")
+    changed = recipe.replace(steps=5, batch_size=8, z_size=3, beta1=0.1, accumulate=2, classes=4)
+    assert (changed.schedule.steps, changed.source.batch_size, changed.objective.z_size) == (5, 8, 3)
+    assert (changed.optimization.beta1, changed.compute.accumulate, changed.classes) == (0.1, 2, 4)
+    assert (changed.steps, changed.batch_size, changed.z_size) == (5, 8, 3)
+    names = [name for name, _ in recipe.settings()]
+    assert len(names) == len(set(names))  # no two groups have a setting of one name
+    assert all(getattr(changed, name) == getattr(recipe, name) for name in ("gen_l2", "disc_learning_rate", "data"))
+
+
+def test_ideas_of_ones_own_are_built_in_and_described():
+    """A loss, a transform, a penalty and an optimiser, after what the flags add."""
+    loss, penalty = losses.of_logits(own_loss, own_loss), R1(2.0)
+    recipe = recipes.get("digits").replace(
+        loss=loss, transforms=(own_transform,), penalties=(penalty,), instance_noise=0.1, optimizer=own_optimizer
+    )
+    gan = recipe.build()
+    assert gan.loss is loss
+    assert gan.transforms == (InstanceNoise(0.1, 1.0), own_transform)
+    assert gan.penalties == (penalty,)
+    np.testing.assert_allclose(descend(gan.gen_optimizer, jnp.ones(3), [jnp.ones(3)]), 1 - 2e-3 * np.ones(3))
+    config = json.loads(json.dumps(recipe.config()))
+    assert config["penalties"] == ["jaxgan.penalties:R1(gamma=2.0)"]
+    assert config["transforms"] == [f"{__name__}:own_transform"]
+    assert f"{__name__}:own_loss" in config["loss"]
+
+
+def own_loss(real_logits, fake_logits):
+    return jnp.mean(real_logits) - jnp.mean(fake_logits)
+
+
+def own_transform(images, keys, step):
+    return images
+
+
+def own_optimizer(rate):
+    return optax.sgd(rate)
+
+
+@pytest.mark.parametrize(
+    ("value", "described"),
+    [
+        (3, 3),
+        (None, None),
+        ((1, "a"), [1, "a"]),
+        (networks.DigitsGen(), "jaxgan.networks.digits:DigitsGen"),
+        (networks.DigitsGen(classes=10), "jaxgan.networks.digits:DigitsGen(classes=10)"),
+        (R1(0.5), "jaxgan.penalties:R1(gamma=0.5)"),
+        (InstanceNoise(0.5), "jaxgan.transforms:InstanceNoise(deviation=0.5)"),
+        (own_loss, f"{__name__}:own_loss"),
+        (functools.partial(own_loss, 1, fake_logits=2), f"partial({__name__}:own_loss, 1, fake_logits=2)"),
+    ],
+)
+def test_what_a_config_says_of_a_value(value, described):
+    assert describe(value) == described
+    assert json.loads(json.dumps(described)) == described
+    assert is_plain(value) == (value in (3, None))
+
+
+def test_different_objects_are_described_differently():
+    values = [networks.DigitsGen(), networks.DigitsGen(classes=3), R1(1.0), R1(2.0), own_loss, own_transform]
+    values += [losses.non_saturating(), losses.non_saturating(0.9), losses.least_squares(), losses.least_squares(0.5)]
+    assert len({json.dumps(describe(value)) for value in values}) == len(values)

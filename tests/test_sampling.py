@@ -2,15 +2,18 @@
 
 import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from common import small_gan
 
 import jaxgan
 from experiments import recipes
 from jaxgan import sampling
-from jaxgan.gan import draw_z, to_uint8
+from jaxgan.gan import Purpose, draw_z, to_uint8
+from jaxgan.networks import Context
 
 KEY = jax.random.key(1)
 
@@ -22,8 +25,8 @@ def digits():
     return gan, state.replace(averaged_gen=jax.tree.map(lambda x: x * 0.5, state.averaged_gen))
 
 
-def made(gan, variables, z):
-    return np.asarray(to_uint8(gan.gen.apply(variables, z, train=False), gan.image_range)).astype(int)
+def made(gan, variables, z, labels=None):
+    return np.asarray(to_uint8(gan.gen.apply(variables, z, labels, Context()), gan.image_range)).astype(int)
 
 
 def assert_same_images(got, expected):
@@ -67,10 +70,10 @@ def test_latents_on_a_path_are_as_long_as_any():
     np.testing.assert_allclose(paths.std(axis=(2, 3, 4)), paths[:, :1].std(axis=(2, 3, 4)).repeat(7, 1), rtol=0.05)
 
 
-class _Shows(jaxgan.networks.nn.Module):
+class _Shows(nn.Module):
     """A generator whose images are its latents, scaled to be within the range."""
 
-    def __call__(self, z, train, keys=None, axis_name=None):
+    def __call__(self, z, labels, context):
         return z.reshape(len(z), 1, -1, 1) / 5
 
 
@@ -89,3 +92,58 @@ def test_a_grid_of_latents_needs_a_fully_convolutional_generator(name):
     gan = recipes.get(name).build()
     with pytest.raises(ValueError, match="has a dense layer"):
         jaxgan.sample(gan, None, KEY, 1, latent_grid=(2, 2))
+
+
+@pytest.fixture(scope="module")
+def conditional():
+    gan = small_gan(classes=3)
+    return gan, jaxgan.init(gan, jax.random.key(0))
+
+
+def test_samples_of_classes(conditional):
+    """By default each image's class is drawn, by the key and its number; or they are those asked for."""
+    gan, state = conditional
+    drawn = sampling.sample_labels(gan, KEY, 70)
+    key = jax.random.fold_in(KEY, int(Purpose.LABELS))
+    by_hand = [int(jax.random.randint(jax.random.fold_in(key, i), (), 0, 3)) for i in range(6)]
+    assert drawn[:6].tolist() == by_hand
+    np.testing.assert_array_equal(sampling.sample_labels(gan, KEY, 10), drawn[:10])
+    images = jaxgan.sample(gan, state, KEY, 70)
+    z = draw_z(gan, KEY, jnp.arange(70))
+    assert_same_images(images, made(gan, state.averaged_gen, z, drawn))
+    asked = jnp.arange(70) % 3
+    of_asked = jaxgan.sample(gan, state, KEY, 70, labels=asked)
+    assert_same_images(of_asked, made(gan, state.averaged_gen, z, asked))
+    same = np.asarray(asked == drawn)
+    np.testing.assert_array_equal(of_asked[same], images[same])
+    assert (of_asked[~same] != images[~same]).any((1, 2, 3)).all()
+
+
+def test_paths_of_classes(conditional):
+    gan, state = conditional
+    paths = sampling.interpolate(gan, state, KEY, count=3, steps=4, labels=jnp.array([2, 0, 1]))
+    z = draw_z(gan, KEY, jnp.arange(4))
+    assert_same_images(paths[:, 0], made(gan, state.averaged_gen, z[:3], jnp.array([2, 0, 1])))
+    assert_same_images(paths[:, -1], made(gan, state.averaged_gen, z[1:], jnp.array([2, 0, 1])))
+
+
+def test_a_grid_has_a_row_of_each_class(conditional):
+    assert sampling.grid_labels(conditional[0], 2).tolist() == [0, 0, 1, 1, 2, 2]
+    assert len(sampling.grid_labels(small_gan(classes=100))) == 16 * 8
+    assert sampling.grid_labels(small_gan()) is None
+
+
+def test_labels_that_do_not_fit_are_refused(conditional):
+    gan, state = conditional
+    with pytest.raises(ValueError, match=r"shape \[4\], one for each image, not \[3\]"):
+        jaxgan.sample(gan, state, KEY, 4, labels=jnp.zeros(3, jnp.int32))
+    with pytest.raises(ValueError, match="the GAN has no classes"):
+        jaxgan.sample(small_gan(), None, KEY, 4, labels=jnp.zeros(4, jnp.int32))
+
+
+def test_an_exported_generator_makes_the_same_images_of_any_number_of_latents(conditional):
+    gan, state = conditional
+    generate = jax.export.deserialize(bytearray(sampling.export_generator(gan, state))).call
+    for count in (1, 5):
+        z, labels = draw_z(gan, KEY, jnp.arange(count)), jnp.arange(count, dtype=jnp.int32) % 3
+        assert_same_images(generate(z, labels), made(gan, state.averaged_gen, z, labels))

@@ -168,6 +168,14 @@ def gan_elements():
     return gen, [*disc, flatten(), Dense(8 * 8 * 256, 1)]
 
 
+def digits_disc():
+    """The discriminator of the digits recipe, which follows no document."""
+    disc = [Conv(1, 32, 3), lrelu(0.2)]
+    for c_in, c_out in ((32, 64), (64, 128)):
+        disc += [Conv(c_in, c_out, 3, 2, bias=False), BatchNorm(c_out), lrelu(0.2)]
+    return [*disc, flatten(), Dense(2 * 2 * 128, 1)]
+
+
 NETWORKS = {f.__name__: f for f in (keras_dcgan, keras_mnist, canton_lsgan, tf2_gan, tf2_dcgan, gan_elements)}
 
 

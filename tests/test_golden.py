@@ -1,0 +1,69 @@
+"""Numbers that stay: twenty updates of each recipe in float64, as they were before the step was written anew.
+
+`golden.json` holds the losses of each update, and the L2 norm of all parameters of both networks after the last.
+`PYTHONPATH=. python tests/test_golden.py` records it again; do so only with a change that is meant to change numbers,
+such as another initialiser, and say which in the commit.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgan
+from experiments import recipes
+from jaxgan.gan import image_shape
+
+FILE = Path(__file__).with_name("golden.json")
+GOLDEN = json.loads(FILE.read_text())
+UPDATES, BATCH = 20, 8
+FAST = ("digits shared", "tf2_gan shared", "tf2_gan alternating")
+# The gradient of a bias before batch normalisation is 0 but for rounding, whose sign is a step of Adam or RMSprop.
+# With `Dense_0/bias`, as in Keras, it moves by the learning rate at every update, wherever rounding says.
+MOVED_BY_ROUNDING = {
+    "gan_elements": {"gen": ("UpsampleConv_0", "UpsampleConv_1")},
+    "keras_mnist": {"gen": ("Dense_0", "UpsampleConv_0", "UpsampleConv_1", "Conv_0")},
+}
+
+
+def measure(case):
+    """The losses and norms of a recipe with an update, such as "digits shared"."""
+    name, update = case.split()
+    gan = recipes.get(name).replace(update=update).build()
+    with jax.enable_x64(False):
+        state = jaxgan.init(gan, jax.random.key(0))
+    state = jax.tree.map(lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x, state)
+    shape = (UPDATES, BATCH * gan.training_ratio, *image_shape(gan))
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    step = jax.jit(jaxgan.train_step, static_argnums=0)
+    losses = []
+    for batch in images:
+        state, metrics = step(gan, state, batch)
+        losses.append([float(metrics["loss_gen"]), float(metrics["loss_disc"])])
+    norm = lambda tree: float(np.sqrt(sum(np.sum(np.square(x)) for x in jax.tree.leaves(tree))))  # noqa: E731
+    return {"losses": losses, "gen": norm(state.gen.params), "disc": norm(state.disc.params)}
+
+
+@pytest.mark.parametrize(
+    "case", [case if case in FAST else pytest.param(case, marks=pytest.mark.slow) for case in GOLDEN]
+)
+def test_the_numbers_stay(case, x64):
+    got, want = measure(case), GOLDEN[case]
+    relative = np.abs(np.array(got["losses"]) / np.array(want["losses"]) - 1).max()
+    norms = {net: abs(got[net] / want[net] - 1) for net in ("gen", "disc")}
+    print(case, f"losses {relative:.1e}", norms)
+    assert relative < 1e-9
+    assert max(norms.values()) < 1e-9, norms
+
+
+def main():
+    """Records all cases again."""
+    jax.config.update("jax_enable_x64", True)
+    FILE.write_text(json.dumps({case: measure(case) for case in GOLDEN}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

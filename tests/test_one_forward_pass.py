@@ -1,0 +1,113 @@
+"""The promise of one forward pass: the program that runs take holds no second one.
+
+Convolutions and matrix products are counted in it, against counts derived by hand.
+"""
+
+import dataclasses
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+from common import QUICK, uncompiled
+
+import jaxgan
+from experiments import recipes
+from jaxgan import convolutions
+from jaxgan.gan import Batch, image_shape
+from jaxgan.losses import of_logits
+from jaxgan.penalties import R1
+
+# tf2_dcgan: both networks have three convolutions and a dense layer. D's dense layer has one output, so the gradient of
+# its input is an outer product of vectors, and no product is needed for it.
+G_FORWARD, D_FORWARD = (3, 1), (3, 1)  # convolutions, matrix products
+GEN_BACKWARD = (3 + 3, 1)  # the gradients of all weights, and of every layer's input but z
+DISC_BACKWARD = (3 + 2, 1)  # likewise, without the images; the dense layer's input needs none
+DISC_TO_IMAGES = (3, 0)  # the gradients of all inputs, down to the generated images
+
+
+def total(*counts):
+    return tuple(map(sum, zip(*counts, strict=True)))
+
+
+MINIMUM = total(G_FORWARD, D_FORWARD, D_FORWARD, DISC_BACKWARD, DISC_BACKWARD, DISC_TO_IMAGES, GEN_BACKWARD)
+
+
+def arguments(gan, count=8):
+    """Shapes of what `train_steps` takes after the GAN: nothing is computed."""
+    state = jax.eval_shape(lambda key: jaxgan.init(gan, key), jax.random.key(0))
+    images = jax.ShapeDtypeStruct((2 * count, *image_shape(gan)), jnp.uint8)
+    labels = jax.ShapeDtypeStruct((2 * count,), jnp.int32) if gan.classes else None
+    return (
+        state,
+        Batch(images, labels),
+        jax.ShapeDtypeStruct((1, count), jnp.int32),
+        jax.ShapeDtypeStruct((), jnp.int32),
+    )
+
+
+def counted(program):
+    """How many convolutions and matrix products a compiled program holds."""
+    text = program.compile(QUICK).as_text()
+    return tuple(len(re.findall(rf" {name}\(", text)) for name in ("convolution", "dot"))
+
+
+def for_gpu(function, *args):
+    """The counts of the program that JAX makes for a GPU, after XLA has dropped what is not needed, as it does here."""
+    anywhere = [jax.export.DisabledSafetyCheck.platform()]
+    made = jax.export.export(jax.jit(function), platforms=["cuda"], disabled_checks=anywhere)(*args)
+    return counted(jax.jit(made.call).lower(*args))
+
+
+def for_cpu(function, *args):
+    """The counts of the program for this CPU, whose own forms of convolutions are switched off: they are products."""
+    with convolutions.native():
+        return counted(jax.jit(function).lower(*args))
+
+
+def steps(**changes):
+    """`train_steps` of tf2_dcgan, the program that runs take, and its arguments."""
+    gan = dataclasses.replace(recipes.get("tf2_dcgan").build(), **changes)
+    return functools.partial(jaxgan.train_steps, gan), *arguments(gan)
+
+
+@pytest.mark.parametrize("count", [for_gpu, for_cpu])
+def test_the_shared_step_holds_one_forward_pass_and_three_pullbacks(count):
+    assert count(*steps()) == MINIMUM == (28, 6)
+
+
+@pytest.mark.parametrize("count", [for_gpu, pytest.param(for_cpu, marks=pytest.mark.slow)])
+def test_the_count_sees_a_step_that_does_not_share(count):
+    """Fresh noise for G's update, as two separate steps have it: another pass of G and of D."""
+    assert count(*steps(update="alternating")) == total(MINIMUM, G_FORWARD, D_FORWARD) == (34, 8)
+
+
+def test_the_count_sees_two_gradients_of_the_same_pass_taken_apart():
+    """Two value_and_grad calls in one jit, on the same latents: the compiler does not find all of the sharing."""
+    gan = recipes.get("tf2_dcgan").build()
+    state = arguments(gan)[0]
+    batch = Batch(jax.ShapeDtypeStruct((8, 28, 28, 1), jnp.float32))
+    assert sum(for_cpu(functools.partial(apart, gan), state, batch)) > sum(MINIMUM)
+
+
+def apart(gan, state, batch):
+    """Both losses of the same pass and their gradients, as two functions."""
+    want = uncompiled(gan, state, batch, range(8))
+    return want.loss_gen, want.loss_disc, want.gen_grads, want.disc_grads
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("update", "real"), [("shared", (0, 0)), ("alternating", D_FORWARD)])
+def test_a_relativistic_loss_costs_a_shared_step_nothing(update, real):
+    """G's loss needs D(real), which an alternating step has to compute for it at D's new weights."""
+    gen = lambda real, fake: jnp.mean(jax.nn.softplus(jnp.mean(real) - fake))  # noqa: E731
+    disc = lambda real, fake: jnp.mean(jax.nn.softplus(jnp.mean(fake) - real))  # noqa: E731
+    separate = total(G_FORWARD, D_FORWARD) if update == "alternating" else (0, 0)
+    assert for_gpu(*steps(update=update, loss=of_logits(gen, disc))) == total(MINIMUM, separate, real)
+
+
+@pytest.mark.slow
+def test_what_a_penalty_does_not_ask_for_is_not_computed():
+    assert for_gpu(*steps(penalties=(lambda forward, disc: jnp.mean(forward.real_logits**2),))) == MINIMUM
+    assert for_gpu(*steps(penalties=(R1(1.0),))) > MINIMUM
