@@ -5,8 +5,10 @@ import json
 
 from experiments import recipes
 from experiments.settings import Recipe
+from jaxgan import parallel
 from jaxgan.run import Options
 
+steps_on = functools.lru_cache(parallel.steps_on)
 OPTIONS = Options(devices=1, log_every=2, sample_every=3, checkpoint_every=4, keep=2)
 
 
@@ -19,6 +21,15 @@ class Small(Recipe):
     def build(self):
         """The GAN."""
         return super().build()
+
+
+def share_programs(patch):
+    """Lets runs of one recipe in a test module share their program, which takes longer to make than they take.
+
+    Args:
+      patch: pytest's monkeypatch.
+    """
+    patch.setattr(parallel, "steps_on", lambda gan, devices, form: steps_on(gan, tuple(devices), form))
 
 
 def recipe(**changes):

@@ -3,11 +3,18 @@
 import jax
 import numpy as np
 import pytest
-from small_run import OPTIONS, metrics_of, recipe
+from small_run import OPTIONS, metrics_of, recipe, share_programs
 
 from jaxgan.run import Event, Options, RunError, run
 from jaxgan.run.checkpoint import state_sha256
 from jaxgan.run.events import Moment, call_all
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_programs():
+    with pytest.MonkeyPatch.context() as patch:
+        share_programs(patch)
+        yield
 
 
 @pytest.fixture(scope="module")

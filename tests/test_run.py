@@ -8,12 +8,19 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from small_run import OPTIONS, metrics_of, recipe
+from small_run import OPTIONS, metrics_of, recipe, share_programs
 
 from experiments import recipes
 from jaxgan import data
 from jaxgan.run import Options, RunError, Stopped, WorkdirError, loop, run
 from jaxgan.run.workdir import claim
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_programs():
+    with pytest.MonkeyPatch.context() as patch:
+        share_programs(patch)
+        yield
 
 
 @pytest.fixture(scope="module")

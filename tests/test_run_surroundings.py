@@ -10,7 +10,7 @@ import sys
 
 import jax
 import pytest
-from small_run import OPTIONS, metrics_of, recipe
+from small_run import OPTIONS, metrics_of, recipe, share_programs
 
 from jaxgan import data
 from jaxgan.run import (
@@ -28,6 +28,13 @@ from jaxgan.run import (
     run,
 )
 from jaxgan.run.workdir import check
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_programs():
+    with pytest.MonkeyPatch.context() as patch:
+        share_programs(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
