@@ -23,8 +23,8 @@ class Disc(NamedTuple):
     Attributes:
       real_gradient: () -> the gradient of each real image's logit in that image, [B, H, W, C].
       fake_gradient: () -> the same for the generated images.
-      judge: (images [B, H, W, C], labels [B] or None) -> logits [B], of other images than the batch's. They pass
-        through the GAN's transforms as real images do.
+      judge: (images [B, H, W, C], labels [B] or None) -> logits [B], of as many other images. They pass through the
+        GAN's transforms as real images do.
       keys: [B], a key for each example, for a penalty's own draws.
       step: int32 scalar, the updates done.
     """

@@ -135,22 +135,28 @@ def losses(
         gan, lambda images: judge(images, batch.labels, disc_stats, real=True), batch.images
     )
     forward = Forward(
-        *(batch.images, batch.labels, z, generated, generated_labels, real_logits, fake_logits, real_extra, fake_extra)
+        images=batch.images,
+        labels=batch.labels,
+        z=z,
+        generated=generated,
+        generated_labels=generated_labels,
+        real_logits=real_logits,
+        fake_logits=fake_logits,
+        real_extra=real_extra,
+        fake_extra=fake_extra,
     )
-    loss_gen, loss_disc = gan.loss.gen(forward), gan.loss.disc(forward)
+    loss_gen, loss_disc = _scalar("loss.gen", gan.loss.gen(forward)), _scalar("loss.disc", gan.loss.disc(forward))
     for regularizer in gan.regularizers:
-        loss_gen += regularizer(gen_params)
+        loss_gen += _scalar("a regularizer", regularizer(gen_params))
     for i, penalty in enumerate(gan.penalties):
-        loss_disc += penalty(
-            forward,
-            Disc(
-                real_gradient=lambda: pull_real(jnp.ones_like(real_logits))[0],
-                fake_gradient=lambda: pull_fake(jnp.ones_like(fake_logits))[0],
-                judge=lambda images, labels: judge(images, labels, disc_stats, real=True)[0],
-                keys=example_keys(step_key(state, Purpose.PENALTIES + 1000 * i), indices),
-                step=state.step,
-            ),
+        disc = Disc(
+            real_gradient=lambda: pull_real(jnp.ones_like(real_logits))[0],
+            fake_gradient=lambda: pull_fake(jnp.ones_like(fake_logits))[0],
+            judge=lambda images, labels: judge(images, labels, disc_stats, real=True)[0],
+            keys=example_keys(step_key(state, Purpose.PENALTIES + 1000 * i), indices),
+            step=state.step,
         )
+        loss_disc += _scalar("a penalty", penalty(forward, disc))
     metrics = {
         "loss_gen": loss_gen,
         "loss_disc": loss_disc,
@@ -275,6 +281,13 @@ def _with_pullback(gan: GAN, judge: Callable, images: jax.Array) -> tuple[jax.Ar
         return *judge(images), None
     logits, pull, aux = jax.vjp(judge, images, has_aux=True)
     return logits, aux, pull
+
+
+def _scalar(what: str, value: jax.Array) -> jax.Array:
+    """The value of a function of the user's, if it is one number."""
+    if jnp.shape(value) != ():
+        raise ValueError(f"{what} must give a scalar, a mean over examples, not shape {list(jnp.shape(value))}")
+    return value
 
 
 def _transformed(gan: GAN, state: GANState, images: jax.Array, indices: jax.Array, real: bool) -> jax.Array:

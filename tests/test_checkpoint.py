@@ -1,6 +1,8 @@
 """Checkpoints: what comes back is what was saved, or one clear error."""
 
 import contextlib
+import glob
+import os
 import shutil
 import time
 
@@ -9,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jaxgan.run import CheckpointError, checkpoint
 from jaxgan.run.checkpoint import state_sha256
@@ -164,3 +168,66 @@ def test_reading_leaves_alone_what_a_run_is_writing(tmp_path, state, like):
     while (tmp_path / "6.orbax-checkpoint-tmp").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+PATHS = [
+    "run[1]",
+    "[!a]/[b-c]",
+    "a*b?",
+    "{c},d",
+    "e#f%20g&h=i",
+    " s p ",
+    "new\nline",
+    "漢ü",
+    "~",
+    "back\\slash",
+    "q'\"$HOME;|",
+]
+
+
+@pytest.mark.parametrize("name", [*PATHS, b"\xff\xfe".decode(errors="surrogateescape")])
+def test_any_path_will_do(tmp_path, name):
+    """Orbax takes a path for a glob pattern."""
+    state = {"x": jnp.arange(3.0), "key": jax.random.key(1)}
+    save(tmp_path / name / "checkpoints", {1: state, 2: state}, keep=1)
+    assert [p.name for p in (tmp_path / name / "checkpoints").iterdir()] == ["2"]
+    assert state_sha256(restore(tmp_path / name / "checkpoints", state)) == state_sha256(state)
+    assert state_sha256(checkpoint.read(tmp_path / name / "checkpoints", state)) == state_sha256(state)
+
+
+def test_links_are_put_away(tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    save(tmp_path / "run[1]", {1: {"x": jnp.arange(3.0)}})
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@given(st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=20).filter(lambda s: s not in (".", "..")))
+def test_only_plain_paths_are_handed_on_as_they_are(name):
+    """No character of a glob, of a URL's escapes, or outside ASCII."""
+    if checkpoint.PLAIN.fullmatch(name):
+        assert name.isascii()
+        assert glob.escape(name) == name
+        assert not set(name) & set("\\#%~\n")
+
+
+@pytest.mark.parametrize("when", ["the next save", "the end"])
+def test_what_is_saved_is_read_before_an_older_one_goes(tmp_path, state, when):
+    with contextlib.closing(checkpoint.open_folder(tmp_path, keep=1)) as folder:
+        checkpoint.save(folder, 1, state)
+        checkpoint.save(folder, 2, state)
+        folder.manager.wait_until_finished()
+        largest = max((tmp_path / "2").rglob("*"), key=lambda p: p.stat().st_size)
+        os.truncate(largest, 100)
+        with pytest.raises(CheckpointError, match=r"/2 cannot be read.*rename .* to go on from step 1"):
+            checkpoint.save(folder, 3, state) if when == "the next save" else checkpoint.finish(folder, state)
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2"]
+
+
+def test_advice_about_the_only_checkpoint_loses_nothing(tmp_path, state, like):
+    save(tmp_path, {5: state})
+    os.truncate(max((tmp_path / "5").rglob("*"), key=lambda p: p.stat().st_size), 100)
+    with pytest.raises(
+        CheckpointError, match=r"/5 cannot be read.*no older one; put back a copy of it, or name another"
+    ):
+        restore(tmp_path, like)

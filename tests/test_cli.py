@@ -1,4 +1,4 @@
-"""The scripts, as processes of their own: what they promise on the command line."""
+"""The scripts: what they promise on the command line. One run is a process of its own, killed and resumed."""
 
 import json
 import os
@@ -12,55 +12,77 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments import sample, train
+from experiments.command import main as command
+from jaxgan.run import processes
+
 ROOT = Path(__file__).parents[1]
-TFDS = ROOT.parent / "shared" / "data" / "tfds"
-QUICK = ("--batch-size", "16", "--checkpoint-every", "20", "--log-every", "5", "--sample-every", "100")
+QUICK = (
+    "--batch-size",
+    "16",
+    "--checkpoint-every",
+    "20",
+    "--log-every",
+    "5",
+    "--sample-every",
+    "100",
+    "--devices",
+    "1",
+)
 
 
-# The flags that scripts outside the project rely on.
-DESIGNED = ("data", "data-dir", "steps", "batch-size", "seed", "workdir", "devices", "update")
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    """Scripts are called in this process, as they take long to start."""
+    monkeypatch.setattr("os._exit", sys.exit)  # a refusal would end the tests, too
+    monkeypatch.setattr(processes, "join", lambda **_: None)  # too late: devices are in use
 
 
-def start(script, *args, cwd=ROOT):
-    command = [sys.executable, "-m", f"experiments.{script}", *map(str, args)]
+def start(*args):
+    command = [sys.executable, "-m", "experiments.train", *map(str, args)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def call(script, *args, cwd=ROOT):
-    process = start(script, *args, cwd=cwd)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
-
-
-def train(workdir, *args):
-    status, out, err = call("train", "digits", "--workdir", workdir, *QUICK, *args)
-    assert status == 0, err
-    return json.loads((workdir / "summary.json").read_text()), out
+def refused(script, args, capfd):
+    """The one line on stderr with which a script ends."""
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as end:
+        script.main([str(arg) for arg in args])
+    assert end.value.code == 2
+    err = capfd.readouterr().err
+    assert len(err.splitlines()) == 1, err
+    return err
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("finished")
-    summary, out = train(workdir, "--steps", "300")
-    return workdir, summary, out
+def whole(tmp_path_factory):
+    """A run of a process of its own: its folder, and what it wrote on stdout."""
+    workdir = tmp_path_factory.mktemp("whole")
+    process = start("digits", "--workdir", workdir, *QUICK, "--steps", "300")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return workdir, out
 
 
-def test_lines_of_progress_where_there_is_no_terminal(finished):
-    _, _, out = finished
+def summary_of(workdir):
+    return json.loads((workdir / "summary.json").read_text())
+
+
+def test_lines_of_progress_where_there_is_no_terminal(whole):
+    _, out = whole
     assert "step   1/300" in out
     assert "step 300/300" in out
     assert "\x1b[" not in out
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_killed_and_resumed_ends_in_the_same_state(finished, tmp_path, number):
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_killed_and_resumed_ends_in_the_same_state(whole, tmp_path, number):
     """The promise of the same run again, on a real process, killed with no warning or asked to stop."""
-    _, summary, _ = finished
-    process = start("train", "digits", "--workdir", tmp_path, *QUICK, "--steps", "300")
+    command = ("digits", "--workdir", tmp_path, *QUICK, "--steps", "300")
+    process = start(*command)
     metrics = tmp_path / "metrics.jsonl"
     deadline = time.monotonic() + 120
     saved = tmp_path / "checkpoints" / "20"
@@ -75,74 +97,81 @@ def test_killed_and_resumed_ends_in_the_same_state(finished, tmp_path, number):
         assert process.returncode == 130
         assert "the same command goes on from there" in err
         assert len(err.splitlines()) == 1
-    resumed, _ = train(tmp_path, "--steps", "300")
+    process = start(*command)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    resumed = summary_of(tmp_path)
     assert 0 < resumed["steps_resumed_from"] < 300
-    assert resumed["state_sha256"] == summary["state_sha256"]
+    assert resumed["state_sha256"] == summary_of(whole[0])["state_sha256"]
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
     assert steps == sorted(set(steps))
 
 
-def test_sample(finished, tmp_path):
-    workdir, _, _ = finished
+def test_sample(whole, tmp_path):
+    workdir, _ = whole
     grid, npz = tmp_path / "grid.png", tmp_path / "samples.npz"
-    status, _, err = call("sample", workdir, "--count", "70", "--seed", "5", "--out", grid, "--npz", npz)
-    assert status == 0, err
+    sample.main([str(workdir), "--count", "70", "--seed", "5", "--out", str(grid), "--npz", str(npz)])
     images = np.load(npz)["images"]
     assert images.shape == (70, 8, 8, 1)
     assert images.dtype == np.uint8
     assert images.std() > 10
     assert Image.open(grid).width > 256
     more = tmp_path / "more.npz"
-    assert call("sample", workdir, "--count", "75", "--seed", "5", "--npz", more)[0] == 0
+    sample.main([str(workdir), "--count", "75", "--seed", "5", "--npz", str(more)])
     np.testing.assert_array_equal(np.load(more)["images"][:70], images)
 
 
-def test_sample_paths_and_real_images_beside(finished, tmp_path):
-    workdir, _, _ = finished
+def test_sample_paths_and_real_images_beside(whole, tmp_path, capfd):
+    workdir, _ = whole
     strip, gif, npz = tmp_path / "strip.png", tmp_path / "walk.gif", tmp_path / "paths.npz"
-    status, out, err = call(
-        "sample", workdir, "--interpolate", "5", "--count", "3", "--out", strip, "--gif", gif, "--npz", npz
-    )
-    assert status == 0, err
-    assert len(out.splitlines()) == 3
+    paths = [str(workdir), "--interpolate", "5", "--count", "3"]
+    sample.main([*paths, "--out", str(strip), "--gif", str(gif), "--npz", str(npz)])
+    assert len(capfd.readouterr().out.splitlines()) == 3
     assert np.load(npz)["images"].shape == (15, 8, 8, 1)
     assert Image.open(gif).n_frames == 9  # there and back
     width, height = Image.open(strip).size
     assert width > 1.5 * height
     beside = tmp_path / "beside.png"
-    status, _, err = call("sample", workdir, "--beside-real", "--out", beside)
-    assert status == 0, err
+    sample.main([str(workdir), "--beside-real", "--out", str(beside)])
     width, height = Image.open(beside).size
     assert 1.8 * height < width < 2.1 * height
 
 
-def test_help_shows_the_recipes_own_defaults():
-    status, out, _ = call("train", "tf2_dcgan", "--help")
-    assert status == 0
-    text = " ".join(out.replace("│", " ").split())
+def test_help_names_the_recipes_and_shows_their_own_defaults(capfd):
+    with pytest.raises(SystemExit) as end:
+        train.main(["tf2_dcgan", "--help"])
+    assert not end.value.code
+    text = " ".join(capfd.readouterr().out.replace("│", " ").split())
+    assert "canton_lsgan " in text
     assert "--update {shared,alternating}" in text
     assert "(default: mnist)" in text
-    for flag in [
-        "data",
-        "data-dir",
-        "steps",
-        "batch-size",
-        "seed",
-        "workdir",
-        "devices",
-        "update",
-        "gen-learning-rate",
-        "ema-decay",
-    ]:
+    # Those that scripts outside the project rely on, and two more.
+    designed = ("data", "data-dir", "steps", "batch-size", "seed", "workdir", "devices", "update")
+    for flag in (*designed, "gen-learning-rate", "ema-decay"):
         assert f"--{flag} " in text
+
+
+def test_the_jaxgan_command_is_the_scripts(monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["jaxgan", "train", "--steps", "0"])
+    with pytest.raises(SystemExit) as end:
+        command()
+    assert end.value.code == 2
+    assert "--steps must be at least 1, not 0" in capfd.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["jaxgan"])
+    command()
+    assert "benchmark" in capfd.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["jaxgan", "fly"])
+    with pytest.raises(SystemExit):
+        command()
+    assert "no 'fly'" in capfd.readouterr().err
 
 
 @pytest.fixture(scope="module")
 def bad_folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("bad")
-    for name in ("empty", "text", "sizes"):
+    for name in ("empty", "text", "sizes", "plain"):
         (root / name).mkdir()
-    for name, size in (("text", 8), ("sizes", 8), ("sizes", 9)):
+    for name, size in (("text", 8), ("sizes", 8), ("sizes", 9), ("plain", 8)):
         Image.new("L", (size, size)).save(root / name / f"{size}.png")
     (root / "text" / "notes.txt").write_text("not an image")
     return root
@@ -164,7 +193,8 @@ WRONG = {
     "empty folder": (["--data", "folder:{bad}/empty"], "empty"),
     "a text file among the images": (["--data", "folder:{bad}/text"], "notes.txt"),
     "images of different sizes": (["--data", "folder:{bad}/sizes"], "9.png"),
-    "an option of another recipe": (["--subpixel"], "--subpixel"),
+    "labels that the data has none of": (["digits_conditional", "--data", "folder:{bad}/plain"], "has no labels"),
+    "an option of another loss": (["--loss", "least_squares", "--real-label", "0.9"], "--real-label"),
     "a border that leaves nothing": (["--border", "4"], "--border"),
     "no updates of D": (["--training-ratio", "0"], "--training-ratio"),
     "too many devices": (["--devices", "99"], "--devices"),
@@ -173,41 +203,36 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_input_is_one_line_and_status_2(case, bad_folders, tmp_path):
+def test_wrong_input_is_one_line_and_status_2(case, bad_folders, tmp_path, monkeypatch, capfd):
     args, named = WRONG[case]
-    status, _, err = call("train", *[arg.format(bad=bad_folders) for arg in args], cwd=tmp_path)
-    assert status == 2
-    assert len(err.splitlines()) == 1, err
-    assert named in err
+    monkeypatch.chdir(tmp_path)
+    assert named in refused(train, [arg.format(bad=bad_folders) for arg in args], capfd)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_workdir_of_another_run_is_refused(finished):
-    workdir, summary, _ = finished
-    status, _, err = call("train", "digits", "--workdir", workdir, *QUICK, "--steps", "300", "--seed", "1")
-    assert status == 2
+def test_a_workdir_of_another_run_is_refused(whole, capfd):
+    workdir, _ = whole
+    before = summary_of(workdir)
+    err = refused(train, ["digits", "--workdir", workdir, *QUICK, "--steps", "300", "--seed", "1"], capfd)
     assert "seed is 0 there, 1 here" in err
-    assert len(err.splitlines()) == 1
-    assert json.loads((workdir / "summary.json").read_text()) == summary
+    assert summary_of(workdir) == before
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
-def test_no_permission_to_write(tmp_path):
+def test_no_permission_to_write(tmp_path, capfd):
     tmp_path.chmod(0o500)
-    status, _, err = call("train", "--steps", "1", "--workdir", tmp_path / "run")
-    assert status == 2
-    assert "not writable" in err
+    assert "not writable" in refused(train, ["--steps", "1", "--workdir", tmp_path / "run"], capfd)
 
 
-def test_a_truncated_checkpoint_is_named_and_nothing_is_lost(tmp_path):
-    train(tmp_path, "--steps", "21")
+@pytest.mark.slow
+def test_a_truncated_checkpoint_is_named_and_nothing_is_lost(tmp_path, capfd):
+    command = ["digits", "--workdir", tmp_path, *QUICK, "--steps"]
+    train.main([*map(str, command), "21"])
     largest = max((tmp_path / "checkpoints" / "21").rglob("*"), key=lambda p: p.stat().st_size)
     os.truncate(largest, 1000)
     before = sorted(tmp_path.rglob("*"))
-    for script, args in (("train", ["digits", *QUICK, "--workdir", tmp_path]), ("sample", [tmp_path])):
-        status, _, err = call(script, *args)
-        assert status == 2
-        assert len(err.splitlines()) == 1, err
+    for script, args in ((train, [*command, "30"]), (sample, [tmp_path])):
+        err = refused(script, args, capfd)
         assert str(tmp_path / "checkpoints" / "21") in err
         assert "step 20" in err
         assert sorted(tmp_path.rglob("*")) == before
@@ -227,10 +252,10 @@ def test_a_truncated_checkpoint_is_named_and_nothing_is_lost(tmp_path):
         (["{run}", "--gif", "{tmp}/walk.gif"], "--interpolate"),
         (["{run}", "--interpolate", "3", "--beside-real"], "one at a time"),
         (["{run}", "--data-dir", "{tmp}"], "--beside-real"),
+        (["{run}", "--data", "digits"], "--beside-real"),
+        (["{run}", "--label", "3"], "has no classes"),
+        (["{run}", "--recipe", "mine.py"], "leave the flag away"),
     ],
 )
-def test_wrong_input_to_sample(finished, tmp_path, args, named):
-    status, _, err = call("sample", *[arg.format(tmp=tmp_path, run=finished[0]) for arg in args])
-    assert status == 2
-    assert len(err.splitlines()) == 1, err
-    assert named in err
+def test_wrong_input_to_sample(whole, tmp_path, capfd, args, named):
+    assert named in refused(sample, [arg.format(tmp=tmp_path, run=whole[0]) for arg in args], capfd)

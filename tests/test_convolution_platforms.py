@@ -41,9 +41,10 @@ PAIRS = {
     "conv_transpose": (convolutions.conv_transpose, xla_conv_transpose),
     "upsample_conv": (convolutions.upsample_conv, xla_upsample_conv),
 }
-# Of the CPU's forms, most: patches, rows, by flipping and by phases. The first two are what there is time for.
-CASES = [("conv", 6, 5, 2), ("upsample_conv", 3, 3, 2)]
-CASES += [pytest.param((name, *sizes), marks=pytest.mark.slow) for name in PAIRS for sizes in [(5, 3, 1), (4, 4, 2)]]
+# There is time for one: it takes all three maps, and, as a transposed convolution, a form of its own elsewhere.
+CASES = [("upsample_conv", 3, 3, 2)]
+SLOW = [(name, *sizes) for name in PAIRS for sizes in [(5, 3, 1), (4, 4, 2), (6, 5, 2)]]
+CASES += [pytest.param(case, marks=pytest.mark.slow) for case in SLOW]
 
 
 @pytest.fixture(params=CASES, ids=str)
@@ -62,10 +63,11 @@ def pair(name, stride):
 
 
 def all_orders(function, x, kernel):
-    """The value, both gradients, and the gradients of the squared norm of the gradient in x, as R1 has it."""
+    """The value, both gradients, and those of the squared norm of both, as penalties on gradients have it."""
 
     def penalty(x, kernel):
-        return (jax.grad(lambda x: jnp.tanh(0.1 * function(x, kernel)).sum())(x) ** 2).sum()
+        gradients = jax.grad(lambda x, kernel: jnp.tanh(0.1 * function(x, kernel)).sum(), (0, 1))(x, kernel)
+        return sum((gradient**2).sum() for gradient in gradients)
 
     y, pullback = jax.vjp(function, x, kernel)
     return y, pullback(jnp.cos(y)), jax.grad(penalty, (0, 1))(x, kernel)
@@ -282,9 +284,14 @@ def test_shard_map(case, check_vma):
     ours, xla, x, kernel = case
     mesh = jax.make_mesh((2,), ("devices",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
 
+    def penalty(function, x, kernel):
+        """In x alone: the kernel's gradient would be that of a share."""
+        return (jax.grad(lambda x: jnp.tanh(0.1 * function(x, kernel)).sum())(x) ** 2).sum()
+
     def gradients(function, x, kernel):
-        _, (x_bar, kernel_bar), (x_bar_2, kernel_bar_2) = all_orders(function, x, kernel)
-        return (x_bar, x_bar_2), (kernel_bar, kernel_bar_2)
+        loss = functools.partial(penalty, function)
+        _, pullback = jax.vjp(function, x, kernel)
+        return tuple(zip(pullback(jnp.cos(function(x, kernel))), jax.grad(loss, (0, 1))(x, kernel), strict=True))
 
     def share(x, kernel):
         of_x, of_kernel = gradients(ours, x, kernel)

@@ -125,7 +125,9 @@ def test_an_error_in_the_file_is_one_line_with_its_place(folder, capfd, case):
 
 def test_a_loss_that_is_no_scalar_is_one_line(folder, capfd):
     (folder / "hinge.py").write_text(IDEAS["hinge.py"].replace("-jnp.mean(fake)", "-fake"))
-    assert "hinge.py" in refusal(train.main, ["hinge.py", "--workdir", "run", *QUICK, "--steps", "1"], capfd)
+    err = refusal(train.main, ["hinge.py", "--workdir", "run", *QUICK, "--steps", "1"], capfd)
+    assert "hinge.py: ValueError: loss.gen must give a scalar" in err
+    assert "[8]" in err
 
 
 def test_a_changed_file_is_refused_unless_it_is_accepted(folder, capfd):

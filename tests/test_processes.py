@@ -13,14 +13,14 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import small_tfds
 
 import jaxgan
 from experiments import recipes
-from experiments.agreement import as_float64, difference, plain_step, random_images, run
+from experiments.agreement import as_float64, difference, plain, random_data, run
 from jaxgan.run import ProcessError, processes
 
 ROOT = Path(__file__).parents[1]
-TFDS = ROOT.parent / "shared" / "data" / "tfds"
 QUICK = ("--data", "digits", "--batch-size", "16", "--checkpoint-every", "20", "--log-every", "1")
 
 
@@ -87,16 +87,23 @@ def wait_for_step(workdir, step, started):
         time.sleep(0.02)
 
 
+def test_two_processes_make_one_run_and_one_alone_goes_on_with_it(start, tmp_path):
+    args = ("tf2_gan", *QUICK, "--workdir", tmp_path)
+    assert ends(start("train", *args, "--steps", 4)) == [(0, ""), (0, "")]
+    assert len(summary_of(tmp_path)["devices"]) == 4
+    assert ends(start("train", *args, "--steps", 6, own_args=[()], devices=1)) == [(0, "")]
+    assert summary_of(tmp_path)["steps_resumed_from"] == 4
+    assert len(losses_of(tmp_path)) == 6
+
+
 @pytest.mark.slow
 def test_two_processes_with_two_devices_do_what_one_with_four_does(start, tmp_path):
-    """And saved by two, gone on with by one; tf2_gan, where rounding grows slowly."""
-    args = ("tf2_gan", *QUICK, "--workdir")
-    assert ends(start("train", *args, tmp_path / "two", "--steps", 20)) == [(0, ""), (0, "")]
-    assert ends(start("train", *args, tmp_path / "one", "--steps", 20, own_args=[()], devices=4)) == [(0, "")]
+    """tf2_gan, where rounding grows slowly."""
+    args = ("tf2_gan", *QUICK, "--steps", 20, "--workdir")
+    assert ends(start("train", *args, tmp_path / "two")) == [(0, ""), (0, "")]
+    assert ends(start("train", *args, tmp_path / "one", own_args=[()], devices=4)) == [(0, "")]
     np.testing.assert_allclose(losses_of(tmp_path / "two"), losses_of(tmp_path / "one"), rtol=1e-4)
     assert summary_of(tmp_path / "two")["devices"] == summary_of(tmp_path / "one")["devices"]
-    assert ends(start("train", *args, tmp_path / "two", "--steps", 25, own_args=[()], devices=1)) == [(0, "")]
-    assert summary_of(tmp_path / "two")["steps_resumed_from"] == 20
 
 
 WORKER = """
@@ -104,17 +111,17 @@ import json, sys
 import jax
 import jaxgan
 from experiments import recipes
-from experiments.agreement import FORMS, as_float64, own_share, random_images, run
+from experiments.agreement import as_float64, random_data, run, several
 from jaxgan import parallel
 from jaxgan.run import processes
 
 jax.config.update("jax_enable_x64", True)
 processes.join(sys.argv[1], 2, int(sys.argv[2]))
 gan, devices = recipes.get("digits").build(), parallel.choose_devices()
-share = own_share(random_images(gan, 20, 16))
-for form in FORMS.values():
+dataset, batches = random_data(gan, 20, 16)
+for form in parallel.FORMS:
     state = parallel.place(as_float64(jaxgan.init(gan, jax.random.key(0))), devices)
-    print("losses", json.dumps(run(form(gan, devices), state, share).tolist()))
+    print("losses", json.dumps(run(several(gan, dataset, devices, form), state, batches).tolist()))
 """
 
 
@@ -122,14 +129,15 @@ for form in FORMS.values():
 def test_twenty_updates_agree_with_the_plain_step_in_float64(start, x64):
     """`python -m experiments.agreement --coordinator …` does the same for all recipes, and in float32."""
     gan = recipes.get("digits").build()
-    plain = run(plain_step(gan), as_float64(jaxgan.init(gan, jax.random.key(0))), random_images(gan, 20, 16))
+    dataset, batches = random_data(gan, 20, 16)
+    expected = run(plain(gan, dataset), as_float64(jaxgan.init(gan, jax.random.key(0))), batches)
     started = start(WORKER)
     for process in started:
         out, err = process.communicate(timeout=200)
         several = [json.loads(line.removeprefix("losses ")) for line in out.splitlines() if line.startswith("losses ")]
         assert len(several) == 2, err
         for losses in several:  # under pmap, and under shard_map
-            assert difference(np.array(losses), plain).max() < 1e-9
+            assert difference(np.array(losses), expected).max() < 1e-9
 
 
 @pytest.mark.slow
@@ -211,14 +219,15 @@ def test_what_keeps_them_from_one_run_is_one_line_in_each(start, tmp_path, args,
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared MNIST in {TFDS}")
 def test_where_one_has_no_data_both_say_so(start, tmp_path):
-    args = ("train", "digits", *QUICK[2:], "--data", "mnist", "--workdir", tmp_path / "run")
-    started = start(*args, own_args=(("--data-dir", TFDS), ("--data-dir", tmp_path)))
+    png = jaxgan.images.png(np.zeros((8, 8, 1), np.uint8))
+    small_tfds.write(str(tmp_path / "data"), [{"image": png}] * 16)
+    args = ("train", "digits", *QUICK[2:], "--data", "small", "--workdir", tmp_path / "run")
+    started = start(*args, own_args=(("--data-dir", tmp_path / "data"), ("--data-dir", tmp_path / "none")))
     (first, first_err), (second, second_err) = ends(started, timeout=60)
     assert (first, second) == (2, 2)
-    assert first_err.startswith(f"error: process 1: mnist: not found in {tmp_path}")
-    assert second_err.startswith(f"error: mnist: not found in {tmp_path}")
+    assert first_err.startswith("error: process 1: small: no such dataset")
+    assert second_err.startswith("error: small: no such dataset")
     assert not (tmp_path / "run").exists()
 
 

@@ -29,7 +29,7 @@ def native() -> AbstractContextManager[None]:
     """Within it, convolutions are XLA's own on a CPU too: `with jaxgan.convolutions.native(): …`.
 
     The numbers are equal up to rounding. Each convolution is then one in the compiled program, and forward mode
-    (`jax.jvp`) works; on a CPU training is several times slower. What counts is where a function is traced, which for a
+    (`jax.jvp`) works; on a CPU training is slower. What counts is where a function is traced, which for a
     function under `jax.jit` is where it is called: its cache holds both programs.
 
     The environment variable JAXGAN_CPU_CONVOLUTIONS=0 does the same for a whole process, for scripts. It is read when
@@ -55,7 +55,7 @@ def _on_same_axes(*arrays: jax.Array) -> list[jax.Array]:
     JAX then sums the gradient of a shared kernel over the devices, as it does for its own operations.
     """
     types = [jax.typeof(array) for array in arrays]
-    # JAX calls them by another name from one minor version to the next.
+    # The name differs between versions of JAX.
     axes = [kind.vma if hasattr(kind, "vma") else kind.manual_axis_type.varying for kind in types]
     every = frozenset().union(*axes)
     return [

@@ -90,7 +90,8 @@ def run(
             report = Report(prepared.workdir, prepared.start, recipe.steps, prepared.images_per_step)
             stack.enter_context(report)
         state = train(prepared, report)
-        checkpoint.finish(prepared.checkpoints, state)
+        with processes.together():
+            checkpoint.finish(prepared.checkpoints, state)
         if int(state.step) < recipe.steps:
             raise Stopped(f"stopped at step {int(state.step)} of {recipe.steps}; the same command goes on from there")
         with processes.together():

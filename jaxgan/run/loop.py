@@ -115,8 +115,8 @@ def _between(
     if save or failed:
         _save(prepared, moment)
     if failed:
-        checkpoint.finish(prepared.checkpoints, moment.state)
         with processes.together():
+            checkpoint.finish(prepared.checkpoints, moment.state)
             if error:
                 raise error
 
@@ -132,7 +132,8 @@ def _draw(key: jax.Array, report: Report, moment: Moment) -> None:
 def _save(prepared: Prepared, moment: Moment) -> None:
     if not _is_finite(moment.state):
         raise FloatingPointError(f"step {moment.step}: a weight is no longer finite; {AFTER_NAN}")
-    checkpoint.save(prepared.checkpoints, moment.step, moment.state)
+    with processes.together():
+        checkpoint.save(prepared.checkpoints, moment.step, moment.state)
 
 
 @jax.jit

@@ -152,12 +152,16 @@ def together() -> Iterator[dict[str, Any]]:
             raise
         problem = error
     if jax.process_count() > 1:
-        message = _disagreement(
-            _gather({"same": same, "problem": problem and (str(problem) or type(problem).__name__)})
-        )
+        message = _disagreement(_gather({"same": same, "problem": problem and _text(problem)}))
         if message:
             jax.distributed.shutdown()  # while all are here, or the last would see the first as lost
             raise problem or ProcessError(message)
+
+
+def _text(problem: Exception) -> str:
+    """What other processes are told of an error; of one that no message was written for, its kind too."""
+    told = isinstance(problem, ValueError | OSError) and str(problem)
+    return str(problem) if told else f"{type(problem).__name__}: {problem}"
 
 
 def _gather(value: Any) -> list[Any]:

@@ -85,7 +85,8 @@ class Report:
 
     def _open_events(self, start: int) -> None:
         self._events.parent.mkdir(exist_ok=True)
-        tensorboard.keep_until(self._events.parent, start)
+        # A run from the start draws its first picture, of step 0, again.
+        tensorboard.keep_until(self._events.parent, start or -1)
         append(self._events, tensorboard.beginning(start + 1))
 
     def _attempt(self, name: str, write: Callable[[], Any]) -> Any:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+UNSHOWN = ("logit_", "grad_norm_", "learning_rate_")  # how metrics begin that are for the files alone
 QUIET = 10.0  # seconds at most, about, between two plain lines
 
 
@@ -119,7 +120,7 @@ class Lines:
 def text(values: Mapping[str, float]) -> str:
     """The losses, what a user's events have found, and the images per second; those that there are."""
     losses = {name: values[name] for name in ("loss_gen", "loss_disc") if name in values}
-    others = {name: value for name, value in values.items() if not name.startswith(("logit_", "grad_norm_"))}
+    others = {name: value for name, value in values.items() if not name.startswith(UNSHOWN)}
     shown = losses | others  # the losses first
     rate = shown.pop("images_per_second", None)
     parts = [

@@ -1,0 +1,43 @@
+"""The small run that tests of `jaxgan.run` take: dense networks, which compile fast, on the embedded data."""
+
+import functools
+import json
+
+from experiments import recipes
+from experiments.settings import Recipe
+from jaxgan import parallel
+from jaxgan.run import Options
+
+steps_on = functools.lru_cache(parallel.steps_on)
+OPTIONS = Options(devices=1, log_every=2, sample_every=3, checkpoint_every=4, keep=2)
+
+
+class Small(Recipe):
+    """A recipe whose GAN is built once, so that JAX knows its programs again."""
+
+    __hash__ = Recipe.__hash__
+
+    @functools.lru_cache  # noqa: B019 (a few recipes, as long as the tests)
+    def build(self):
+        """The GAN."""
+        return super().build()
+
+
+def share_programs(patch):
+    """Lets runs of one recipe in a test module share their program, which takes longer to make than they take.
+
+    Args:
+      patch: pytest's monkeypatch.
+    """
+    patch.setattr(parallel, "steps_on", lambda gan, devices, form: steps_on(gan, tuple(devices), form))
+
+
+def recipe(**changes):
+    """Nine steps of the small run, or with changes."""
+    made = recipes.get("tf2_gan").replace(**{"data": "digits", "batch_size": 16, "steps": 9, **changes})
+    return Small(**vars(made))
+
+
+def metrics_of(workdir):
+    """The lines of metrics.jsonl."""
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]

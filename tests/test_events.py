@@ -1,0 +1,100 @@
+"""Events between the turns of a run: when they are called, what they see, and that they leave no trace."""
+
+import jax
+import numpy as np
+import pytest
+from small_run import OPTIONS, metrics_of, recipe, share_programs
+
+from jaxgan.run import Event, Options, RunError, run
+from jaxgan.run.checkpoint import state_sha256
+from jaxgan.run.events import Moment, call_all
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_programs():
+    with pytest.MonkeyPatch.context() as patch:
+        share_programs(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The summary of a run without events of its own."""
+    return run(recipe(), tmp_path_factory.mktemp("plain"), 0, OPTIONS)
+
+
+def test_events_are_called_at_their_steps_and_leave_no_trace(plain, tmp_path):
+    seen, kept = [], []
+
+    def look(moment):
+        seen.append((moment.step, moment.last, moment.workdir == tmp_path, moment.metrics["loss_gen"]))
+        kept.append(moment.state)
+        assert moment.state is kept[-1]
+        return {"distance": 10.0 * moment.step, "[bold]%s": float("nan")}
+
+    events = (Event("look", 4, look), Event("quiet", 5, lambda moment: None))
+    summary = run(recipe(events=events), tmp_path, 0, OPTIONS)
+    assert summary["state_sha256"] == plain["state_sha256"]
+    assert [s[:3] for s in seen] == [(4, False, True), (8, False, True), (9, True, True)]
+    lines = {m["step"]: m for m in metrics_of(tmp_path)}
+    assert {step: m["distance"] for step, m in lines.items() if "distance" in m} == {4: 40, 8: 80, 9: 90}
+    assert [round(lines[s]["loss_gen"], 4) for s, *_ in seen] == [round(loss, 4) for *_, loss in seen]
+    assert lines[4]["[bold]%s"] is None  # JSON has no NaN
+    # The states are copies: the updates since have not overwritten them.
+    assert [int(state.step) for state in kept] == [4, 8, 9]
+    assert state_sha256(kept[-1]) == summary["state_sha256"] != state_sha256(kept[0])
+
+
+def test_a_step_that_nothing_else_logs_has_a_line_for_an_events_scalars(tmp_path):
+    events = (Event("three", 3, lambda moment: {"three": moment.step}),)
+    run(recipe(events=events, steps=7), tmp_path, 0, Options(devices=1, log_every=100))
+    assert [(m["step"], m.get("three")) for m in metrics_of(tmp_path)] == [(1, None), (3, 3), (6, 6), (7, 7)]
+    assert all("loss_gen" in m for m in metrics_of(tmp_path))
+
+
+def test_the_state_is_saved_before_an_events_error_ends_the_run(plain, tmp_path):
+    def fail(moment):
+        raise KeyError("mine")
+
+    options = Options(devices=1, log_every=1)
+    with pytest.raises(KeyError, match="mine"):
+        run(recipe(events=(Event("bad", 5, fail),)), tmp_path, 0, options)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["5"]
+    assert [m["step"] for m in metrics_of(tmp_path)] == [1, 2, 3, 4, 5]
+    summary = run(recipe(), tmp_path, 0, options)
+    assert (summary["steps_resumed_from"], summary["state_sha256"]) == (5, plain["state_sha256"])
+    assert [m["step"] for m in metrics_of(tmp_path)] == list(range(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        (Event("mine", 0, print), "event 'mine': every must be a whole number of at least 1, not 0"),
+        (Event("mine", 2.5, print), "event 'mine': every must be .* not 2.5"),
+        (Event("mine", 5, "print"), "events of a recipe must be"),
+        (print, "events of a recipe must be"),
+    ],
+)
+def test_what_is_no_event_is_refused_before_anything_is_written(tmp_path, event, message):
+    with pytest.raises(RunError, match=message):
+        run(recipe(events=(event,)), tmp_path / "w", 0, OPTIONS)
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({"step": 1}, "'step' is the name of another metric"),
+        ({"loss_gen": 1}, "'loss_gen' is the name of another metric"),
+        ({"first": 1}, "'first' is the name of another metric"),
+        ({"x": [1, 2]}, "'x' must be a scalar"),
+        ({"x": "high"}, "'x' must be a scalar, not 'high'"),
+        (3.0, "must return a dict of scalars or None, not float"),
+    ],
+)
+def test_what_an_event_may_not_return(tmp_path, found, message):
+    moment = Moment(1, None, tmp_path, False, None, {"loss_gen": np.float32(1)})
+    events = [Event("one", 1, lambda m: {"first": 0}), Event("two", 1, lambda m: found)]
+    with pytest.raises(RunError, match=f"event 'two'.*{message}"):
+        call_all(events, moment)
+    assert call_all([Event("x", 1, lambda m: {"x": jax.numpy.float32(2)})], moment) == {"x": 2.0}

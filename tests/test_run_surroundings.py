@@ -1,0 +1,293 @@
+"""What surrounds a run must neither change its numbers nor cost it its state: paths, disks, settings, signals."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+
+import jax
+import pytest
+from small_run import OPTIONS, metrics_of, recipe, share_programs
+
+from jaxgan import data
+from jaxgan.run import (
+    CheckpointError,
+    Event,
+    Options,
+    RunError,
+    Stopped,
+    WorkdirError,
+    checkpoint,
+    loop,
+    numerics,
+    processes,
+    report,
+    run,
+)
+from jaxgan.run.workdir import check
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_programs():
+    with pytest.MonkeyPatch.context() as patch:
+        share_programs(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A finished run: its folder and its summary."""
+    workdir = tmp_path_factory.mktemp("plain")
+    return workdir, run(recipe(), workdir, 0, OPTIONS)
+
+
+# Paths
+
+
+def test_any_path_will_do(plain, tmp_path):
+    workdir = tmp_path / "parent[a-b] *" / "~" / "run[1]?{x}#%20 %s\n漢\\[bold]"
+    run(recipe(steps=4), workdir, 0, OPTIONS)
+    summary = run(recipe(), workdir, 0, OPTIONS)
+    assert (summary["steps_resumed_from"], summary["state_sha256"]) == (4, plain[1]["state_sha256"])
+    assert (workdir / "samples.gif").exists()
+
+
+# Disks
+
+
+def test_no_room_for_pictures_events_and_metrics_does_not_change_a_run(plain, tmp_path, monkeypatch, capfd):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report, "append", full)
+    monkeypatch.setattr("jaxgan.images.save_png", full)
+    monkeypatch.setattr("jaxgan.images.save_gif", full)
+    summary = run(recipe(), tmp_path, 0, OPTIONS)
+    assert summary["state_sha256"] == plain[1]["state_sha256"]
+    assert len(capfd.readouterr().err.splitlines()) == 3  # samples, metrics.jsonl, tensorboard
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_keeps_the_newest(plain, tmp_path, monkeypatch):
+    save = checkpoint.save
+
+    def on_a_full_disk(checkpoints, step, state):
+        if step > 4:
+            with checkpoint._saving(checkpoints, step):
+                raise OSError(28, "No space left on device")
+        save(checkpoints, step, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", on_a_full_disk)
+        with pytest.raises(CheckpointError, match=r"checkpoints/8 .*No space left on device.*make room"):
+            run(recipe(), tmp_path, 0, OPTIONS)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["4"]
+    assert run(recipe(), tmp_path, 0, OPTIONS)["state_sha256"] == plain[1]["state_sha256"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax's threads
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser may mount a small disk")
+def test_a_disk_that_fills_up(tmp_path):
+    """A real one: without a checkpoint due a run goes on to its end, where it stops with the newest good one left."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk], check=False).returncode:
+        pytest.skip("no disk can be mounted")
+
+    def fill(moment):
+        if moment.step == 10:
+            with open(disk / "fill", "wb", buffering=0) as file:
+                try:
+                    while file.write(b"0" * 4096):
+                        pass
+                except OSError:
+                    pass
+
+    try:
+        with pytest.raises(CheckpointError, match=r"cannot be written .*make room"):
+            run(recipe(steps=20, events=(Event("fill", 10, fill),)), disk / "w", 0, OPTIONS)
+        assert checkpoint.open_folder(disk / "w" / "checkpoints").latest_step() in (4, 8)
+        (disk / "fill").unlink()
+        resumed = run(recipe(steps=20), disk / "w", 0, OPTIONS)
+        assert resumed["state_sha256"] == run(recipe(steps=20), tmp_path / "w", 0, OPTIONS)["state_sha256"]
+        assert [m["step"] for m in metrics_of(disk / "w")] == [1, *range(2, 21, 2)]
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_pictures_that_cannot_be_drawn_do_not_cost_the_summary(plain, tmp_path, monkeypatch, capfd):
+    def few(*_):
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxgan.images.save_gif", few)
+        summary = run(recipe(), tmp_path, 0, OPTIONS)
+    assert summary["state_sha256"] == plain[1]["state_sha256"]
+    assert "samples.gif cannot be drawn (Too many open files)" in capfd.readouterr().err
+    assert run(recipe(), tmp_path, 0, OPTIONS) == summary
+    assert (tmp_path / "samples.gif").exists()  # drawn now
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("jax_enable_x64", True),
+        ("jax_default_prng_impl", "rbg"),
+        ("jax_threefry_partitionable", False),
+        ("jax_default_matmul_precision", "bfloat16"),
+        ("jax_numpy_dtype_promotion", "strict"),
+        ("jax_disable_jit", True),
+        ("jax_random_seed_offset", 5),
+        ("jax_optimization_level", "O0"),
+    ],
+)
+def test_settings_of_jax_do_not_reach_a_run(name, value, capfd):
+    """Seen by the key of a seed, a type, and the settings themselves; and they are put back."""
+    before = getattr(jax.config, name)
+    expected = jax.random.uniform(jax.random.key(7))
+    jax.config.update(name, value)
+    try:
+        with numerics.fixed_numerics():
+            assert jax.random.uniform(numerics.root_key(7)) == expected
+            for setting, (fixed, _) in numerics.FIXED.items():
+                now = getattr(jax.config, setting)
+                assert getattr(now, "value", now) == fixed
+        after = getattr(jax.config, name)
+        assert getattr(after, "value", after) == value
+    finally:
+        jax.config.update(name, before)
+    err = capfd.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert f"{name} is {numerics.FIXED[name][0]}, not {value}" in err
+
+
+def test_a_run_under_other_settings_is_the_same_run(plain, tmp_path):
+    with jax.enable_x64(True), jax.default_prng_impl("rbg"), jax.threefry_partitionable(False):
+        run(recipe(steps=4), tmp_path, 0, OPTIONS)
+    assert run(recipe(), tmp_path, 0, OPTIONS)["state_sha256"] == plain[1]["state_sha256"]
+
+
+def test_nothing_is_said_where_settings_are_the_usual_ones(capfd):
+    with numerics.fixed_numerics():
+        pass
+    assert capfd.readouterr().err == ""
+
+
+def test_flags_of_xla_that_change_numbers_are_part_of_a_run(plain, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_cpu_enable_fast_math=false")
+    assert numerics.inexact_flags() == []
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/tmp/x --xla_cpu_enable_fast_math=true")
+    assert numerics.inexact_flags() == ["--xla_cpu_enable_fast_math=true"]
+    with pytest.raises(WorkdirError, match=r"xla_flags is \[\] there, \['--xla_cpu_enable_fast_math=true'\] here"):
+        run(recipe(), plain[0], 0, OPTIONS)
+
+
+def test_devices_that_are_not_there_are_one_line(monkeypatch):
+    def missing():
+        raise RuntimeError("Unable to initialize backend 'cuda': no GPU\nand 70 more lines")
+
+    monkeypatch.setattr(jax, "devices", missing)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    with pytest.raises(RunError, match=r"^JAX_PLATFORMS=cuda: .*no GPU.*unset it$"):
+        numerics.start_devices()
+
+
+# Whose folder it is
+
+HERE = {"recipe": "r", "seed": 0, "data": "folder:pics", "split": "train", "rate": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "message"),
+    [
+        ({"data_sha256": "a"}, {"data_sha256": "a"}, None),
+        ({"data_sha256": "a", "data": "folder:./pics/", "split": "train[:]"}, {"data_sha256": "a"}, None),
+        ({"data_sha256": "a", "data": "elsewhere"}, {}, None),  # before the data are loaded
+        ({"data_sha256": "a"}, {"data_sha256": "b"}, "data_sha256 is 'a' there, 'b' here"),
+        ({"data": "elsewhere"}, {"data_sha256": "b"}, "data is 'elsewhere' there, 'folder:pics' here"),
+        ({}, {"new": 1}, None),
+        ({}, {"new": 2}, "new is 1 there, 2 here"),
+        ({"new": 1}, {}, None),
+        ({"new": 2}, {}, "new is 2 there, 1 here"),
+        ({}, {"unheard_of": 1}, "unheard_of is None there, 1 here"),
+        ({"unheard_of": 1}, {}, "unheard_of is 1 there, None here"),
+        ({"rate": 0.2}, {}, "rate is 0.2 there, 0.1 here"),
+    ],
+)
+def test_what_makes_two_configs_one_run(tmp_path, there, here, message):
+    (tmp_path / "config.json").write_text(json.dumps(HERE | there))
+    if message is None:
+        check(tmp_path, HERE | here, {"new": 1})
+    else:
+        with pytest.raises(WorkdirError, match=re.escape(message)):
+            check(tmp_path, HERE | here, {"new": 1})
+
+
+def test_a_folder_of_images_may_be_moved(tmp_path, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("pics")
+    for i in range(8):
+        Image.new("L", (28, 28), 30 * i).save(f"pics/{i}.png")
+    small = {"batch_size": 4}
+    first = run(recipe(data="folder:pics", steps=1, **small), "w", 0, OPTIONS)
+    for spelled in ("folder:./pics/", f"folder:{tmp_path}/pics"):
+        assert run(recipe(data=spelled, steps=1, **small), "w", 0, OPTIONS) == first
+    os.rename("pics", "moved")
+    run(recipe(data="folder:moved", steps=1, **small), "w", 0, OPTIONS)
+    assert json.loads(pathlib.Path("w/config.json").read_text())["data"] == "folder:moved"
+
+
+# Outputs, signals and other processes
+
+
+def test_a_closed_output_does_not_cost_a_run(plain, tmp_path, monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        monkeypatch.setattr(sys, "stderr", None)
+        assert run(recipe(), tmp_path, 0, OPTIONS)["state_sha256"] == plain[1]["state_sha256"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_signals_save_and_stop_unless_they_are_ignored(tmp_path, monkeypatch, number):
+    batches = data.Dataset.batches
+
+    def batches_and_signal(self, key, step, *args):
+        if step == 1:
+            signal.raise_signal(number)
+        return batches(self, key, step, *args)
+
+    monkeypatch.setattr(data.Dataset, "batches", batches_and_signal)
+    monkeypatch.setattr(loop, "MOST", 1)
+    usual = signal.getsignal(number)
+    try:
+        with pytest.raises(Stopped, match="stopped at step 2 of 3"):
+            run(recipe(steps=3), tmp_path / "w", 0, Options(devices=1))
+        assert signal.getsignal(number) is usual
+        if number == signal.SIGHUP:  # as under nohup
+            signal.signal(number, signal.SIG_IGN)
+            assert run(recipe(steps=3), tmp_path / "w2", 0, Options(devices=1))["step"] == 3
+    finally:
+        signal.signal(number, usual)
+
+
+def test_a_cluster_that_is_waited_for_is_named(monkeypatch, capfd):
+    started = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **_: started.append(capfd.readouterr().err))
+    for name in processes.TASKS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    processes.join()
+    assert re.match(r"SLURM_NTASKS=4: waiting.*--num-processes 1, or SLURM_NTASKS unset\n$", started[0])
+    processes.join(num_processes=1)
+    processes.join(num_processes=1, process_id=0)
+    assert len(started) == 1
