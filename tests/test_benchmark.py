@@ -13,8 +13,10 @@ import pytest
 
 from experiments import benchmark, recipes
 from jaxgan.gan import image_shape
+from jaxgan.networks import Context
 
 ROOT = Path(__file__).parents[1]
+SYSTEMS = ["keras_dcgan", "keras_mnist", "canton_lsgan", "tf2_gan", "tf2_dcgan", "gan_elements"]
 
 
 @pytest.fixture
@@ -85,9 +87,11 @@ def test_measures_and_writes_what_it_measured(tmp_path, monkeypatch):
         assert all(0 < number < math.inf for number in numbers)
         assert measured["images_per_second"] == pytest.approx(32_000 / measured["ms_per_update"], rel=1e-4)
         assert measured["base_mib"] < measured["peak_mib"]
-    # Dense layers alone, so the counts are those of their products, one pullback serving both losses; and little else.
+    # Dense layers alone, so the counts are those of their products, and little else. G forwards, and the gradients of
+    # its weights and of its second layer's input; D forwards and its weights' gradients, twice, and once to the images.
     gen, disc = (2 * 32 * weights for weights in (100 * 128 + 128 * 784, 784 * 128 + 128))
-    assert result["shared"]["flops"] == pytest.approx(3 * gen + 6 * disc, rel=0.3)
+    products = 2 * gen + 2 * 32 * 128 * 784 + 5 * disc
+    assert 1 < result["shared"]["flops"] / products < 1.3
     assert 1 < result["alternating"]["flops"] / result["shared"]["flops"] < result["bound"] + 0.1
     assert result["bound"] == pytest.approx((4 * gen + 8 * disc) / (3 * gen + 7 * disc), rel=0.02)
     assert all(0 < result[key] < math.inf for key in ("speedup", "start_seconds"))
@@ -106,11 +110,11 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("name", recipes.RECIPES)
+@pytest.mark.parametrize("name", ["digits", *SYSTEMS])
 def test_torch_has_the_same_networks(name):
     """As many parameters in each, and images of one size; nothing is computed."""
     torch = pytest.importorskip("torch")
-    from experiments import torch_baseline
+    from experiments.bench import torch_baseline
 
     recipe = recipes.get(name)
     gan = recipe.build()
@@ -123,14 +127,14 @@ def test_torch_has_the_same_networks(name):
     assert logits.shape == (4,)
     for net, flax_net, x in ((gen, gan.gen, (1, recipe.z_size)), (disc, gan.disc, (1, height, width, channels))):
         x = jax.ShapeDtypeStruct(x, "float32")
-        params = jax.eval_shape(lambda x, net=flax_net: net.init(jax.random.key(0), x, train=False), x)["params"]
+        params = jax.eval_shape(lambda x, net=flax_net: net.init(jax.random.key(0), x, None, Context()), x)["params"]
         assert sum(p.numel() for p in net.parameters()) == sum(p.size for p in jax.tree.leaves(params))
 
 
 @pytest.mark.parametrize("name", ["tf2_gan", "digits"])
 def test_torch_updates_both_networks(name, monkeypatch):
     torch = pytest.importorskip("torch")
-    from experiments import torch_baseline
+    from experiments.bench import torch_baseline
 
     made, networks = [], torch_baseline.networks
     monkeypatch.setattr(torch_baseline, "networks", lambda recipe: made.append(networks(recipe)) or made[0])

@@ -1,4 +1,7 @@
-"""Every recipe by its command, two steps long: on its own data, and on the embedded digits with either update."""
+"""Every recipe by its command, two steps long: on its own data, and on the embedded digits with either update.
+
+That each has a step in either update is tested by shapes in `test_recipes`.
+"""
 
 import functools
 import json
@@ -14,7 +17,7 @@ from jaxgan import data
 from jaxgan.run import processes
 
 TFDS = Path(__file__).parents[2] / "shared/data/tfds"
-OWN = {"keras_dcgan": "cifar10", "canton_lsgan": "cifar10", "digits": "digits"}
+FAST = [("digits", "alternating"), ("digits_conditional", "shared"), ("tf2_gan", "shared")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,9 +43,14 @@ def run(monkeypatch, workdir, name, *flags):
     return json.loads((workdir / "config.json").read_text())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("update", ["shared", "alternating"])
-@pytest.mark.parametrize("name", recipes.RECIPES)
+@pytest.mark.parametrize(
+    ("name", "update"),
+    [
+        pytest.param(name, update, marks=() if (name, update) in FAST else pytest.mark.slow)
+        for name in recipes.RECIPES
+        for update in ("shared", "alternating")
+    ],
+)
 def test_on_the_embedded_digits(name, update, monkeypatch, tmp_path):
     config = run(monkeypatch, tmp_path, name, "--data", "digits", "--update", update, "--devices", "1")
     assert (config["recipe"], config["data"], config["update"]) == (name, "digits", update)
@@ -53,11 +61,12 @@ def test_on_the_embedded_digits(name, update, monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_on_its_own_data(name, monkeypatch, tmp_path):
     config = run(monkeypatch, tmp_path, name, "--data-dir", str(TFDS), "--devices", "1")
-    assert (config["data"], config["update"]) == (OWN.get(name, "mnist"), recipes.get(name).update)
+    assert (config["data"], config["update"]) == (recipes.get(name).data, recipes.get(name).update)
 
 
 @pytest.mark.slow
 def test_options_of_the_recipes(monkeypatch, tmp_path):
-    flags = ("--data", "digits", "--subpixel", "--training-ratio", "2", "--optimizer", "rmsprop", "--beta1", "0")
-    config = run(monkeypatch, tmp_path, "canton_lsgan", *flags, "--clip", "0.5", "--gen-time-decay", "0.1")
-    assert (config["subpixel"], config["training_ratio"], config["clip"]) == (True, 2, 0.5)
+    flags = ("--data", "digits", "--training-ratio", "2", "--optimizer", "rmsprop", "--beta1", "0")
+    config = run(monkeypatch, tmp_path, "canton_lsgan_subpixel", *flags, "--clip", "0.5", "--gen-time-decay", "0.1")
+    assert config["gen"].endswith("(subpixel=True)")
+    assert (config["training_ratio"], config["clip"]) == (2, 0.5)

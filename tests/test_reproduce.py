@@ -3,26 +3,30 @@
 import functools
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import reproduce
+from experiments import recipes, reproduce
 
-TFDS = Path(__file__).parents[2] / "shared/data/tfds"
+DIGITS = {"data": "digits", "split": "train", "border": 0, "batch_size": 8}
 
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    """`python -m experiments.reproduce …` with few updates, in this process; what results.json holds then."""
+    """`python -m experiments.reproduce …` with few updates on the embedded digits, in this process.
+
+    Returns what results.json holds then.
+    """
     monkeypatch.setattr("os._exit", sys.exit)
-    monkeypatch.setattr(reproduce.run, "Options", functools.partial(reproduce.run.Options, devices=1))
+    monkeypatch.setattr(reproduce, "keep_programs", lambda: None)
+    monkeypatch.setattr(reproduce, "Options", functools.partial(reproduce.Options, devices=1))
+    monkeypatch.setattr(reproduce.recipes, "get", lambda name, get=recipes.get: get(name).replace(**DIGITS))
 
     def call(*flags, **updates):
         monkeypatch.setattr(reproduce, "UPDATES", {**reproduce.UPDATES, **updates})
-        folders = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--data-dir", str(TFDS)]
+        folders = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
         monkeypatch.setattr(sys, "argv", ["reproduce", *flags, *folders])
         reproduce.main()
         return json.loads((tmp_path / "out" / "results.json").read_text())
@@ -31,7 +35,6 @@ def run(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared MNIST in {TFDS}")
 def test_it_goes_on_and_never_back(run, tmp_path):
     first = run("tf2_gan", tf2_gan=3)["tf2_gan"]
     assert first["updates"] == 3
@@ -45,7 +48,6 @@ def test_it_goes_on_and_never_back(run, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared MNIST in {TFDS}")
 def test_a_system_that_fails_does_not_keep_the_others_from_it(run, monkeypatch, capfd, tmp_path):
     train = reproduce.run.run
 
