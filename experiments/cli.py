@@ -115,7 +115,8 @@ def _in_recipe_file(error: Exception) -> str | None:
     if isinstance(error, SyntaxError) and error.filename == file:
         return f"{file}, line {error.lineno}: {kind}: {error.msg}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    return f"{file}{f', line {lines[-1]}' if lines else ''}: {kind}: {message}"
+    where = f"{file}, line {lines[-1]}" if lines else f"in a run of {file}"
+    return f"{where}: {kind}: {message}"
 
 
 def _first_message(box: str) -> str:

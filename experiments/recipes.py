@@ -8,10 +8,15 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from experiments.settings import Data, Objective, Optimization, Recipe, Schedule
 from jaxgan import networks
 
+CHANGED = (
+    "{file}, or a file that it imports, has changed since the run began, and its numbers may be others; "
+    "--accept-changed-file takes it as it is"
+)
 FILE_MODULE = "recipe_file"  # the module that a recipe's file becomes
 
 
@@ -35,9 +40,10 @@ def get(name: str) -> Recipe:
 
 
 def load_file(path: Path) -> Recipe:
-    """The `RECIPE` of a Python file, under the file's name and with its SHA-256. The file is run.
+    """The `RECIPE` of a Python file, under the file's name. The file is run.
 
-    What stands beside the file can be imported by it.
+    What stands beside the file can be imported by it. The recipe's `file_sha256` is of the file, and of all that it
+    has imported from its own folder.
 
     Raises:
       RecipeError: there is no such file, or no recipe in it.
@@ -58,7 +64,23 @@ def load_file(path: Path) -> Recipe:
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):
         raise RecipeError(f"{path} must define RECIPE, a recipe such as recipes.get('digits').replace(…)")
-    return recipe.replace(name=path.stem, file_sha256=hashlib.sha256(source).hexdigest())
+    digest = hashlib.sha256(source)
+    for beside in sorted(_imported_from(path.absolute().parent)):
+        digest.update(beside.read_bytes())
+    return recipe.replace(name=path.stem, file_sha256=digest.hexdigest())
+
+
+def _imported_from(folder: Path) -> set[Path]:
+    """The files below a folder that have been imported as modules."""
+    files = (Path(file) for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None)))
+    own = {file for file in files if file.suffix == ".py" and folder in file.parents}
+    return {file for file in own if "site-packages" not in file.parts and file.parents[1] != Path(__file__).parents[1]}
+
+
+def changed_since(config: dict[str, Any], recipe: Recipe) -> bool:
+    """Whether the file of a recipe has changed since the run of that config began."""
+    digest = config.get("recipe_file_sha256")
+    return digest is not None and recipe.file_sha256 not in (None, digest)
 
 
 def of_run(workdir: Path, file: Path | None = None, accept_changed_file: bool = False) -> Recipe:
@@ -85,8 +107,8 @@ def of_run(workdir: Path, file: Path | None = None, accept_changed_file: bool = 
     if file and not digest:
         raise RecipeError(f"--recipe {file}: {workdir} is a run of the package's own {name}; leave the flag away")
     recipe = load_file(file) if file else get(name)
-    if digest not in (None, recipe.file_sha256) and not accept_changed_file:
-        raise RecipeError(f"{file} has changed since the run began; --accept-changed-file takes it as it is")
+    if changed_since(config, recipe) and not accept_changed_file:
+        raise RecipeError(CHANGED.format(file=file))
     try:
         return recipe.with_config(config)
     except (ValueError, TypeError) as error:

@@ -13,7 +13,7 @@ from experiments import recipes
 from experiments.cli import fail, keep_programs, one_line_errors, parse
 from experiments.settings import Recipe
 from jaxgan import GAN, GANState, images
-from jaxgan.data import Dataset
+from jaxgan.data import DataError, Dataset
 from jaxgan.run import checkpoint
 from jaxgan.run.numerics import fixed_numerics, root_key, start_devices
 from jaxgan.sampling import export_generator, grid_labels, sample_labels
@@ -184,7 +184,10 @@ def _picture(flags: Sample, recipe: Recipe, samples: np.ndarray, labels: np.ndar
     generated = images.grid(samples, columns=8 if by_row else None)
     if not flags.beside_real:
         return generated
-    dataset = (recipe.replace(data=flags.data) if flags.data else recipe).load_data(flags.data_dir)
+    try:
+        dataset = (recipe.replace(data=flags.data) if flags.data else recipe).load_data(flags.data_dir)
+    except DataError as error:
+        fail(f"{error}; --data says where the run's data are now" if not flags.data else error)
     key = root_key(flags.seed)
     real = dataset.images[_of_classes(dataset, labels, key) if by_row else dataset.batches(key, 0, 1, len(samples))[0]]
     return images.beside({"real": images.grid(real, columns=8 if by_row else None), "generated": generated})

@@ -75,7 +75,7 @@ class Objective:
         for name in ("transforms", "penalties"):
             functions = getattr(self, name)
             if not isinstance(functions, tuple) or not all(map(callable, functions)):
-                raise ValueError(f"{name} must be a tuple of functions, such as (f,), not {functions!r}")
+                raise ValueError(f"{name} must be a tuple of functions, such as (f,), not {describe(functions)}")
         if self.loss != "non_saturating" and self.real_label != 1:
             raise ValueError("--real-label belongs to --loss non_saturating; leave it at 1 for another loss")
         if isinstance(self.loss, losses.Loss) and self.disc_loss_scale != 1:
@@ -234,6 +234,9 @@ class Recipe:
             group: dataclasses.replace(getattr(self, group), **values) for group, values in groups.items() if values
         }
         rest = {k: v for k, v in changes.items() if not any(k in values for values in groups.values())}
+        if unknown := rest.keys() - own:
+            fields = [*own - GROUPS.keys(), *dict(self.settings())]
+            raise TypeError(f"a recipe has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(fields))}")
         return dataclasses.replace(self, **changed, **rest)
 
     def build(self) -> GAN:

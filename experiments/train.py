@@ -4,7 +4,9 @@ import dataclasses
 import functools
 import operator
 import re
+import shlex
 import sys
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tyro
@@ -14,6 +16,7 @@ from experiments.cli import Cluster, fail, keep_programs, one_line_errors, parse
 from experiments.described import is_plain
 from experiments.settings import GROUPS, Recipe
 from jaxgan.run import Options, processes, run
+from jaxgan.run.workdir import read_config
 
 DEFAULT = "digits"
 TITLES = {"source": "data", "optimization": "optimiser"}  # of groups, in --help, where they are not their names
@@ -53,16 +56,19 @@ def main(args: list[str] | None = None) -> None:
         except ValueError as error:
             fail(error)
         workdir = flags.workdir or _default_workdir(chosen, recipe, flags.seed)
+        if not flags.accept_changed_file and recipes.changed_since(read_config(Path(workdir)), chosen):
+            fail(recipes.CHANGED.format(file=name))
         keep_programs()
         processes.join(**vars(flags.cluster))
         accepted = ("recipe_file_sha256",) if flags.accept_changed_file else ()
         summary = run(chosen, workdir, flags.seed, flags.options, accepted)
     if not processes.is_leader():
         return
-    file = f" --recipe {name}" if recipe.file_sha256 else ""
+    file = f" --recipe {shlex.quote(name)}" if recipe.file_sha256 else ""
     print(
         f"step {summary['step']} reached; see {workdir}/samples.gif, {workdir}/losses.png and {workdir}/samples\n"
-        f"more samples: python -m experiments.sample {workdir}{file}"
+        f"more samples: {'jaxgan sample' if sys.argv[0].startswith('jaxgan') else 'python -m experiments.sample'} "
+        f"{shlex.quote(workdir)}{file}"
     )
 
 

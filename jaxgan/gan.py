@@ -7,6 +7,7 @@ in how large a piece of the batch, it is computed.
 
 import dataclasses
 import enum
+import inspect
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -108,6 +109,19 @@ class GAN:
     precision: Literal["float32", "bf16"] = "float32"
     schedules: tuple[tuple[str, Callable[[jax.Array], jax.Array]], ...] = ()
     axis_name: str | None = None
+
+    def __post_init__(self):
+        """Refuses a network that cannot be called as networks are."""
+        for name, first in (("gen", "z"), ("disc", "images")):
+            net = getattr(self, name)
+            try:
+                inspect.signature(net.__call__).bind(first, "labels", "context")
+            except TypeError as error:
+                kind = type(net)
+                takes = inspect.signature(kind.__call__)
+                raise TypeError(
+                    f"{name} is called as {name}({first}, labels, context), but {kind.__name__}.__call__ takes {takes}"
+                ) from error
 
 
 class NetState(struct.PyTreeNode):

@@ -15,7 +15,7 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     """Lays images out in rows, a thin line between them; small ones are enlarged, smoothly, to be seen.
 
     Args:
-      images: uint8 [N, H, W, C], C being 1 or 3.
+      images: uint8 [N, H, W, C], C being 1 or 3; of NumPy or of JAX.
       columns: images in a row; by default about as many as there are rows.
 
     Returns:
@@ -23,6 +23,7 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     """
     from PIL import Image
 
+    images = np.asarray(images)
     n, h, w, c = images.shape
     columns = min(n, columns or math.ceil(math.sqrt(n)))
     rows = -(-n // columns)
@@ -60,6 +61,7 @@ def save_png(path: str | os.PathLike, image: np.ndarray | bytes) -> None:
 def _picture(image: np.ndarray):
     from PIL import Image
 
+    image = np.asarray(image)
     return Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
 
 

@@ -248,8 +248,8 @@ def _checked(gan: GAN, batch: Batch | jax.Array) -> Batch:
         )
     if len(images) % (gan.training_ratio * gan.accumulate):
         raise ValueError(
-            f"{len(images)} images cannot be split between training_ratio={gan.training_ratio} updates "
-            f"of accumulate={gan.accumulate} microbatches"
+            f"a step takes a batch for each update of the discriminator: {len(images)} images cannot be split between "
+            f"training_ratio={gan.training_ratio} updates of accumulate={gan.accumulate} microbatches"
         )
     if not gan.classes:
         labels = None

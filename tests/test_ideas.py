@@ -1,4 +1,4 @@
-"""The ideas of docs/extending.md, as they stand there: each a file of the user's own, trained and resumed by its command.
+"""The ideas of docs/extending.md as they stand there: each a file of the user's own, trained and resumed.
 
 No file of the package is touched. The files lie in a folder of their own, outside the package.
 """
@@ -99,11 +99,11 @@ def test_by_the_command_itself_in_a_folder_that_has_its_own_experiments(folder):
 
 
 BROKEN = {
-    "while it is read": ("hinge.py", "import jax.numpy as jnp", "import jax.numpy as jnq", 6, "NameError"),
-    "a slip of the pen": ("hinge.py", "return -jnp.mean(fake)", "return -jnp.mean(fake", 6, "SyntaxError"),
-    "while it is traced": ("hinge.py", "-jnp.mean(fake)", "-jnp.mean(fake @ real[:3])", 6, "TypeError"),
-    "in an event": ("brightness.py", "np.mean(images)", "images['mean']", 8, ""),
-    "in the data": ("from_numpy.py", "squares.npy", "circles.npy", 6, "FileNotFoundError"),
+    "while it is read": ("hinge.py", "import jax.numpy as jnp", "import jax.numpy as jnq", 7, "NameError"),
+    "a slip of the pen": ("hinge.py", "return -jnp.mean(fake)", "return -jnp.mean(fake", 7, "SyntaxError"),
+    "while it is traced": ("hinge.py", "-jnp.mean(fake)", "-jnp.mean(fake @ real[:3])", 7, "TypeError"),
+    "in an event": ("brightness.py", "np.mean(images)", "images['mean']", 9, ""),
+    "in the data": ("from_numpy.py", "squares.npy", "circles.npy", 7, "FileNotFoundError"),
 }
 
 
@@ -126,6 +126,7 @@ def test_an_error_in_the_file_is_one_line_with_its_place(folder, capfd, case):
 def test_a_loss_that_is_no_scalar_is_one_line(folder, capfd):
     (folder / "hinge.py").write_text(IDEAS["hinge.py"].replace("-jnp.mean(fake)", "-fake"))
     err = refusal(train.main, ["hinge.py", "--workdir", "run", *QUICK, "--steps", "1"], capfd)
+    assert "in a run of " in err
     assert "hinge.py: ValueError: loss.gen must give a scalar" in err
     assert "[8]" in err
 
@@ -135,7 +136,7 @@ def test_a_changed_file_is_refused_unless_it_is_accepted(folder, capfd):
     train.main([*command, "--steps", "2"])
     (folder / "r1.py").write_text(IDEAS["r1.py"].replace("0.5", "0.6"))
     capfd.readouterr()
-    assert "recipe_file_sha256" in refusal(train.main, [*command, "--steps", "4"], capfd)
+    assert "--accept-changed-file" in refusal(train.main, [*command, "--steps", "4"], capfd)
     drawing = ["run", "--recipe", "r1.py", "--out", "grid.png"]
     assert "--accept-changed-file" in refusal(sample.main, drawing, capfd)
     sample.main([*drawing, "--accept-changed-file"])
@@ -174,6 +175,37 @@ def test_a_conditional_gan_is_asked_for_a_class_that_there_is(folder, capfd):
 
     width, height = Image.open("run/beside-real-seed0.png").size
     assert width > height  # two grids of ten rows and eight columns
+
+
+def test_what_a_file_imports_from_its_folder_counts_as_part_of_it(folder):
+    before = recipes.get("wgan_gp.py").file_sha256
+    sys.modules.pop("my_networks")
+    (folder / "my_networks.py").write_text(IDEAS["my_networks.py"].replace("leaky_relu", "silu"))
+    assert recipes.get("wgan_gp.py").file_sha256 != before
+    assert recipes.get("hinge.py").file_sha256 == recipes.get("hinge.py").file_sha256
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ("loss=", "losses=", "a recipe has no losses; it has "),
+        ("loss=of_logits(gen, disc)", "penalties=(gen)", "penalties must be a tuple of functions"),
+        ("loss=of_logits(gen, disc)", "loss=gen", "loss must be a jaxgan.losses.Loss"),
+    ],
+)
+def test_a_slip_in_replace_says_what_would_be_right(folder, capfd, right, wrong, message):
+    (folder / "hinge.py").write_text(IDEAS["hinge.py"].replace(right, wrong))
+    err = refusal(train.main, ["hinge.py", "--workdir", "run"], capfd)
+    assert "hinge.py, line 14: " in err
+    assert message in err
+
+
+def test_a_network_that_takes_no_labels_is_told_how_it_is_called(folder, capfd):
+    (folder / "my_networks.py").write_text(
+        IDEAS["my_networks.py"].replace("images, labels, context", "images, context")
+    )
+    err = refusal(train.main, ["my_networks.py", "--workdir", "run"], capfd)
+    assert "disc is called as disc(images, labels, context), but Critic.__call__ takes (self, images, context)" in err
 
 
 def test_nothing_of_this_enters_jax(folder):

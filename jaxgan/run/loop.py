@@ -99,8 +99,6 @@ def _between(
     In this order all that belongs to the steps of a checkpoint is written before it. Where an event raises, the line
     and the checkpoint are written before its error ends the run.
     """
-    if report:
-        report.tick(moment.step)
     if due or log or save:
         check_metrics(moment.step, moment.device_metrics, AFTER_NAN)
     scalars, error = {}, None
@@ -111,6 +109,7 @@ def _between(
             error = raised
         if log or scalars:
             report.log(moment.step, {**moment.metrics, **scalars})
+        report.tick(moment.step)
     failed = bool(processes.of_leader(error is not None)[0]) if due else False
     if save or failed:
         _save(prepared, moment)

@@ -159,7 +159,10 @@ def introduction(prepared: Prepared) -> str:
     if jax.process_count() > 1:
         on += f" of {jax.process_count()} processes"
     how = f"steps {p.start} to {p.recipe.steps} of {p.recipe.batch_size} images on {on}, in {p.workdir}"
-    return f"{what}\n{how}"
+    note = (
+        "\nnote: a batch takes more images than there are, some of them several times" if p.images_per_step > n else ""
+    )
+    return f"{what}\n{how}{note}"
 
 
 def _claim(workdir: Path, config: Mapping[str, Any], stack: contextlib.ExitStack) -> None:

@@ -101,6 +101,14 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
+def read_config(workdir: Path) -> dict[str, Any]:
+    """What config.json says; empty where there is none, or not a whole one."""
+    try:
+        return dict(json.loads((workdir / "config.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
 def read_summary(workdir: Path) -> dict[str, Any]:
     """What a finished run came to; empty where there is no summary.json, or not a whole one."""
     try:
