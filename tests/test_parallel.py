@@ -17,6 +17,7 @@ from common import (
     assert_same_bits,
     descended,
     drawn,
+    generated_labels,
     in_range,
     real_batch,
     small_gan,
@@ -239,10 +240,12 @@ def test_the_noise_of_each_example_is_equal_to_the_last_bit(name, changes, varia
     assert {*expected["disc"]} == {"images", "keys"} | labels
     assert len(np.unique(expected["gen"]["z"], axis=0)) == 16 // gan.accumulate
     if gan.classes and not changes:  # as documented: those asked of G, and the data's beside the real images
-        draw = lambda key: jax.random.randint(key, (), 0, gan.classes)  # noqa: E731
-        by_hand = drawn(draw, jaxgan.init(gan, KEY).replace(step=jnp.int32(5)), Purpose.LABELS, range(16))
-        np.testing.assert_array_equal(expected["gen"]["labels"], by_hand)
+        at = jaxgan.init(gan, KEY).replace(step=jnp.int32(5))
+        np.testing.assert_array_equal(expected["gen"]["labels"], generated_labels(gan, at, range(16)))
         np.testing.assert_array_equal(expected["disc"]["labels"], batch.labels)
+        for net, purpose in (("gen", Purpose.DROPOUT_GEN), ("disc", Purpose.DROPOUT_REAL)):
+            by_hand = drawn(jax.random.key_data, at, purpose, range(16))
+            np.testing.assert_array_equal(expected[net]["keys"], by_hand)
     for variant in seen.values():
         jax.tree.map(np.testing.assert_array_equal, variant, expected)
 
