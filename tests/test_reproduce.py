@@ -49,14 +49,14 @@ def test_it_goes_on_and_never_back(run, tmp_path):
 
 @pytest.mark.slow
 def test_a_system_that_fails_does_not_keep_the_others_from_it(run, monkeypatch, capfd, tmp_path):
-    train = reproduce.run.run
+    train = reproduce.run
 
     def diverge(recipe, *args):
         if recipe.name == "tf2_dcgan":
             raise FloatingPointError("step 7: loss_gen is nan")
         return train(recipe, *args)
 
-    monkeypatch.setattr(reproduce.run, "run", diverge)
+    monkeypatch.setattr(reproduce, "run", diverge)
     with pytest.raises(SystemExit) as end:
         run("tf2_dcgan", "tf2_gan", tf2_gan=2)
     assert end.value.code == 1
