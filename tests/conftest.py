@@ -30,9 +30,16 @@ hypothesis.settings.register_profile("jaxgan", deadline=None, derandomize=True, 
 hypothesis.settings.load_profile("jaxgan")
 
 
-@pytest.fixture(autouse=True)
-def programs_are_not_kept(request):
+@pytest.fixture(autouse=True, scope="module")
+def programs_are_not_kept():
     """Hundreds of large compiled programs in one process take gigabytes, and more mappings than a process may have."""
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def large_programs_are_not_kept(request):
+    """The same after each long test."""
     yield
     if request.node.get_closest_marker("slow"):
         jax.clear_caches()
