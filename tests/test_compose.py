@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from common import (
+    QUICK,
     STEP,
     STEPS,
     as_float64,
@@ -40,6 +41,7 @@ from jaxgan.transforms import InstanceNoise
 
 GAN = small_gan(3, penalties=(R1(1.0),), transforms=(InstanceNoise(0.1, 0.9),), regularizers=(L2(0.1),))
 KEY = jax.random.key(0)
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -69,20 +71,20 @@ def test_init(state, seeds):
     assert shapes(jax.eval_shape(lambda key: init(GAN, key), KEY)) == shapes(state)
     assert shapes(jax.eval_shape(lambda: init(GAN, KEY))) == shapes(state)
     assert_close(jax.jit(lambda: init(GAN, KEY).gen.params)(), state.gen.params, rtol=1e-6, atol=1e-7)
-    two = jax.jit(jax.vmap(lambda key: init(GAN, key)))(seeds)
+    two = jax.jit(jax.vmap(lambda key: init(GAN, key)), compiler_options=QUICK)(seeds)
     for i, seed in enumerate(seeds):
         one = init(GAN, seed)
         assert_same_bits(at(two.key, i), one.key)
         assert_close((at(two.gen.params, i), at(two.disc.params, i)), (one.gen.params, one.disc.params), 1e-6, 1e-7)
 
 
-@pytest.mark.parametrize("update", ["shared", "alternating"])
+@pytest.mark.parametrize("update", ["shared", pytest.param("alternating", marks=SLOW)])
 def test_train_step_of_two_seeds_at_once(update, seeds, x64):
     gan = dataclasses.replace(GAN, update=update)
     states = [as_float64(init(gan, seed)) for seed in seeds]
     batches = [real_batch(gan, 8, seed=i) for i in (0, 1)]
     step = functools.partial(jaxgan.train_step, gan)
-    two, metrics = jax.jit(jax.vmap(step))(stacked(*states), stacked(*batches))
+    two, metrics = jax.jit(jax.vmap(step), compiler_options=QUICK)(stacked(*states), stacked(*batches))
     for i in (0, 1):
         want, want_metrics = STEP(gan, states[i], batches[i])
         assert_same_bits(at(two.key, i), want.key)
@@ -97,13 +99,16 @@ def test_train_steps_of_two_seeds_at_once(seeds, x64):
     states, dataset = [as_float64(init(GAN, seed)) for seed in seeds], real_batch(GAN, 20)
     rows = np.random.default_rng(0).integers(0, 20, (2, 3, 8), np.int32)
     steps = functools.partial(jaxgan.train_steps, GAN)
-    two, metrics = jax.jit(jax.vmap(steps, (0, None, 0, None)))(stacked(*states), dataset, rows, 3)
+    two, metrics = jax.jit(jax.vmap(steps, (0, None, 0, None)), compiler_options=QUICK)(
+        stacked(*states), dataset, rows, 3
+    )
     for i in (0, 1):
         want, want_metrics = STEPS(GAN, states[i], dataset, rows[i], 3)
         assert_close(at(metrics, i), want_metrics)
         assert_close(at((two.gen, two.disc, two.step), i), (want.gen, want.disc, want.step))
 
 
+@SLOW
 def test_a_step_within_a_scan_is_the_step(state):
     batches = stacked(*(real_batch(GAN, 8, seed=i) for i in range(3)))
     last, metrics = jax.jit(lambda s: jax.lax.scan(functools.partial(jaxgan.train_step, GAN), s, batches))(state)
@@ -117,15 +122,15 @@ def test_the_gradient_of_what_a_step_reports(state, x64):
     """Through the whole of an update, as a meta-gradient takes it, against a difference quotient."""
     state, batch = as_float64(state), real_batch(GAN, 8)
 
-    @jax.jit
     def loss_after(shift):
         moved = jax.tree.map(lambda x: x + shift, state.gen.params)
         after, _ = jaxgan.train_step(GAN, state.replace(gen=state.gen.replace(params=moved)), batch)
         _, metrics = jaxgan.train_step(GAN, after, batch)
         return metrics["loss_gen"]
 
-    got = jax.jit(jax.grad(loss_after))(0.0)
-    want = (loss_after(1e-5) - loss_after(-1e-5)) / 2e-5
+    got = jax.jit(jax.grad(loss_after), compiler_options=QUICK)(0.0)
+    compiled = jax.jit(loss_after, compiler_options=QUICK)
+    want = (compiled(1e-5) - compiled(-1e-5)) / 2e-5
     assert abs(want) > 1e-3
     np.testing.assert_allclose(got, want, rtol=1e-5)
 
@@ -134,12 +139,12 @@ def test_losses_and_gradients_of_the_pass(state):
     """`losses` states the pass: its gradients are what `shared_gradients` gives."""
     batch, indices = in_range(GAN, real_batch(GAN, 8)), jnp.arange(8)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=QUICK)
     def by_hand(gen, disc):
         of = lambda i: lambda gen, disc: both_losses(GAN, state, gen, disc, batch, indices)[0][i]  # noqa: E731
         return {"gen": jax.grad(of(0), 0)(gen, disc), "disc": jax.grad(of(1), 1)(gen, disc)}
 
-    grads, aux = jax.jit(shared_gradients, static_argnums=0)(GAN, state, batch, indices)
+    grads, aux = jax.jit(shared_gradients, static_argnums=0, compiler_options=QUICK)(GAN, state, batch, indices)
     assert_close(grads, by_hand(state.gen.params, state.disc.params), rtol=1e-3, atol=1e-5)
     for function in (gen_gradients, disc_gradients):
         part, part_aux = jax.eval_shape(functools.partial(function, GAN), state, batch, indices)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from jaxgan.networks import layers
 
+SEEDS = st.integers(0, 2**32 - 1)
 KERNELS = (layers.Conv(32, 3), layers.ConvTranspose(32, 3, 2), layers.UpsampleConv(32, 3, 2))
 
 
@@ -66,9 +67,9 @@ def similarity(x):
 
 
 @pytest.mark.parametrize(("layer", "formula"), [(layers.append_diff, diff), (layers.append_similarity, similarity)])
-@given(b=st.integers(1, 5), h=st.integers(1, 3), c=st.integers(1, 4), scale=st.sampled_from([0.01, 1.0, 300.0]))
-def test_minibatch_features_append_what_their_formula_says(layer, formula, b, h, c, scale):
-    x = (scale * np.random.default_rng(b + h + c).normal(size=(b, h, 2, c))).astype(np.float32)
+@given(b=st.sampled_from([1, 2, 5]), c=st.sampled_from([1, 4]), scale=st.sampled_from([0.01, 1.0, 300.0]), seed=SEEDS)
+def test_minibatch_features_append_what_their_formula_says(layer, formula, b, c, scale, seed):
+    x = (scale * np.random.default_rng(seed).normal(size=(b, 3, 2, c))).astype(np.float32)
     y = np.asarray(layer(jnp.asarray(x)))
     np.testing.assert_array_equal(y[..., :-1], x)
     np.testing.assert_allclose(y[..., -1:], formula(x.astype(np.float64)), rtol=1e-4, atol=1e-6 * scale)

@@ -145,7 +145,7 @@ def auxiliary(forward):
     return of_class(forward.real_extra, forward.labels) + of_class(forward.fake_extra, forward.generated_labels)
 
 
-@pytest.mark.parametrize("update", ["shared", "alternating"])
+@pytest.mark.parametrize("update", ["shared", pytest.param("alternating", marks=pytest.mark.slow)])
 def test_an_auxiliary_head_is_seen_by_both_losses(update, x64):
     """AC-GAN (Odena et al. 2016, arXiv:1610.09585): both networks are to have the classes of all images right."""
     plain = losses.non_saturating()

@@ -81,9 +81,9 @@ def both_formulas(*args):
     [
         ((R1(10.0),), r1_formula, 0, "shared"),
         ((R1(10.0), r2), both_formulas, 3, "shared"),
-        ((R1(10.0), r2), both_formulas, 3, "alternating"),
-        ((wgan_gp,), wgan_gp_formula, 3, "shared"),
-        ((wgan_gp,), wgan_gp_formula, 0, "alternating"),
+        pytest.param((R1(10.0), r2), both_formulas, 3, "alternating", marks=pytest.mark.slow),
+        pytest.param((wgan_gp,), wgan_gp_formula, 3, "shared", marks=pytest.mark.slow),
+        ((wgan_gp,), wgan_gp_formula, 3, "alternating"),
     ],
 )
 def test_a_step_with_penalties_is_that_of_the_loss_written_out(penalties, formula, classes, update, x64):
