@@ -13,12 +13,14 @@ import numpy as np
 import optax
 
 import jaxgan
+from jaxgan import parallel
 from jaxgan.gan import Batch, Purpose, from_uint8, image_shape
 from jaxgan.losses import non_saturating
 from jaxgan.networks.layers import Context, batch_norm
 
 QUICK = {"xla_backend_optimization_level": 0}  # to compile
 STEP = jax.jit(jaxgan.train_step, static_argnums=0, compiler_options=QUICK)
+PLAIN = jax.jit(jaxgan.train_step, static_argnums=0)  # the same to the last bit as what is compiled for a device
 STEPS = jax.jit(jaxgan.train_steps, static_argnums=0, compiler_options=QUICK)
 
 
@@ -69,6 +71,14 @@ def small_gan(classes=0, norm=True, **changes):
         ema_decay=0.5,
     )
     return dataclasses.replace(gan, **changes)
+
+
+def on(form, count, gan, state, batch):
+    """One step on `count` devices, or the plain one: (state, metrics)."""
+    if form == "plain":
+        return PLAIN(gan, state, batch)
+    devices = parallel.choose_devices(count)
+    return parallel.step_on(gan, devices, form)(parallel.place(state, devices), batch)
 
 
 def real_images(gan, count, seed=0):

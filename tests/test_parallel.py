@@ -1,4 +1,4 @@
-"""The step on several devices against the plain jitted one: losses, noise, microbatches."""
+"""The step on several devices against the plain jitted one: losses, noise, ideas."""
 
 import dataclasses
 import sys
@@ -9,16 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from common import (
-    QUICK,
     STEP,
     STEPS,
     as_float64,
     assert_close,
     assert_same_bits,
-    descended,
     drawn,
     generated_labels,
-    in_range,
+    on,
     real_batch,
     small_gan,
     small_state,
@@ -28,27 +26,17 @@ import jaxgan
 from experiments import recipes
 from experiments.agreement import difference, difference_of_each, plain, random_data, run, several
 from jaxgan import parallel
-from jaxgan.gan import Batch, Purpose, image_shape
+from jaxgan.gan import Purpose, image_shape
 from jaxgan.losses import cross_entropy, of_logits
 from jaxgan.parallel import FORMS
 from jaxgan.penalties import L2, R1
-from jaxgan.train_step import shared_gradients
 from jaxgan.transforms import InstanceNoise
 
 KEY = jax.random.key(0)
-PLAIN = jax.jit(jaxgan.train_step, static_argnums=0)  # compiled as the others are: the same to the last bit
 ALL = [(form, count) for form in FORMS for count in (1, 2, 4, 8)]
 FOUR = [(form, 4) for form in FORMS]
 SLOW = pytest.mark.slow
 OTHERS = [name for name in recipes.RECIPES if name not in ("tf2_gan", "digits")]
-
-
-def on(form, count, gan, state, batch):
-    """One step on `count` devices, or the plain one: (state, metrics)."""
-    if form == "plain":
-        return PLAIN(gan, state, batch)
-    devices = parallel.choose_devices(count)
-    return parallel.step_on(gan, devices, form)(parallel.place(state, devices), batch)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +94,15 @@ def wgan_gp(forward, disc):
     return jnp.mean((jnp.sqrt(jnp.sum(gradient**2, axis=(1, 2, 3))) - 1) ** 2)
 
 
-@pytest.mark.parametrize("update", ["shared", "alternating"])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("form", "update"),
+    [
+        ("pmap", "alternating"),
+        ("shard_map", "shared"),
+        pytest.param("pmap", "shared", marks=SLOW),
+        pytest.param("shard_map", "alternating", marks=SLOW),
+    ],
+)
 def test_ideas_are_the_same_on_four_devices(form, update, x64):
     """Penalties through batch normalisation and with their own draws, transforms, labels, several updates of D."""
     gan = small_gan(
@@ -120,14 +115,12 @@ def test_ideas_are_the_same_on_four_devices(form, update, x64):
         training_ratio=2,
     )
     state, batch = small_state(gan), real_batch(gan, 16)
-    for _ in range(2):
-        want, want_metrics = STEP(gan, state, batch)
-        got, metrics = on(form, 4, gan, state, batch)
-        assert_close(metrics, want_metrics)
-        for net in ("gen", "disc"):
-            assert_close(getattr(got, net).params, getattr(want, net).params)
-            assert_close(getattr(got, net).batch_stats, getattr(want, net).batch_stats)
-        state = want
+    want, want_metrics = STEP(gan, state, batch)
+    got, metrics = on(form, 4, gan, state, batch)
+    assert_close(metrics, want_metrics)
+    for net in ("gen", "disc"):
+        assert_close(getattr(got, net).params, getattr(want, net).params)
+        assert_close(getattr(got, net).batch_stats, getattr(want, net).batch_stats)
 
 
 def test_a_loss_that_is_no_mean_over_examples_sees_each_devices_share():
@@ -291,49 +284,3 @@ def test_devices_that_there_are_not():
     for count in (0, 9):
         with pytest.raises(ValueError, match=f"{count} devices asked for, 8 available"):
             parallel.choose_devices(count)
-
-
-@pytest.mark.parametrize("update", ["shared", "alternating"])
-@pytest.mark.parametrize(("form", "count"), [("plain", 1), ("pmap", 2), ("shard_map", 4)])
-def test_without_batch_statistics_microbatches_make_the_same_update(update, form, count, x64):
-    """Of networks that see each example alone, with labels, a penalty and two updates of D."""
-    gan = small_gan(3, norm=False, update=update, training_ratio=2, penalties=(R1(1.0),))
-    state, batch = small_state(gan), real_batch(gan, 32)
-    want, want_metrics = STEP(gan, state, batch)
-    got, metrics = on(form, count, dataclasses.replace(gan, accumulate=4), state, batch)
-    metrics = {name: metrics[name] for name in want_metrics}
-    assert_close(metrics, want_metrics, rtol=1e-11)
-    assert_close((got.gen.params, got.disc.params), (want.gen.params, want.disc.params), rtol=1e-11)
-
-
-@pytest.mark.parametrize(("form", "count"), [("plain", 1), ("pmap", 4), ("shard_map", 4)])
-def test_with_batch_statistics_each_microbatch_has_its_own(form, count, x64):
-    """The mean of `shared_gradients` over the halves, one after the other, the statistics carried on."""
-    gan = small_gan(ema_decay=0.0)
-    state, batch = small_state(gan), real_batch(gan, 16)
-    gradients = jax.jit(shared_gradients, static_argnums=0, compiler_options=QUICK)
-    now, parts = state, []
-    for k in (0, 1):
-        half = in_range(gan, Batch(batch.images[k::2]))
-        grads, aux = gradients(gan, now, half, np.arange(k, 16, 2))
-        parts.append((grads, aux.metrics))
-        gen, disc = now.gen.replace(batch_stats=aux.gen_stats), now.disc.replace(batch_stats=aux.disc_stats)
-        now = now.replace(gen=gen, disc=disc)
-    grads, metrics = jax.tree.map(lambda a, b: (a + b) / 2, *jax.device_get(parts))
-    got, got_metrics = on(form, count, dataclasses.replace(gan, accumulate=2), state, batch)
-    assert_close({name: got_metrics[name] for name in metrics}, metrics)
-    assert_close((got.gen.batch_stats, got.disc.batch_stats), (now.gen.batch_stats, now.disc.batch_stats))
-    assert_close(got.gen.params, descended(0.1, state.gen.params, grads["gen"]))
-    assert_close(got.disc.params, descended(0.2, state.disc.params, grads["disc"]))
-
-
-def test_microbatches_take_less_memory():
-    """Of activations: the step of digits in quarters of its batch."""
-
-    def working_memory(accumulate):
-        gan = dataclasses.replace(recipes.get("digits").build(), accumulate=accumulate)
-        images = jax.ShapeDtypeStruct((64, *image_shape(gan)), jnp.uint8)
-        state = jax.eval_shape(lambda key: jaxgan.init(gan, key), KEY)
-        return STEP.lower(gan, state, images).compile(QUICK).memory_analysis().temp_size_in_bytes
-
-    assert working_memory(4) < 0.7 * working_memory(1)
