@@ -32,6 +32,7 @@ from experiments.cli import check_names, parse
 from jaxgan.convolutions import cpu, platforms
 from jaxgan.convolutions.bilinear import Pads, Shape
 from jaxgan.gan import GAN, image_shape
+from jaxgan.networks import Context
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +102,8 @@ def calls(gan: GAN, batch_size: int) -> list[Convolution]:
     nets = ((gan.gen, (gan.z_size,)), (gan.disc, image_shape(gan)))
     with mock.patch.multiple(platforms, conv=conv, conv_transpose=conv_transpose):
         for net, shape in nets:
-            trace = functools.partial(net.init_with_output, jax.random.key(0), train=False)
+            labels = jnp.zeros(batch_size, jnp.int32) if gan.classes else None
+            trace = functools.partial(net.init_with_output, jax.random.key(0), labels=labels, context=Context())
             jax.eval_shape(trace, jax.ShapeDtypeStruct((batch_size, *shape), jnp.float32))
     return list(dict.fromkeys(found))
 

@@ -106,7 +106,9 @@ def restore_or_error(folder, like):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("damage", ["truncated", "emptied", "removed", "flipped"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "flipped", *(pytest.param(d, marks=pytest.mark.slow) for d in ("emptied", "removed"))]
+)
 def test_every_damaged_file_is_either_harmless_or_found_out(tmp_path, state, like, damage):
     """Each file of a checkpoint in turn: never is anything else restored than what was saved."""
     save(tmp_path / "whole", {5: state, 6: state})

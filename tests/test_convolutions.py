@@ -72,8 +72,13 @@ UPSAMPLE = [
 ]
 
 
+def some_fast(cases, count):
+    """The first cases on the fast shelf, the others on the slow one."""
+    return [*cases[:count], *(pytest.param(*case, marks=pytest.mark.slow) for case in cases[count:])]
+
+
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
-@pytest.mark.parametrize(("size", "k", "stride"), CONV)
+@pytest.mark.parametrize(("size", "k", "stride"), some_fast(CONV, 2))
 def test_conv(size, k, stride, padding, x64):
     if padding == "VALID" and k > size:
         return  # nothing is left
@@ -81,12 +86,12 @@ def test_conv(size, k, stride, padding, x64):
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
-@pytest.mark.parametrize(("size", "k", "stride"), TRANSPOSE)
+@pytest.mark.parametrize(("size", "k", "stride"), some_fast(TRANSPOSE, 2))
 def test_conv_transpose(size, k, stride, padding, x64):
     assert_equal(convolutions.conv_transpose, xla_conv_transpose, size, k, stride, padding)
 
 
-@pytest.mark.parametrize(("size", "k", "factor"), UPSAMPLE)
+@pytest.mark.parametrize(("size", "k", "factor"), some_fast(UPSAMPLE, 2))
 def test_upsample_conv(size, k, factor, x64):
     assert_equal(convolutions.upsample_conv, xla_upsample_conv, size, k, factor)
 
@@ -104,6 +109,7 @@ def test_any_size_kernel_and_stride(size, k, stride, kind):
             assert_equal(convolutions.conv_transpose, xla_conv_transpose, size, k, stride, kind)
 
 
+@pytest.mark.slow
 def test_a_conv_transpose_is_the_gradient_of_a_conv(x64):
     """As Keras defines it: SAME, stride 2, kernel 5 on a 7x7 map gives 14x14."""
     kernel = jax.random.normal(jax.random.key(0), (5, 5, 3, 4))

@@ -85,16 +85,20 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("size", "k", "stride", "pads"), CASES)
+@pytest.mark.parametrize(
+    ("size", "k", "stride", "pads"), [*CASES[:4], *(pytest.param(*case, marks=pytest.mark.slow) for case in CASES[4:])]
+)
 def test_every_form_in_float64(size, k, stride, pads, x64):
     assert_all_forms_equal(convolution((2, *size, 3), (k, k, 3, 4), stride, pads), np.float64, 1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 def test_kernels_that_are_wider_than_high(stride, x64):
     assert_all_forms_equal(convolution((2, 6, 5, 3), (2, 5, 3, 4), stride, "SAME"), np.float64, 1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 def test_every_form_in_float32(stride):
     assert_all_forms_equal(convolution((4, 7, 7, 32), (5, 5, 32, 32), stride, "SAME"), np.float32, 1e-5)

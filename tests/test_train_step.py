@@ -88,7 +88,7 @@ def test_neither_loss_moves_the_other_network(small, update):
     assert moved(only_gen.gen.params, state.gen.params)
 
 
-@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("classes", [pytest.param(0, marks=LARGE), 3])
 def test_shared_update_is_simultaneous_descent(classes, x64):
     """theta_G - 0.1 grad L_G(theta_G, theta_D) and theta_D - 0.2 grad L_D(theta_G, theta_D), at the old weights."""
     gan = small_gan(classes)
@@ -111,7 +111,7 @@ def test_shared_update_is_simultaneous_descent(classes, x64):
     assert_same_bits(new.key, state.key)
 
 
-@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("classes", [pytest.param(0, marks=LARGE), 3])
 def test_alternating_update_takes_the_generators_gradient_at_the_new_discriminator(classes, x64):
     gan = small_gan(classes, update="alternating")
     state, batch = small_state(gan), real_batch(gan, 8)
@@ -138,7 +138,7 @@ def test_batch_statistics_follow_the_fake_batch_and_then_the_real_one(small, upd
     assert_close(new.gen.batch_stats, want.gen_stats)
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.15, 0.9])
+@pytest.mark.parametrize("decay", [pytest.param(0.0, marks=LARGE), 0.15, pytest.param(0.9, marks=LARGE)])
 def test_averaged_generator(small, decay):
     """A <- k a + (1 - k) theta with k = min(decay, (1 + t) / (10 + t)), over parameters and batch statistics."""
     gan, state, batch = small
@@ -269,7 +269,7 @@ def test_every_product_of_bf16_is_one_of_bfloat16(update):
     assert not re.search(r"(dot_general|convolution)\(.*: \(tensor<[\dx]*xf32>, tensor<[\dx]*xf32>\)", text)
 
 
-@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("classes", [pytest.param(0, marks=LARGE), 3])
 def test_several_updates_in_one_program_are_those_one_by_one(classes):
     """However they are divided, to the last bit; each on its own images and labels."""
     gan = small_gan(classes)
