@@ -98,6 +98,9 @@ def test_none_at_all(tmp_path, like):
         restore(tmp_path, like)
 
 
+SLOW_DAMAGE = [pytest.param(damage, marks=pytest.mark.slow) for damage in ("emptied", "removed")]
+
+
 def restore_or_error(folder, like):
     try:
         return restore(folder, like)

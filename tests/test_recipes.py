@@ -1,5 +1,6 @@
 """The table of recipes: what the documents say, optimisers against their formulas, and values that are refused."""
 
+import dataclasses
 import functools
 import json
 
