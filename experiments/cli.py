@@ -36,12 +36,13 @@ def parse(flags: type[T], module: str, args: list[str] | None = None, descriptio
     """Parses the command line into the dataclass `flags`; a mistake ends the program with one line."""
     errors = io.StringIO()
     try:
-        with contextlib.redirect_stderr(errors):
+        with contextlib.redirect_stderr(errors), contextlib.suppress(BrokenPipeError):
             return tyro.cli(flags, prog=f"python -m {module}", args=args, description=description)
     except SystemExit as end:
         if end.code:
             fail(f"{_first_message(errors.getvalue())} (see python -m {module} --help)")
         raise
+    os._exit(0)  # nobody reads the help to its end
 
 
 def keep_programs() -> None:

@@ -36,10 +36,19 @@ def check(group: Any) -> None:
     for field in dataclasses.fields(group):
         value, allowed = getattr(group, field.name), field.metadata["allowed"]
         choices = choices_of(field.type)
+        if wrong := _wrong_type(field.type, value):
+            raise ValueError(f"--{field.name.replace('_', '-')} must be {wrong}, not {value!r}")
         if choices and (get_origin(field.type) is Literal or isinstance(value, str)):
             allowed = Allowed(f"one of {', '.join(choices)}", lambda x, choices=choices: x in choices)
         if allowed and not allowed.holds(value):
             raise ValueError(f"--{field.name.replace('_', '-')} must be {allowed.words}, not {value}")
+
+
+def _wrong_type(annotation: Any, value: Any) -> str:
+    """What a plain value should be, in words, where it is not; else nothing."""
+    kinds = {int: ("a whole number", int), float: ("a number", int | float), str: ("a name", str)}
+    words, kind = kinds.get(annotation, ("", object))
+    return "" if isinstance(value, kind) and not (words and isinstance(value, bool)) else words
 
 
 def choices_of(annotation: Any) -> tuple[str, ...]:

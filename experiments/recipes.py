@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from experiments.settings import Data, Objective, Optimization, Recipe, Schedule
+from experiments.settings import FORMER, Data, Objective, Optimization, Recipe, Schedule
 from jaxgan import networks
 
 CHANGED = (
@@ -97,7 +97,7 @@ def of_run(workdir: Path, file: Path | None = None, accept_changed_file: bool = 
     path = workdir / "config.json"
     try:
         config = json.loads(path.read_text())
-        name, digest = config["recipe"], config.get("recipe_file_sha256")
+        name, digest = str(config["recipe"]), config.get("recipe_file_sha256")
     except OSError as error:
         raise RecipeError(f"{path} cannot be read ({error.strerror}); make it readable") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -106,6 +106,12 @@ def of_run(workdir: Path, file: Path | None = None, accept_changed_file: bool = 
         raise RecipeError(f"{workdir} is a run of {name}.py, a file of your own; name it with --recipe FILE")
     if file and not digest:
         raise RecipeError(f"--recipe {file}: {workdir} is a run of the package's own {name}; leave the flag away")
+    for former, value in FORMER.items():
+        if config.get(former, value) != value:
+            raise RecipeError(
+                f"{path} says {former}, which is no setting any more; for canton_lsgan with subpixel, write "
+                f'"recipe": "canton_lsgan_subpixel" there and take the line of {former} away'
+            )
     recipe = load_file(file) if file else get(name)
     if changed_since(config, recipe) and not accept_changed_file:
         raise RecipeError(CHANGED.format(file=file))

@@ -16,6 +16,8 @@ from jaxgan import GAN, GANState, images
 from jaxgan.data import DataError, Dataset
 from jaxgan.run import checkpoint
 from jaxgan.run.numerics import fixed_numerics, root_key, start_devices
+from jaxgan.run.screen import say
+from jaxgan.run.workdir import read_config
 from jaxgan.sampling import export_generator, grid_labels, sample_labels
 
 
@@ -73,7 +75,7 @@ def main(args: list[str] | None = None) -> None:
         state = _state(flags, gan)
         if flags.export:
             flags.export.write_bytes(export_generator(gan, state, flags.weights == "averaged"))
-            print(f"the generator: {flags.export}")
+            say(f"the generator: {flags.export}")
         if not (out or flags.npz or flags.gif):
             return
         samples, labels = _draw(flags, gan, state)
@@ -84,9 +86,19 @@ def main(args: list[str] | None = None) -> None:
             images.save_gif(flags.gif, [*frames, *frames[-2::-1]])  # there and back
         samples = samples.reshape(-1, *samples.shape[-3:])
         if flags.npz:
-            np.savez_compressed(flags.npz, images=samples, **({} if labels is None else {"labels": labels}))
+            _save_npz(flags.npz, samples, labels)
     for path in filter(None, (out, flags.gif, flags.npz)):
-        print(f"{len(samples)} images: {path}")
+        say(f"{len(samples)} images: {path}")
+
+
+def _save_npz(path: Path, samples: np.ndarray, labels: np.ndarray | None) -> None:
+    """Writes the whole file or none."""
+    partial = path.with_name(f"{path.name}.partial.npz")
+    try:
+        np.savez_compressed(partial, images=samples, **({} if labels is None else {"labels": labels}))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _out(flags: Sample) -> Path | None:
@@ -188,6 +200,8 @@ def _picture(flags: Sample, recipe: Recipe, samples: np.ndarray, labels: np.ndar
         dataset = (recipe.replace(data=flags.data) if flags.data else recipe).load_data(flags.data_dir)
     except DataError as error:
         fail(f"{error}; --data says where the run's data are now" if not flags.data else error)
+    if dataset.sha256(labels=bool(recipe.classes)) != read_config(flags.workdir).get("data_sha256"):
+        fail(f"{dataset.name} does not hold the images of this run; --data says where they are now")
     key = root_key(flags.seed)
     real = dataset.images[_of_classes(dataset, labels, key) if by_row else dataset.batches(key, 0, 1, len(samples))[0]]
     return images.beside({"real": images.grid(real, columns=8 if by_row else None), "generated": generated})

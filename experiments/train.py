@@ -16,6 +16,7 @@ from experiments.cli import Cluster, fail, keep_programs, one_line_errors, parse
 from experiments.described import is_plain
 from experiments.settings import GROUPS, Recipe
 from jaxgan.run import Options, processes, run
+from jaxgan.run.screen import say
 from jaxgan.run.workdir import read_config
 
 DEFAULT = "digits"
@@ -65,7 +66,7 @@ def main(args: list[str] | None = None) -> None:
     if not processes.is_leader():
         return
     file = f" --recipe {shlex.quote(name)}" if recipe.file_sha256 else ""
-    print(
+    say(
         f"step {summary['step']} reached; see {workdir}/samples.gif, {workdir}/losses.png and {workdir}/samples\n"
         f"more samples: {'jaxgan sample' if sys.argv[0].startswith('jaxgan') else 'python -m experiments.sample'} "
         f"{shlex.quote(workdir)}{file}"

@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec
 import jaxgan
 from experiments import recipes
 from jaxgan import convolutions
+from jaxgan.networks import Context
 from jaxgan.train_step import train_steps
 
 DCGAN_CONVOLUTIONS = (
@@ -218,14 +219,16 @@ def assert_any_batch_size(name, sizes):
     (b,) = export.symbolic_shape("b")
     nets = ((gan.gen, state.gen, (gan.z_size,)), (gan.disc, state.disc, jaxgan.gan.image_shape(gan)))
     for net, net_state, shape in nets:
-        function = jax.jit(functools.partial(net.apply, train=False))
+        function = jax.jit(lambda variables, x, labels, net=net: net.apply(variables, x, labels, Context()))
         batch = jax.ShapeDtypeStruct((b, *shape), jnp.float32)
-        program = export.export(function, platforms=PLATFORMS)(net_state.variables, batch)
+        labels = jax.ShapeDtypeStruct((b,), jnp.int32) if gan.classes else None
+        program = export.export(function, platforms=PLATFORMS)(net_state.variables, batch, labels)
         for n in sizes:
             x = jax.random.normal(jax.random.key(n), (n, *shape))
-            expected = function(net_state.variables, x)
+            args = (net_state.variables, x, jnp.arange(n) % gan.classes if gan.classes else None)
+            expected = function(*args)
             scale = float(jnp.abs(expected).max())
-            np.testing.assert_allclose(program.call(net_state.variables, x), expected, rtol=0, atol=1e-5 * scale)
+            np.testing.assert_allclose(program.call(*args), expected, rtol=0, atol=1e-5 * scale)
 
 
 def test_networks_with_a_batch_of_unknown_size():

@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import re
+import sys
 import tempfile
 import time
 import traceback
@@ -25,6 +26,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 # Orbax reads a path as a glob pattern, and TensorStore wants UTF-8. Any other path is handed to them as a link.
+KNOWN = re.compile("No space left on device|Disk quota exceeded|File too large|Read-only file system|Permission denied")
 PLAIN = re.compile(r"[A-Za-z0-9 ._/+=@,:-]*")
 
 
@@ -71,7 +73,10 @@ def open_folder(directory: str | os.PathLike, keep: int | None = None, read_only
       keep: how many of the newest to keep; None keeps all.
       read_only: leaves all as it is, since a run may be writing there.
     """
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what fails is raised, too
+    for logger in ("absl", "asyncio", "concurrent.futures"):  # what fails is raised, too
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _without_closed_loops
     path = Path(directory).absolute()
     if not read_only:
         path.mkdir(parents=True, exist_ok=True)
@@ -172,7 +177,8 @@ def _read(checkpoints: Checkpoints, step: int, like: Any) -> Any:
         raise
     except Exception as error:  # Orbax and TensorStore raise nearly every kind
         raise CheckpointError(_damaged(checkpoints, step)) from error
-    if not whole:
+    fits = jax.tree.all(jax.tree.map(lambda x, y: (x.shape, x.dtype) == (y.shape, y.dtype), restored.state, target))
+    if not (whole and fits):
         raise CheckpointError(_damaged(checkpoints, step))
     return restored.state
 
@@ -226,14 +232,24 @@ def _saving(checkpoints: Checkpoints, step: int | None) -> Iterator[None]:
     except jax.errors.JaxRuntimeError:
         raise
     except Exception as error:  # Orbax and TensorStore raise nearly every kind here too
-        why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        known = KNOWN.search(str(error))
+        why = known[0] if known else (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         if checkpoints.link is not None:
             why = why.replace(str(checkpoints.link), str(checkpoints.path))
+        if step is None:  # what is being written
+            names = (p.name.partition(".")[0] for p in checkpoints.path.glob("*.orbax-checkpoint-tmp*"))
+            step = max(map(int, filter(str.isdecimal, names)), default=None)
         path = checkpoints.path if step is None else checkpoints.path / str(step)
         raise CheckpointError(
             f"a checkpoint cannot be written to {path} ({why}); "
             "make room, then the same command goes on from the newest whole one"
         ) from error
+
+
+def _without_closed_loops(unraisable: Any) -> None:
+    """Python's hook, but for what Orbax's background threads leave behind, dozens of times, where a write fails."""
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)
 
 
 @contextlib.contextmanager

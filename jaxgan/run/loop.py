@@ -84,9 +84,17 @@ def _turns(prepared: Prepared) -> Callable[[GANState, int, int], tuple[GANState,
         raise RunError(f"--data {p.dataset.name}: its {size:.1f} GiB of images do not fit on each device") from error
 
     def turn(state: GANState, done: int, count: int) -> tuple[GANState, Metrics]:
-        batches = np.zeros((MOST, p.images_per_step // part[1]), np.int32)
-        batches[:count] = p.dataset.batches(key, done, count, p.images_per_step, part)
-        return jax.block_until_ready(take(state, on_devices, batches, np.int32(count)))
+        try:
+            batches = np.zeros((MOST, p.images_per_step // part[1]), np.int32)
+            batches[:count] = p.dataset.batches(key, done, count, p.images_per_step, part)
+            return jax.block_until_ready(take(state, on_devices, batches, np.int32(count)))
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise RunError(
+                f"--batch-size {p.recipe.batch_size}: an update does not fit in memory; choose a smaller one, more "
+                "--devices, or --accumulate"
+            ) from error
 
     return turn
 

@@ -25,12 +25,13 @@ FIXED = {
     "jax_default_matmul_precision": (None, jax.default_matmul_precision),
     "jax_numpy_dtype_promotion": ("standard", jax.numpy_dtype_promotion),
     "jax_disable_jit": (False, jax.disable_jit),
+    "jax_transfer_guard": ("allow", jax.transfer_guard),
     "jax_random_seed_offset": (0, None),
     "jax_optimization_level": ("UNKNOWN", None),
 }
 
-# Flags of XLA that trade exactness for speed, by what their names hold.
-INEXACT = re.compile(r"fast_math|fast_min_max|precision|tf32|optimization_level", re.IGNORECASE)
+# Flags of XLA that cannot change a result. Of any other it is not known.
+HARMLESS = re.compile(r"--xla_(force_host_platform_device_count|dump|gpu_cuda_data_dir|hlo_profile)")
 
 
 def root_key(seed: int) -> jax.Array:
@@ -45,7 +46,7 @@ def fixed_numerics() -> Iterator[None]:
     for name, (value, _) in FIXED.items():
         ambient = getattr(jax.config, name)
         ambient = getattr(ambient, "value", ambient)  # an enum's
-        if ambient != value:
+        if ambient != value and not (name == "jax_transfer_guard" and ambient is None):
             otherwise[name] = ambient
     if otherwise:
         changes = ", ".join(f"{name} is {FIXED[name][0]}, not {ambient}" for name, ambient in otherwise.items())
@@ -61,9 +62,9 @@ def fixed_numerics() -> Iterator[None]:
 
 
 def inexact_flags() -> list[str]:
-    """The flags in the environment that change what XLA computes, sorted; part of a run's config.json."""
+    """The flags in the environment that may change what XLA computes, sorted; part of a run's config.json."""
     flags = os.environ.get("XLA_FLAGS", "").split() + os.environ.get("LIBTPU_INIT_ARGS", "").split()
-    inexact = {flag for flag in flags if INEXACT.search(flag.partition("=")[0])}
+    inexact = {flag for flag in flags if not HARMLESS.match(flag)}
     if os.environ.get("NVIDIA_TF32_OVERRIDE") is not None:
         inexact.add(f"NVIDIA_TF32_OVERRIDE={os.environ['NVIDIA_TF32_OVERRIDE']}")
     return sorted(flag for flag in inexact if not re.search(r"fast_.*=(false|0)$", flag, re.IGNORECASE))

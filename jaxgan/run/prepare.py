@@ -141,6 +141,10 @@ def prepare(
         )
         if checkpoints.latest_step() is not None:
             state = checkpoint.restore(checkpoints, state)
+            if not (jax.random.key_data(state.key) == jax.random.key_data(root_key(seed))).all():
+                raise RunError(
+                    f"{workdir}: the newest checkpoint is of a run with another --seed; name another --workdir"
+                )
         start = same["newest checkpoint of --workdir"] = int(state.step)
         if start > recipe.steps:
             raise RunError(
@@ -162,6 +166,8 @@ def introduction(prepared: Prepared) -> str:
     note = (
         "\nnote: a batch takes more images than there are, some of them several times" if p.images_per_step > n else ""
     )
+    if p.config["xla_flags"]:
+        note += f"\nnote: flags that may change numbers are part of this run: {' '.join(p.config['xla_flags'])}"
     return f"{what}\n{how}{note}"
 
 
