@@ -121,6 +121,7 @@ def test_sample(whole, tmp_path):
     np.testing.assert_array_equal(np.load(more)["images"][:70], images)
 
 
+@pytest.mark.slow
 def test_sample_paths_and_real_images_beside(whole, tmp_path, capfd):
     workdir, _ = whole
     strip, gif, npz = tmp_path / "strip.png", tmp_path / "walk.gif", tmp_path / "paths.npz"

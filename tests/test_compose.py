@@ -94,6 +94,7 @@ def test_train_step_of_two_seeds_at_once(update, seeds, x64):
     assert shapes(jax.eval_shape(step, states[0], batches[0])) == shapes((want, want_metrics))
 
 
+@pytest.mark.slow
 def test_train_steps_of_two_seeds_at_once(seeds, x64):
     """On one dataset, each seed with an order of its own."""
     states, dataset = [as_float64(init(GAN, seed)) for seed in seeds], real_batch(GAN, 20)
@@ -118,6 +119,7 @@ def test_a_step_within_a_scan_is_the_step(state):
     assert_close(last.gen.params, state.gen.params, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_what_a_step_reports(state, x64):
     """Through the whole of an update, as a meta-gradient takes it, against a difference quotient."""
     state, batch = as_float64(state), real_batch(GAN, 8)

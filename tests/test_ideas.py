@@ -20,7 +20,7 @@ from jaxgan.run import processes
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 IDEAS = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE, flags=re.DOTALL))
-FAST = ("relativistic.py", "by_class.py")
+FAST = ("relativistic.py",)
 QUICK = ["--batch-size", "8", "--log-every", "10", "--sample-every", "20", "--devices", "1"]
 
 
@@ -107,7 +107,9 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("case", BROKEN)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] if case == "in an event" else []) for case in BROKEN]
+)
 def test_an_error_in_the_file_is_one_line_with_its_place(folder, capfd, case):
     name, right, wrong, line, kind = BROKEN[case]
     (folder / name).write_text(IDEAS[name].replace(right, wrong, 1))
@@ -131,6 +133,7 @@ def test_a_loss_that_is_no_scalar_is_one_line(folder, capfd):
     assert "[8]" in err
 
 
+@pytest.mark.slow
 def test_a_changed_file_is_refused_unless_it_is_accepted(folder, capfd):
     command = ["r1.py", "--workdir", "run", *QUICK]
     train.main([*command, "--steps", "2"])
@@ -157,6 +160,7 @@ def test_wrong_files(folder, capfd, args, named):
     assert named in refusal(train.main, args, capfd)
 
 
+@pytest.mark.slow
 def test_a_workdir_makes_no_code_run_by_itself(folder, capfd):
     train.main(["hinge.py", "--workdir", "run", *QUICK, "--steps", "1"])
     capfd.readouterr()
@@ -166,6 +170,7 @@ def test_a_workdir_makes_no_code_run_by_itself(folder, capfd):
     assert "leave the flag away" in refusal(sample.main, ["plain", "--recipe", "hinge.py"], capfd)
 
 
+@pytest.mark.slow
 def test_a_conditional_gan_is_asked_for_a_class_that_there_is(folder, capfd):
     train.main(["by_class.py", "--workdir", "run", *QUICK, "--steps", "1"])
     capfd.readouterr()

@@ -181,6 +181,7 @@ def test_a_summary_that_is_not_the_finished_runs_is_written_anew(finished, tmp_p
     assert json.loads((workdir / "summary.json").read_text()) == again
 
 
+@pytest.mark.slow
 def test_the_clock_of_a_resumed_run_goes_on(tmp_path):
     run(recipe(steps=4), tmp_path, 0, OPTIONS)
     lines = metrics_of(tmp_path)
@@ -215,6 +216,7 @@ def test_microbatches_of_a_discriminator_that_compares_images_are_refused(tmp_pa
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.slow
 def test_the_number_of_microbatches_is_part_of_a_run(tmp_path):
     summary = run(recipe(steps=1, accumulate=2), tmp_path, 0, OPTIONS)
     assert np.isfinite(summary["loss_gen"])
@@ -247,6 +249,7 @@ def test_options_that_do_not_fit(tmp_path, changes, options, message):
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.slow
 def test_the_alternating_update_is_a_choice(tmp_path):
     summary = run(recipe(update="alternating", steps=3), tmp_path, 0, OPTIONS)
     assert summary["step"] == 3
@@ -266,6 +269,7 @@ def test_another_run_is_refused_and_left_alone(finished):
     assert before == {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_changed_data_is_another_run_and_the_same_elsewhere_is_not(tmp_path):
     images = data.load("digits", None, (28, 28, 1)).images
     run(recipe(steps=1, data=lambda: data.Dataset("here", images)), tmp_path, 0, OPTIONS)

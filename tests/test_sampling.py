@@ -86,6 +86,7 @@ class Patches(nn.Module):
         return jnp.tanh(ConvTranspose(1, 4, 4)(as_map(z)))
 
 
+@pytest.mark.slow
 def test_a_grid_of_latents_makes_patches(monkeypatch):
     gan = dataclasses.replace(small_gan(), gen=Patches())
     state = jaxgan.init(gan, jax.random.key(0))
