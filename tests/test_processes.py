@@ -177,7 +177,10 @@ def test_a_workdir_that_is_not_shared_is_refused(start, tmp_path):
 @pytest.mark.slow
 def test_slurm_says_which_process_this_is(start, tmp_path):
     args = ("tf2_gan", *QUICK, "--steps", 3, "--workdir", tmp_path)
-    assert ends(start("train", *args, slurm=True)) == [(0, ""), (0, "")]
+    for status, err in ends(start("train", *args, slurm=True)):
+        assert status == 0, err
+        assert err.startswith("SLURM_NTASKS=2: waiting, ")
+        assert len(err.splitlines()) == 1
     assert len(summary_of(tmp_path)["devices"]) == 4
 
 
