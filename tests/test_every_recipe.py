@@ -58,7 +58,7 @@ def test_on_the_embedded_digits(name, update, monkeypatch, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared TensorFlow datasets in {TFDS}")
-@pytest.mark.parametrize("name", recipes.RECIPES)
+@pytest.mark.parametrize("name", [name for name in recipes.RECIPES if name != "canton_lsgan_subpixel"])
 def test_on_its_own_data(name, monkeypatch, tmp_path):
     config = run(monkeypatch, tmp_path, name, "--data-dir", str(TFDS), "--devices", "1")
     assert (config["data"], config["update"]) == (recipes.get(name).data, recipes.get(name).update)
