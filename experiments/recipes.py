@@ -74,7 +74,8 @@ def _imported_from(folder: Path) -> set[Path]:
     """The files below a folder that have been imported as modules."""
     files = (Path(file) for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None)))
     own = {file for file in files if file.suffix == ".py" and folder in file.parents}
-    return {file for file in own if "site-packages" not in file.parts and file.parents[1] != Path(__file__).parents[1]}
+    packages = {Path(__file__).parent, Path(networks.__file__).parents[1]}  # of this project, not of the recipe
+    return {file for file in own if "site-packages" not in file.parts and packages.isdisjoint(file.parents)}
 
 
 def changed_since(config: dict[str, Any], recipe: Recipe) -> bool:
