@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import jax
 import numpy as np
@@ -11,10 +11,10 @@ import tyro
 import jaxgan
 from experiments import recipes
 from experiments.cli import fail, keep_programs, one_line_errors, parse
+from experiments.finished import Weights, check_workdir, read_state
 from experiments.settings import Recipe
 from jaxgan import GAN, GANState, images
 from jaxgan.data import DataError, Dataset
-from jaxgan.run import checkpoint
 from jaxgan.run.numerics import fixed_numerics, root_key, start_devices
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import read_config
@@ -37,8 +37,8 @@ class Sample:
     """Where to save the picture, as PNG (by default a name in WORKDIR; none if only --npz or --gif is given)."""
     npz: Path | None = None
     """Where to save the images: `images`, uint8 [N, H, W, C], and `labels`, where there are classes."""
-    weights: Literal["averaged", "last"] = "averaged"
-    """Which generator: the average over training, or the one of the last step."""
+    weights: Weights = "averaged"
+    """Which generator: the average over training, the one of the last step, or the average at the best score."""
     latent_grid: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="H W")] = None
     """Make each image of a grid of H x W latents: one large patch, from a fully convolutional generator."""
     interpolate: Annotated[int | None, tyro.conf.arg(metavar="STEPS")] = None
@@ -72,9 +72,9 @@ def main(args: list[str] | None = None) -> None:
         gan = recipe.build()
         _check_labels(flags, gan)
         keep_programs()
-        state = _state(flags, gan)
+        state = read_state(flags.workdir, gan, flags.weights)
         if flags.export:
-            flags.export.write_bytes(export_generator(gan, state, flags.weights == "averaged"))
+            flags.export.write_bytes(export_generator(gan, state, flags.weights != "last"))
             say(f"the generator: {flags.export}")
         if not (out or flags.npz or flags.gif):
             return
@@ -139,8 +139,7 @@ def _check(flags: Sample) -> None:
         if getattr(flags, name) and not flags.beside_real:
             flag = f"--{name.replace('_', '-')} {getattr(flags, name)}"
             fail(f"{flag} is where --beside-real finds its images; say --beside-real too")
-    if not (flags.workdir / "config.json").is_file():
-        fail(f"{flags.workdir} holds no run (there is no config.json); give the workdir of a run of experiments.train")
+    check_workdir(flags.workdir)
     for flag, suffix in (("out", ".png"), ("npz", ".npz"), ("gif", ".gif")):
         path = getattr(flags, flag)
         if path and path.suffix != suffix:
@@ -155,16 +154,9 @@ def _check_labels(flags: Sample, gan: GAN) -> None:
         fail(f"--label must be from 0 to {gan.classes - 1}, not {flags.label}")
 
 
-def _state(flags: Sample, gan: GAN) -> GANState:
-    """The newest checkpoint's."""
-    if not (flags.workdir / "checkpoints").is_dir():
-        fail(f"{flags.workdir} holds no checkpoint; train first")
-    return checkpoint.read(flags.workdir / "checkpoints", jaxgan.init(gan, root_key(0)))
-
-
 def _draw(flags: Sample, gan: GAN, state: GANState) -> tuple[np.ndarray, np.ndarray | None]:
     """The images, uint8 [count, H, W, C], with --interpolate [count, steps, H, W, C]; and the class of each image."""
-    key, averaged = root_key(flags.seed), flags.weights == "averaged"
+    key, averaged = root_key(flags.seed), flags.weights != "last"
     count = flags.count or (8 if flags.interpolate else 1 if flags.latent_grid else 64)
     if flags.interpolate:
         labels = sample_labels(gan, key, count) if flags.label is None else np.full(count, flags.label, np.int32)

@@ -22,6 +22,7 @@ from jaxgan.data import Dataset
 from jaxgan.data.order import in_order
 from jaxgan.evaluation import shipped
 from jaxgan.evaluation.classifier import Classifier
+from jaxgan.evaluation.features import Features, embed
 from jaxgan.networks import Context
 from jaxgan.run.numerics import fixed_numerics, root_key
 from jaxgan.run.screen import say
@@ -86,7 +87,7 @@ def main(args: list[str] | None = None) -> None:
             train, test = held_out(name, flags.data_dir)
             begin = time.perf_counter()
             variables = fit(training, train, lambda line, name=name: say(f"{name}: {line}"))
-            # What is shipped is measured, so with the weights' rounding to float16.
+            # What is shipped is measured: weights that are rounded to float16.
             variables = jax.tree.map(lambda x: np.asarray(x, np.float16), variables)
             right = accuracy(training, variables, test)
             about = {
@@ -167,7 +168,10 @@ def augmented(training: Training, images: jax.Array, key: jax.Array) -> jax.Arra
 
 def accuracy(training: Training, variables: dict[str, Any], data: Dataset) -> float:
     """The share of images whose class is the likeliest."""
-    found = shipped.features_and_logits(Classifier(training.widths, len(data.classes)), variables, data.images)[1]
+    net = Classifier(training.widths, len(data.classes))
+    variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), variables)
+    apply = jax.jit(lambda images: net.apply(variables, images.astype(jnp.float32) / 255, Context()))
+    found = embed(Features("", "", apply), data.images).probabilities
     return float(np.mean(found.argmax(1) == data.labels))
 
 

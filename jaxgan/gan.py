@@ -38,6 +38,7 @@ class Purpose(enum.IntEnum):
     TRANSFORM_REAL = 9
     PENALTIES = 10  # what the i-th penalty draws has 1000 * i more
     ORDER = 100  # of the data
+    SCORES = 101  # the fixed latents that a run is scored by
 
 
 class Batch(NamedTuple):

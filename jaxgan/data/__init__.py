@@ -5,6 +5,6 @@
 
 from jaxgan.data.dataset import DataError, Dataset
 from jaxgan.data.pixels import Shape
-from jaxgan.data.sources import load
+from jaxgan.data.sources import load, splits
 
-__all__ = ["DataError", "Dataset", "Shape", "load"]
+__all__ = ["DataError", "Dataset", "Shape", "load", "splits"]

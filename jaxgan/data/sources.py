@@ -49,6 +49,15 @@ def load(
     )
 
 
+def splits(name: str, data_dir: str | None = None) -> tuple[str, ...]:
+    """The splits of a dataset by its name, such as ("train", "test"); none where it comes in one piece.
+
+    Raises:
+      DataError: with one line that says what is wrong and what would help.
+    """
+    return () if name == "digits" or name.startswith("folder:") else tfds.splits(name, data_dir)
+
+
 def _within(shape: pixels.Shape | None, border: int) -> pixels.Shape | None:
     """The shape of an image without its border."""
     if border < 0:

@@ -67,6 +67,15 @@ def load(name: str, data_dir: str | None, shape: pixels.Shape | None, split: str
     return Dataset(name, images, np.array(labels), tuple(label.names))
 
 
+def splits(name: str, data_dir: str | None) -> tuple[str, ...]:
+    """The splits of a dataset.
+
+    Raises:
+      DataError: it cannot be had.
+    """
+    return tuple(_builder(name, data_dir).info.splits)
+
+
 def _builder(name: str, data_dir: str | None) -> Any:
     import tensorflow_datasets as tfds
 

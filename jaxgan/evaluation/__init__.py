@@ -1,0 +1,34 @@
+"""Scores of images: features, distances, precision and recall, classes, memorising.
+
+    features = evaluation.classifier("mnist")
+    real = evaluation.embed(features, test.images)
+    evaluation.score(evaluation.embed(features, images), real)
+
+Features come from a network in JAX; the scores are functions of them in NumPy, in float64.
+"""
+
+from jaxgan.evaluation.classes import classes_covered, inception_score, label_agreement
+from jaxgan.evaluation.distances import frechet_distance, kernel_distance, moments
+from jaxgan.evaluation.features import Embedded, Features, classifier, embed, for_data
+from jaxgan.evaluation.neighbours import density_coverage, memorized, nearest, precision_recall
+from jaxgan.evaluation.scores import memorizing, score
+
+__all__ = [
+    "Embedded",
+    "Features",
+    "classes_covered",
+    "classifier",
+    "density_coverage",
+    "embed",
+    "for_data",
+    "frechet_distance",
+    "inception_score",
+    "kernel_distance",
+    "label_agreement",
+    "memorized",
+    "memorizing",
+    "moments",
+    "nearest",
+    "precision_recall",
+    "score",
+]

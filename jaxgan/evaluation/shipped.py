@@ -4,26 +4,18 @@ weights/NAME.npz            the weights, float16
 weights/classifiers.json    of each its SHA-256, classes, test accuracy, and how it was trained
 """
 
-import functools
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
-
-from jaxgan.evaluation.classifier import Classifier
-from jaxgan.networks import Context
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 FOLDER = Path(__file__).parent / "weights"
 INDEX = "classifiers.json"
-# Images go through a network in pieces of one size, the last one padded, so that an image's features do not depend on
-# how many others are scored with it.
-PIECE = 250
 
 
 def index(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
@@ -32,28 +24,27 @@ def index(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
+def load(name: str, folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is known of a classifier, and its variables as float32.
+
+    Raises:
+      ValueError: there is none of that name, or its file has been changed.
+    """
+    known = index(folder)
+    if name not in known:
+        raise ValueError(f"no classifier is named {name!r}; there are {', '.join(known)}")
+    data = (folder / f"{name}.npz").read_bytes()
+    if hashlib.sha256(data).hexdigest() != known[name]["sha256"]:
+        raise ValueError(f"{folder / name}.npz is not the file that came with the package; install it again")
+    with np.load(io.BytesIO(data)) as file:
+        arrays = {key: file[key].astype(np.float32) for key in file.files}
+    return known[name], unflatten_dict(arrays, sep="/")
+
+
 def save(folder: Path, name: str, variables: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    """Writes a classifier's weights, and adds it to the index."""
+    """Writes a classifier's weights as float16, and adds it to the index."""
     path = folder / f"{name}.npz"
-    np.savez(path, **flatten_dict(variables, sep="/"))
+    np.savez(path, **{key: np.asarray(x, np.float16) for key, x in flatten_dict(variables, sep="/").items()})
     about = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), **about}
     text = json.dumps(dict(sorted({**index(folder), name: about}.items())), indent=1)
     (folder / INDEX).write_text(text + "\n")
-
-
-def features_and_logits(
-    net: Classifier, variables: Mapping[str, Any], images: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of images, uint8 [N, H, W, C], their features [N, D] and logits [N, classes], float32."""
-    found = []
-    for start in range(0, len(images), PIECE):
-        piece = images[start : start + PIECE]
-        padding = ((0, PIECE - len(piece)), *[(0, 0)] * 3)
-        found.append([np.asarray(x)[: len(piece)] for x in _apply(net, variables, np.pad(piece, padding))])
-    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _apply(net: Classifier, variables: Mapping[str, Any], images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    variables = jax.tree.map(lambda x: x.astype(jnp.float32), variables)
-    return net.apply(variables, images.astype(jnp.float32) / 255, Context())

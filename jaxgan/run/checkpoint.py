@@ -1,8 +1,8 @@
 """Checkpoints of a whole state, by Orbax; nothing else knows about Orbax.
 
 A checkpoint is written in the background and appears under its step's name only when it is whole. Beside the arrays
-it holds their SHA-256, so that what is restored is known to be what was saved. Each one is read back before an older
-one is removed for it.
+it holds their SHA-256, so that what is restored is known to be what was saved, and their score where they have one.
+Each one is read back before an older one is removed for it, and the one of the lowest score is kept.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ class Checkpoints:
 
     Attributes:
       path: the folder.
-      keep: how many of the newest are kept; None keeps all.
+      keep: how many of the newest are kept, besides the best; None keeps all.
       manager: Orbax's.
       link: what Orbax knows the folder by, where that is not its path.
     """
@@ -63,6 +63,19 @@ class Checkpoints:
     def latest_step(self) -> int | None:
         """The newest one's step; None where there is none."""
         return self.manager.latest_step()
+
+    def best(self) -> tuple[int, float] | None:
+        """The step and the score of the one with the lowest score; None where none has one."""
+        scores = [(score, step) for step in self.steps() if (score := self._score(step)) is not None]
+        return min(scores)[::-1] if scores else None
+
+    def _score(self, step: int) -> float | None:
+        args = ocp.args.Composite(digest=ocp.args.JsonRestore())
+        try:
+            with _quiet():
+                return self.manager.restore(step, args=args).digest["score"]
+        except Exception:  # it has none, or is damaged, as `restore` would say
+            return None
 
 
 def open_folder(directory: str | os.PathLike, keep: int | None = None, read_only: bool = False) -> Checkpoints:
@@ -95,10 +108,16 @@ def open_folder(directory: str | os.PathLike, keep: int | None = None, read_only
     return Checkpoints(path, keep, manager, link)
 
 
-def save(checkpoints: Checkpoints, step: int, state: Any) -> None:
+def save(checkpoints: Checkpoints, step: int, state: Any, score: float | None = None) -> None:
     """Starts saving `state`, a tree of arrays and typed keys; returns before it is on disk.
 
     The checkpoint before it is finished first, as by `finish`.
+
+    Args:
+      checkpoints: as from `open_folder`.
+      step: its name.
+      state: what is saved.
+      score: its score, the lower the better, where it has one.
 
     Raises:
       CheckpointError: this or the last checkpoint could not be written.
@@ -107,7 +126,8 @@ def save(checkpoints: Checkpoints, step: int, state: Any) -> None:
     # In the host's memory, where no device has a say in how they are stored; and a copy, for the next step is free
     # to overwrite the state's own buffers while these are written.
     arrays = jax.tree.map(np.array, _key_data(state))
-    digest = ocp.args.JsonSave({"state_sha256": state_sha256(arrays)})
+    score = {} if score is None else {"score": score}
+    digest = ocp.args.JsonSave({"state_sha256": state_sha256(arrays), **score})
     with _saving(checkpoints, step):
         checkpoints.manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(arrays), digest=digest))
 
@@ -129,16 +149,20 @@ def finish(checkpoints: Checkpoints, like: Any) -> None:
         return
     _read(checkpoints, steps[-1], like)
     with _saving(checkpoints, steps[-1]):
-        for step in steps[: -checkpoints.keep] if checkpoints.keep else []:
-            checkpoints.manager.delete(step)
+        older = steps[: -checkpoints.keep] if checkpoints.keep else []
+        best = checkpoints.best() if older else None
+        for step in older:
+            if not (best and step == best[0]):
+                checkpoints.manager.delete(step)
 
 
-def restore(checkpoints: Checkpoints, like: Any) -> Any:
-    """The newest checkpoint.
+def restore(checkpoints: Checkpoints, like: Any, best: bool = False) -> Any:
+    """The newest checkpoint, or the best.
 
     Args:
       checkpoints: as from `open_folder`.
       like: a state with the same structure, shapes, dtypes and kinds of key; its values are not used.
+      best: whether that with the lowest score is wanted.
 
     Raises:
       CheckpointError: there is none, it is damaged, or it is of another structure than `like`.
@@ -146,13 +170,18 @@ def restore(checkpoints: Checkpoints, like: Any) -> Any:
     step = checkpoints.latest_step()
     if step is None:
         raise CheckpointError(f"{checkpoints.path} holds no checkpoint; train first")
+    if best:
+        found = checkpoints.best()
+        if found is None:
+            raise CheckpointError(f"{checkpoints.path}: no checkpoint has a score; train with --evaluate-every N")
+        step = found[0]
     return jax.tree.map(_with_key, like, _read(checkpoints, step, like))
 
 
-def read(directory: str | os.PathLike, like: Any) -> Any:
-    """The newest checkpoint of a folder in which a run may be writing; as `restore`."""
+def read(directory: str | os.PathLike, like: Any, best: bool = False) -> Any:
+    """The newest checkpoint, or the best, of a folder in which a run may be writing; as `restore`."""
     with contextlib.closing(open_folder(directory, read_only=True)) as checkpoints:
-        return restore(checkpoints, like)
+        return restore(checkpoints, like, best)
 
 
 def state_sha256(state: Any) -> str:

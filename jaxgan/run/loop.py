@@ -28,6 +28,7 @@ COLUMNS = 8  # of a sample grid; as many rows, or one for each class
 TURN = 1.0  # seconds at most, about, between two times that Python is met: the bar moves, and signals are heard
 MOST = 100  # updates in between, at most
 MINUTE = 60  # seconds
+BEST = "frechet_distance"  # among what events find; of the checkpoints, the one where this is lowest is kept
 AFTER_NAN = "the newest checkpoint is from before. Try smaller learning rates"
 
 
@@ -53,6 +54,7 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
     turn = _turns(p)
     state = parallel.place(p.state, p.devices)
     done, number, pace, last, saved = p.start, 0, 1, False, math.inf
+    best = (p.checkpoints.best() or (0, math.inf))[1]
     with stop_signals() as asked_to_stop:
         while not last:
             count = min(pace, *(every - done % every for every in periods), p.recipe.steps - done)
@@ -66,7 +68,8 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
                 save = done % options.checkpoint_every == 0
             moment = Moment(done, p.gan, p.workdir, done == p.recipe.steps, state, metrics)
             due = [event for event in events if event.is_due(done, moment.last)]
-            _between(p, report, moment, due, log=done == 1 or done % options.log_every == 0 or last, save=save or last)
+            log = done == 1 or done % options.log_every == 0 or last
+            best = _between(p, report, moment, due, log, save or last, best)
             saved = time.perf_counter() if save else saved
     return moment.state
 
@@ -100,12 +103,15 @@ def _turns(prepared: Prepared) -> Callable[[GANState, int, int], tuple[GANState,
 
 
 def _between(
-    prepared: Prepared, report: Report | None, moment: Moment, due: list[Event], log: bool, save: bool
-) -> None:
+    prepared: Prepared, report: Report | None, moment: Moment, due: list[Event], log: bool, save: bool, best: float
+) -> float:
     """What is due between two turns: first the events, then their line of metrics, then the checkpoint.
 
     In this order all that belongs to the steps of a checkpoint is written before it. Where an event raises, the line
-    and the checkpoint are written before its error ends the run.
+    and the checkpoint are written before its error ends the run. A state with a lower `BEST` than `best` is saved, too.
+
+    Returns:
+      The lowest `BEST` so far.
     """
     if due or log or save:
         check_metrics(moment.step, moment.device_metrics, AFTER_NAN)
@@ -118,14 +124,23 @@ def _between(
         if log or scalars:
             report.log(moment.step, {**moment.metrics, **scalars})
         report.tick(moment.step)
-    failed = bool(processes.of_leader(error is not None)[0]) if due else False
-    if save or failed:
-        _save(prepared, moment)
+    failed, score = False, None
+    if due:
+        failed, scored, bits = processes.of_leader(
+            error is not None, BEST in scalars, np.float32(scalars.get(BEST, math.inf)).view(np.int32)
+        )
+        score = float(np.int32(bits).view(np.float32)) if scored else math.nan
+        score = score if math.isfinite(score) else None
+    if better := score is not None and score < best:
+        best = score
+    if save or failed or better:
+        _save(prepared, moment, score)
     if failed:
         with processes.together():
             checkpoint.finish(prepared.checkpoints, moment.state)
             if error:
                 raise error
+    return best
 
 
 def _draw(key: jax.Array, report: Report, moment: Moment) -> None:
@@ -136,11 +151,11 @@ def _draw(key: jax.Array, report: Report, moment: Moment) -> None:
     report.samples(moment.step, np.asarray(samples), COLUMNS)
 
 
-def _save(prepared: Prepared, moment: Moment) -> None:
+def _save(prepared: Prepared, moment: Moment, score: float | None) -> None:
     if not _is_finite(moment.state):
         raise FloatingPointError(f"step {moment.step}: a weight is no longer finite; {AFTER_NAN}")
     with processes.together():
-        checkpoint.save(prepared.checkpoints, moment.step, moment.state)
+        checkpoint.save(prepared.checkpoints, moment.step, moment.state, score)
 
 
 @jax.jit

@@ -2,8 +2,10 @@
 
 workdir/samples.gif        the sample grids one after the other
 workdir/losses.png         losses, the discriminator's mean logits and the norms of gradients over the steps
+workdir/scores.png         the scores over the steps, where there are any
 """
 
+import functools
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,18 +17,31 @@ from jaxgan.run.metrics import each_line
 from jaxgan.run.report import grids
 from jaxgan.run.screen import say
 
-PANELS = {
+Panels = dict[str, dict[str, str]]  # label of an axis -> name of a metric -> name of its curve
+
+LOSSES = {
     "loss": {"loss_gen": "generator", "loss_disc": "discriminator"},
     "discriminator's mean logit": {"logit_real": "real images", "logit_fake": "generated images"},
     "norm of the gradient": {"grad_norm_gen": "generator", "grad_norm_disc": "discriminator"},
 }
+SCORES = {
+    "Fréchet distance": {"frechet_distance": "lower is better"},
+    "inception score": {"inception_score": "higher is better"},
+    "share": {"precision": "precision", "recall": "recall", "label_agreement": "label agreement"},
+}
+COLOURS = ("tab:blue", "tab:orange", "tab:green")
 FRAMES = 200  # of the GIF, at most
 POINTS = 2000  # of a curve, at most
 
 
 def draw(workdir: Path) -> None:
     """Makes the pictures of what a run has left in its workdir; one that cannot be made is told in one line."""
-    for name, make in (("samples.gif", _draw_samples), ("losses.png", _draw_curves)):
+    drawings = {
+        "samples.gif": _draw_samples,
+        "losses.png": functools.partial(draw_curves, panels=LOSSES),
+        "scores.png": functools.partial(draw_curves, panels=SCORES, smooth=False),
+    }
+    for name, make in drawings.items():
         try:
             make(workdir / name)
         except Exception as error:  # of Pillow's and Matplotlib's there are many kinds
@@ -53,27 +68,37 @@ def _draw_samples(path: Path) -> None:
         images.save_gif(path, evenly(frames, FRAMES))
 
 
-def _draw_curves(path: Path) -> None:
+def draw_curves(path: Path, panels: Panels, smooth: bool = True) -> None:
+    """Draws the metrics of a run over its steps; nothing where it has none of them.
+
+    Args:
+      path: the picture, in the run's folder.
+      panels: which metrics.
+      smooth: whether a running mean is drawn over the values; else each is marked.
+    """
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
-    names = [name for curves in PANELS.values() for name in curves]
+    names = [name for curves in panels.values() for name in curves]
     steps, values = {name: array("q") for name in names}, {name: array("d") for name in names}
     for line in each_line(path.parent):
         for name in names:
             if isinstance(line.get(name), (int, float)):
                 steps[name].append(line["step"])
                 values[name].append(line[name])
-    panels = {label: [name for name in curves if values[name]] for label, curves in PANELS.items()}
-    panels = {label: found for label, found in panels.items() if found}
-    if not panels:
+    found = {label: [name for name in curves if values[name]] for label, curves in panels.items()}
+    found = {label: curves for label, curves in found.items() if curves}
+    if not found:
         return
-    figure = Figure(figsize=(4.5 * len(panels), 4.5), layout="constrained")
-    for axes, (label, found) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for name in found:
-            colour = ("tab:blue", "tab:orange")[list(PANELS[label]).index(name)]
+    figure = Figure(figsize=(4.5 * len(found), 4.5), layout="constrained")
+    for axes, (label, curves) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
+        for name in curves:
+            colour = COLOURS[list(panels[label]).index(name)]
             x, y = np.array(steps[name]), np.array(values[name])
-            axes.plot(_thinned(x), _thinned(y), color=colour, alpha=0.25, linewidth=0.8)
-            axes.plot(_thinned(x), _thinned(_smooth(y)), color=colour, label=PANELS[label][name])
+            if smooth:
+                axes.plot(_thinned(x), _thinned(y), color=colour, alpha=0.25, linewidth=0.8)
+                axes.plot(_thinned(x), _thinned(_smooth(y)), color=colour, label=panels[label][name])
+            else:
+                axes.plot(x, y, color=colour, marker="o", markersize=4, label=panels[label][name])
         axes.set(xlabel="step", ylabel=label)
         axes.grid(alpha=0.2)
         axes.legend()

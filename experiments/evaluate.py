@@ -1,0 +1,110 @@
+"""Scores the images of a trained generator: `python -m experiments.evaluate WORKDIR [--weights best] …`."""
+
+import dataclasses
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from experiments import recipes, scoring
+from experiments.cli import fail, keep_programs, one_line_errors, parse
+from experiments.feature_files import choose
+from experiments.finished import Weights, check_workdir, read_state
+from jaxgan.run.numerics import fixed_numerics, root_key, start_devices
+from jaxgan.run.screen import say
+from jaxgan.run.workdir import read_config, write_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Scores samples of a run's newest checkpoint, or of its best, against real images, beside the floor."""
+
+    workdir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="WORKDIR")]
+    """The run's folder."""
+    count: int | None = None
+    """How many samples (by default 10,000, or as many as there are real images for the floor)."""
+    seed: int = 0
+    """Decides the samples' latents."""
+    weights: Weights = "averaged"
+    """Which generator: the average over training, the one of the last step, or the average at the best score."""
+    reference: scoring.Split = "test"
+    """The real images that samples are compared with; those of the other split make the floor."""
+    features: str | None = None
+    """A classifier of the package, inception, or a Python file that defines `features` (by default the data's own)."""
+    inception_weights: str | None = None
+    """The file of InceptionV3's weights, for --features inception (by default looked for where others keep it)."""
+    json: Path | None = None
+    """Where to save the scores, with all that they depend on."""
+    data_dir: str | None = None
+    """Where TensorFlow Datasets keeps its data (by default ~/tensorflow_datasets)."""
+    data: str | None = None
+    """Where the run's data is now (by default where it was)."""
+    recipe: Path | None = None
+    """The Python file that defines the run's recipe, where a file of yours does."""
+    accept_changed_file: bool = False
+    """Take that file as it is, though it has been changed since the run began."""
+    traceback: bool = False
+    """Show the whole traceback of an error."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Parses the flags, draws samples, scores them, and says how they do."""
+    flags = parse(Evaluate, "experiments.evaluate", args)
+    _check(flags)
+    begin = time.perf_counter()
+    with one_line_errors(flags.traceback), fixed_numerics():
+        start_devices()
+        recipe = recipes.of_run(flags.workdir, flags.recipe, flags.accept_changed_file)
+        recipe = recipe.replace(data=flags.data) if flags.data else recipe
+        gan = recipe.build()
+        keep_programs()
+        state = read_state(flags.workdir, gan, flags.weights)
+        features = choose(flags.features, flags.inception_weights, recipe)
+        by = scoring.yardstick(recipe, flags.data_dir, flags.reference, features, shown)
+        count = flags.count or by.default_count()
+        say(f"drawing {count:,} samples")
+        images, labels = scoring.draw(gan, state, root_key(flags.seed), count, flags.weights != "last")
+        try:
+            scores = scoring.score_samples(by, images, labels)
+            least = scoring.floor(by, count)
+        except ValueError as error:
+            fail(error)
+        found = scoring.described(by, int(state.step), flags.weights, flags.seed, count, scores, least)
+        found = {"recipe": recipe.name, "run_seed": read_config(flags.workdir).get("seed"), **found}
+        say(scoring.table(found))
+        if flags.json:
+            write_json(flags.json, found)
+    say(f"{time.perf_counter() - begin:.1f} s" + (f"; {flags.json}" if flags.json else ""))
+
+
+def shown(items: Iterable, what: str) -> Iterable[Any]:
+    """The items, with a progress bar on a terminal and a line elsewhere."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console()
+    if console.is_terminal and not console.is_dumb_terminal:
+        return track(items, what, console=console, transient=True)
+    say(what)
+    return items
+
+
+def _check(flags: Evaluate) -> None:
+    """Ends the program where the flags are wrong."""
+    if flags.count is not None and flags.count < 1:
+        fail(f"--count must be at least 1, not {flags.count}")
+    if not 0 <= flags.seed < 2**32:
+        fail(f"--seed must be from 0 to {2**32 - 1}, not {flags.seed}")
+    if flags.inception_weights and flags.features != "inception":
+        fail("--inception-weights belongs to --features inception; say both")
+    if flags.json and (flags.json.suffix != ".json" or flags.json.is_dir()):
+        fail(f"--json {flags.json} must be a file that ends in .json")
+    if flags.json and not flags.json.parent.is_dir():
+        fail(f"{flags.json}: there is no folder {flags.json.parent}; make it first")
+    check_workdir(flags.workdir)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""What scripts need of a run in a folder: its recipe, and the state of one of its checkpoints."""
+
+from pathlib import Path
+from typing import Literal
+
+import jaxgan
+from experiments.cli import fail
+from jaxgan import GAN, GANState
+from jaxgan.run import checkpoint
+from jaxgan.run.numerics import root_key
+
+Weights = Literal["averaged", "last", "best"]
+
+
+def check_workdir(workdir: Path) -> None:
+    """Ends the program where a folder holds no run."""
+    if not (workdir / "config.json").is_file():
+        fail(f"{workdir} holds no run (there is no config.json); give the workdir of a run of experiments.train")
+
+
+def read_state(workdir: Path, gan: GAN, weights: Weights = "averaged") -> GANState:
+    """The newest checkpoint's state; with `best` that of the checkpoint with the best score during training."""
+    if not (workdir / "checkpoints").is_dir():
+        fail(f"{workdir} holds no checkpoint; train first")
+    return checkpoint.read(workdir / "checkpoints", jaxgan.init(gan, root_key(0)), best=weights == "best")

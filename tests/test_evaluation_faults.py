@@ -1,0 +1,109 @@
+"""Generators that fail in known ways: each is told from a good one by the score that is meant for it.
+
+Run as a program, this writes the table of docs/evaluation.md: `python tests/test_evaluation_faults.py`.
+"""
+
+import functools
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from jaxgan import data, evaluation
+
+ROOT = Path(__file__).parents[1]
+TFDS = ROOT.parent / "shared/data/tfds"
+PAGE = ROOT / "docs/evaluation.md"
+COUNT = 2_000
+COLUMNS = (
+    "frechet_distance",
+    "kernel_distance",
+    "inception_score",
+    "classes_covered",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "memorized",
+)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not TFDS.is_dir(), reason="MNIST is not there"),
+]
+
+
+@functools.cache
+def table():
+    """The scores of each generator, by name."""
+    train, test = (data.load("mnist", str(TFDS), split=split) for split in ("train", "test"))
+    order = np.random.default_rng(0).permutation(len(train.images))
+    good, seen = train.images[order[:COUNT]], train.images[order[COUNT : COUNT + 10_000]]
+    noise = np.random.default_rng(1).normal(0, 60, good.shape)
+    few = train.images[np.isin(train.labels, [1, 7])][:20]
+    generators = {
+        "good (real images)": good,
+        "collapsed (20 images of two classes)": few[np.arange(COUNT) % 20],
+        "memorising (training images)": seen[:COUNT],
+        "blurred (standard deviation of 1.2 pixels)": scipy.ndimage.gaussian_filter(good, (0, 1.2, 1.2, 0)),
+        "noisy (standard deviation of 60)": np.clip(good + noise, 0, 255).astype(np.uint8),
+    }
+    features = evaluation.classifier("mnist")
+    reference, seen = evaluation.embed(features, test.images), evaluation.embed(features, seen)
+    found = {}
+    for name, images in generators.items():
+        samples = evaluation.embed(features, images)
+        memorizing = evaluation.memorizing(samples, seen, reference)
+        found[name] = evaluation.score(samples, reference) | {"memorized": memorizing.memorized}
+    return found
+
+
+def markdown():
+    """The table as the page has it."""
+    lines = ["| generator | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for name, scores in table().items():
+        lines.append(f"| {name} | " + " | ".join(f"{scores[column]:.3g}" for column in COLUMNS) + " |")
+    return "\n".join(lines)
+
+
+def test_each_fault_is_told_by_the_score_that_is_meant_for_it():
+    good, collapsed, memorising, blurred, noisy = table().values()
+    # What is good is near the reference in every respect.
+    assert min(good[name] for name in ("precision", "recall", "coverage")) > 0.85
+    assert good["classes_covered"] == 10
+    assert good["memorized"] < 0.02
+    # All that fail but the memorising one are further from the reference.
+    for bad in (collapsed, blurred, noisy):
+        assert bad["frechet_distance"] > 5 * good["frechet_distance"]
+        assert bad["kernel_distance"] > 5 * abs(good["kernel_distance"])
+    # Few images, but good ones.
+    assert collapsed["recall"] < 0.05
+    assert collapsed["coverage"] < 0.1
+    assert collapsed["classes_covered"] == 2
+    assert collapsed["precision"] > 0.8
+    # Copies are as good as real images in every other respect.
+    assert memorising["memorized"] > 0.99
+    assert memorising["frechet_distance"] < 2 * good["frechet_distance"]
+    # All kinds of images, but none of them good.
+    for bad in (blurred, noisy):
+        assert bad["precision"] < good["precision"] - 0.2
+        assert bad["density"] < 0.7 * good["density"]
+        assert bad["inception_score"] < good["inception_score"]
+        assert bad["classes_covered"] == 10
+
+
+def test_the_page_shows_this_table():
+    rows = [line.split("|")[1:-1] for line in markdown().splitlines()[2:]]
+    page = PAGE.read_text()
+    for name, *values in rows:
+        line = next(line for line in page.splitlines() if line.startswith(f"|{name}|"))
+        assert [float(x) for x in line.split("|")[2:-1]] == pytest.approx(
+            [float(x) for x in values], rel=0.02, abs=0.002
+        )
+
+
+if __name__ == "__main__":
+    between = re.compile(r"(?<=<!-- faults -->\n).*?(?=\n<!-- end -->)", re.DOTALL)
+    PAGE.write_text(between.sub(lambda _: markdown(), PAGE.read_text()))
