@@ -1,0 +1,185 @@
+"""Features: what images become, that nothing but the image decides them, and which real features are kept."""
+
+import dataclasses
+import hashlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgan import data, evaluation
+from jaxgan.evaluation import Embedded, Features, cache, shipped
+from jaxgan.evaluation.features import brought_to
+
+MOST = 3 * 2**20  # bytes of all weights together
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def features():
+    return evaluation.classifier("digits")
+
+
+def test_the_weights_are_those_of_the_index_and_few():
+    sizes = {path.stem: path.stat().st_size for path in shipped.FOLDER.glob("*.npz")}
+    assert sizes.keys() == shipped.index().keys() == {"digits", "mnist", "cifar10"}
+    assert sum(sizes.values()) < MOST
+    for name, about in shipped.index().items():
+        file = shipped.FOLDER / f"{name}.npz"
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == about["sha256"]
+        with np.load(file) as arrays:
+            assert {arrays[key].dtype for key in arrays.files} == {np.dtype(np.float16)}
+            assert all(np.isfinite(arrays[key]).all() for key in arrays.files)
+    accuracies = {name: about["test_accuracy"] for name, about in shipped.index().items()}
+    assert accuracies["digits"] >= 0.98
+    assert accuracies["mnist"] >= 0.993
+    assert accuracies["cifar10"] >= 0.85
+
+
+def test_the_classifier_is_as_right_on_held_out_digits_as_the_index_says(digits, features):
+    test = np.arange(len(digits.images)) % 5 == 0
+    found = evaluation.embed(features, digits.images[test])
+    right = (found.probabilities.argmax(1) == digits.labels[test]).mean()
+    assert right == pytest.approx(shipped.index()["digits"]["test_accuracy"], abs=1e-4)
+    np.testing.assert_allclose(found.probabilities.sum(1), 1, rtol=1e-6)
+    assert found.features.shape == (test.sum(), 64)
+    assert (found.features >= 0).all()
+
+
+def test_an_images_features_do_not_depend_on_the_other_images(digits, features):
+    whole = evaluation.embed(features, digits.images[:600])
+    for part in (slice(0, 1), slice(3, 40), slice(240, 520)):
+        alone = evaluation.embed(features, digits.images[:600][part])
+        for name in Embedded._fields:
+            np.testing.assert_allclose(getattr(alone, name), getattr(whole, name)[part], rtol=1e-5, atol=1e-6)
+    again = evaluation.embed(features, digits.images[:600])
+    np.testing.assert_array_equal(again.features, whole.features)
+
+
+def test_the_device_does_not_matter(digits, features):
+    here = evaluation.embed(features, digits.images[:300])
+    with jax.default_device(jax.devices()[3]):
+        there = evaluation.embed(features, digits.images[:300])
+    np.testing.assert_array_equal(here.features, there.features)
+
+
+def test_a_changed_file_of_weights_is_refused(tmp_path):
+    for path in shipped.FOLDER.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert shipped.load("digits", tmp_path)[0]["test_accuracy"] > 0.9
+    file = tmp_path / "digits.npz"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match=r"digits\.npz is not the file that came with the package"):
+        shipped.load("digits", tmp_path)
+    with pytest.raises(ValueError, match="no classifier is named 'x'; there are cifar10, digits, mnist"):
+        shipped.load("x")
+
+
+@pytest.mark.parametrize(("size", "wanted"), [((40, 56), 32), ((28, 28), 32), ((16, 20), 32), ((32, 32), 8)])
+def test_images_of_another_size_are_resized_as_pillow_does(size, wanted):
+    images = np.random.default_rng(0).integers(0, 256, (2, *size, 1), dtype=np.uint8)
+    found = np.asarray(brought_to(jnp.asarray(images), (wanted, wanted, 1)))
+    for image, ours in zip(images, found, strict=True):
+        exact = Image.fromarray(image[..., 0].astype(np.float32)).resize((wanted, wanted), Image.Resampling.BILINEAR)
+        np.testing.assert_allclose(ours[..., 0], np.asarray(exact), atol=0.01)
+
+
+def test_colours_and_borders():
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    grey = np.asarray(brought_to(jnp.asarray(images), (8, 8, 1)))
+    exact = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in images])
+    np.testing.assert_allclose(grey[..., 0], exact, atol=0.51)  # Pillow's are whole numbers
+    colour = np.asarray(brought_to(jnp.asarray(images[..., :1]), (8, 8, 3)))
+    np.testing.assert_array_equal(colour, np.repeat(images[..., :1], 3, -1))
+    inner = np.asarray(brought_to(jnp.asarray(images), (4, 4, 3), border=2))
+    np.testing.assert_array_equal(inner, images[:, 2:6, 2:6])
+    # What is padded and cut off again is the image.
+    padded = np.pad(images[..., :1], ((0, 0), (2, 2), (2, 2), (0, 0)))
+    bordered = evaluation.embed(evaluation.classifier("digits", border=2), padded)
+    np.testing.assert_array_equal(
+        bordered.features, evaluation.embed(evaluation.classifier("digits"), images[..., :1]).features
+    )
+
+
+def test_what_changes_the_numbers_changes_the_digest():
+    digests = [evaluation.classifier(name, border).sha256 for name in ("digits", "mnist") for border in (0, 1)]
+    assert len(set(digests)) == 4
+    assert evaluation.classifier("digits").sha256 == digests[0]
+
+
+def test_each_data_has_features():
+    assert [evaluation.for_data(name) for name in ("digits", "mnist", "cifar10")] == ["digits", "mnist", "cifar10"]
+    assert evaluation.for_data("celeb_a") == evaluation.for_data("folder:digits") == "cifar10"
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((3, 8, 8, 1)), "images must be uint8"),
+        (np.zeros((8, 8, 1), np.uint8), r"not uint8 \[8, 8, 1\]"),
+        (np.zeros((0, 8, 8, 1), np.uint8), "images must be"),
+    ],
+)
+def test_what_is_no_image_is_refused(features, images, message):
+    with pytest.raises(ValueError, match=message):
+        evaluation.embed(features, images)
+
+
+@pytest.mark.parametrize("found", [np.zeros((250, 2, 2)), np.zeros((3, 2)), (np.zeros((250, 2)),) * 3])
+def test_a_function_of_ones_own_must_give_an_array_for_each_image(found):
+    mine = Features("mine", "", lambda images: found)
+    with pytest.raises(ValueError, match="mine must give features"):
+        evaluation.embed(mine, np.zeros((4, 8, 8, 1), np.uint8))
+
+
+def test_a_function_of_ones_own():
+    images = np.random.default_rng(0).integers(0, 256, (600, 4, 4, 1), dtype=np.uint8)
+    mine = Features("mine", "", lambda images: images.reshape(len(images), -1))
+    found = evaluation.embed(mine, images)
+    np.testing.assert_array_equal(found.features, images.reshape(600, -1))
+    assert found.probabilities is None
+    assert "inception_score" not in evaluation.score(found, found)
+
+
+def test_real_features_are_kept_by_what_decides_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made = []
+
+    def make(value):
+        def call():
+            made.append(value)
+            return Embedded(np.full((2, 3), value, np.float32))
+
+        return call
+
+    mine, other = Features("mine", "a" * 64, None), Features("mine", "b" * 64, None)
+    assert cache.cached("1" * 64, mine, make(1)).features[0, 0] == 1
+    assert cache.cached("1" * 64, mine, make(2)).features[0, 0] == 1  # kept
+    assert cache.cached("2" * 64, mine, make(3)).features[0, 0] == 3  # other images
+    assert cache.cached("1" * 64, other, make(4)).features[0, 0] == 4  # other features
+    for path in cache.folder().iterdir():
+        path.write_bytes(path.read_bytes()[:50])
+    assert cache.cached("1" * 64, mine, make(5)).features[0, 0] == 5  # damaged
+    assert made == [1, 3, 4, 5]
+    assert not list(tmp_path.rglob("*.partial"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
+    assert cache.cached("1" * 64, mine, make(6)).features[0, 0] == 6
+
+
+def test_a_score_is_the_same_again_and_of_the_right_images(digits, features):
+    half = [evaluation.embed(features, digits.images[i::2]) for i in range(2)]
+    scores = evaluation.score(half[0], half[1], digits.labels[0::2])
+    assert scores == evaluation.score(half[0], half[1], digits.labels[0::2])
+    assert scores["label_agreement"] > 0.98
+    assert scores["classes_covered"] == 10
+    assert scores["recall"] > 0.8
+    wrong = evaluation.score(half[0], half[1], (digits.labels[0::2] + 1) % 10)
+    assert wrong["label_agreement"] < 0.02
+    black = dataclasses.replace(digits, images=np.zeros_like(digits.images))
+    assert evaluation.score(evaluation.embed(features, black.images), half[1])["precision"] == 0

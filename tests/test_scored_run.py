@@ -1,0 +1,220 @@
+"""Runs that are scored: curves, the best checkpoint, the last and the best in the summary; and no trace in the bits."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from small_run import metrics_of, recipe, share_programs
+
+import jaxgan
+from experiments import evaluate, sample, scored_run, scoring, train
+from jaxgan import evaluation
+from jaxgan.run import Event, Options, RunError, Stopped, checkpoint, run
+from jaxgan.run.numerics import root_key
+
+OPTIONS = Options(devices=1, log_every=2, sample_every=100, checkpoint_every=4, keep=2)
+CURVES = {"frechet_distance", "precision", "recall", "inception_score"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_programs(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        share_programs(patch)
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr("os._exit", sys.exit)
+        yield
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """A finished run that was scored at steps 3, 6 and 9; and its summary."""
+    workdir = tmp_path_factory.mktemp("scored") / "w"
+    return workdir, scored_run.run_scored(recipe(), workdir, 0, OPTIONS, every=3)
+
+
+def falling(scores):
+    """An event that finds these Fréchet distances, by step."""
+    return Event("evaluate", 1, lambda moment: {"frechet_distance": scores[moment.step]})
+
+
+def steps_kept(workdir):
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+
+
+def test_scores_are_curves_and_leave_no_trace(scored, tmp_path):
+    workdir, summary = scored
+    assert {m["step"] for m in metrics_of(workdir) if m.keys() >= CURVES} == {3, 6, 9}
+    assert (workdir / "scores.png").stat().st_size > 10_000
+    plain = run(recipe(), tmp_path, 0, OPTIONS)
+    assert summary["state_sha256"] == plain["state_sha256"]
+    assert not (tmp_path / "scores.png").exists()
+    assert "final" not in plain
+
+
+def test_the_summary_has_the_last_and_the_best(scored):
+    workdir, summary = scored
+    assert json.loads((workdir / "summary.json").read_text()) == summary
+    distances = {m["step"]: m["frechet_distance"] for m in metrics_of(workdir) if "frechet_distance" in m}
+    best = min(distances, key=distances.get)
+    assert (summary["final"]["step"], summary["best"]["step"]) == (9, best)
+    assert best in steps_kept(workdir)
+    for score in (summary["final"], summary["best"]):
+        assert score["reference"]["split"] == "odd"
+        assert (score["reference"]["count"], score["count"], score["floor"]["count"]) == (898, 899, 899)
+        assert score["features"]["name"] == "digits"
+        assert score["scores"].keys() == score["floor"].keys() - {"count"}
+        assert score["floor"]["frechet_distance"] < 1 < score["scores"]["frechet_distance"]
+
+
+def test_a_score_is_what_its_parts_say(scored):
+    """The same number from the images that `sample` draws, without any of the scripts."""
+    workdir, summary = scored
+    gan = recipe().build()
+    state = checkpoint.read(workdir / "checkpoints", jaxgan.init(gan, root_key(0)))
+    images = np.asarray(jaxgan.sample(gan, state, root_key(0), 899))
+    features, real = evaluation.classifier("cifar10" if images.shape[1] > 32 else "digits"), recipe().load_data().images
+    samples, reference = (evaluation.embed(features, x).features.astype(np.float64) for x in (images, real[1::2]))
+    difference = samples.mean(0) - reference.mean(0)
+    covariances = [np.cov(x, rowvar=False) for x in (samples, reference)]
+    roots = np.sqrt(np.abs(np.linalg.eigvals(covariances[0] @ covariances[1])))
+    distance = difference @ difference + sum(map(np.trace, covariances)) - 2 * roots.sum()
+    assert summary["final"]["scores"]["frechet_distance"] == pytest.approx(distance, rel=1e-4)
+
+
+def test_a_finished_run_is_scored_once(scored, monkeypatch):
+    workdir, summary = scored
+    monkeypatch.setattr(scored_run, "_conclusion", lambda *_: pytest.fail("scored again"))
+    assert scored_run.run_scored(recipe(), workdir, 0, OPTIONS, every=3) == summary
+
+
+def test_a_finished_run_without_scores_is_scored_later(tmp_path):
+    before = scored_run.run_scored(recipe(), tmp_path, 0, OPTIONS, every=0)
+    assert "final" not in before
+    after = scored_run.run_scored(recipe(), tmp_path, 0, OPTIONS, every=100)
+    assert after["final"]["step"] == 9
+    assert "best" not in after
+    assert after["state_sha256"] == before["state_sha256"]
+
+
+def test_the_best_checkpoint_is_kept_besides_the_newest(tmp_path):
+    scores = dict(enumerate((9.0, 5.0, 2.0, 7.0, 8.0, 3.0, 6.0, 6.5, 4.0), 1))
+    run(recipe(events=(falling(scores),)), tmp_path, 0, OPTIONS)
+    assert steps_kept(tmp_path) == [3, 8, 9]
+    gan = recipe().build()
+    like = jaxgan.init(gan, root_key(0))
+    assert int(checkpoint.read(tmp_path / "checkpoints", like).step) == 9
+    assert int(checkpoint.read(tmp_path / "checkpoints", like, best=True).step) == 3
+
+
+def test_the_best_is_still_the_best_after_a_stop(tmp_path):
+    scores = dict(enumerate((9.0, 5.0, 2.0, 7.0, 8.0, 3.0, 6.0, 6.5, 4.0), 1))
+
+    def stop(moment):
+        if moment.step == 5:
+            raise KeyError("stop")
+
+    with pytest.raises(KeyError):
+        run(recipe(events=(falling(scores), Event("stop", 1, stop))), tmp_path, 0, OPTIONS)
+    assert steps_kept(tmp_path)[0] == 3
+    run(recipe(events=(falling(scores),)), tmp_path, 0, OPTIONS)
+    assert steps_kept(tmp_path) == [3, 8, 9]
+
+
+def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
+    scores = dict(enumerate((9.0, float("nan"), 5.0, float("inf"), 8.0, 3.0, 6.0, float("nan"), 4.0), 1))
+    run(recipe(events=(falling(scores),)), tmp_path, 0, OPTIONS)
+    assert steps_kept(tmp_path) == [6, 8, 9]
+
+
+def test_evaluate_says_what_the_summary_says(scored, tmp_path, capsys):
+    workdir, summary = scored
+    for weights, which in (("averaged", "final"), ("best", "best")):
+        file = tmp_path / f"{weights}.json"
+        evaluate.main([str(workdir), "--weights", weights, "--json", str(file)])
+        found = json.loads(file.read_text())
+        assert found["scores"] == summary[which]["scores"]  # bit-equal again
+        assert found["floor"] == summary[which]["floor"]
+        assert found["step"] == summary[which]["step"]
+        assert scoring.differences(found, summary[which]) == []
+    out = capsys.readouterr().out
+    assert "899 samples against 898 real images (digits, odd), features digits" in out
+    assert "frechet_distance" in out
+
+
+def test_other_samples_weights_and_references_give_other_scores(scored, tmp_path):
+    workdir, summary = scored
+    base = summary["final"]["scores"]["frechet_distance"]
+    cases = {"seed": ("--seed", "1"), "last": ("--weights", "last"), "train": ("--reference", "train")}
+    for name, flags in cases.items():
+        file = tmp_path / f"{name}.json"
+        evaluate.main([str(workdir), *flags, "--json", str(file)])
+        found = json.loads(file.read_text())
+        assert found["scores"]["frechet_distance"] != base
+        assert bool(scoring.differences(found, summary["final"])) == (name == "train")
+        if name == "seed":
+            assert found["scores"]["frechet_distance"] == pytest.approx(base, rel=0.1)
+    few = tmp_path / "few.json"
+    evaluate.main([str(workdir), "--count", "100", "--json", str(few)])
+    assert scoring.differences(json.loads(few.read_text()), summary["final"]) == ["samples: 100 and 899"]
+
+
+def test_features_of_ones_own(scored, tmp_path):
+    workdir, _ = scored
+    (tmp_path / "mine.py").write_text("def features(images):\n    return images.reshape(len(images), -1)[:, ::7]\n")
+    evaluate.main([str(workdir), "--features", str(tmp_path / "mine.py"), "--json", str(tmp_path / "mine.json")])
+    found = json.loads((tmp_path / "mine.json").read_text())
+    assert found["features"]["name"] == "mine"
+    assert "inception_score" not in found["scores"]
+
+
+def test_the_best_can_be_sampled(scored, tmp_path):
+    workdir, summary = scored
+    sample.main([str(workdir), "--weights", "best", "--count", "4", "--npz", str(tmp_path / "best.npz")])
+    gan = recipe().build()
+    like = jaxgan.init(gan, root_key(0))
+    state = checkpoint.read(workdir / "checkpoints", like, best=True)
+    assert int(state.step) == summary["best"]["step"]
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "best.npz")["images"], jaxgan.sample(gan, state, root_key(0), 4)
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--count", "0"], "--count must be at least 1, not 0"),
+        (["--count", "3"], "are needed"),
+        (["--seed", "-1"], "--seed must be from 0"),
+        (["--weights", "first"], "invalid choice"),
+        (["--reference", "validation"], "invalid choice"),
+        (["--features", "vgg"], "--features vgg: there are cifar10, digits, mnist, inception"),
+        (["--features", "none.py"], "--features none.py: there is no such file"),
+        (["--inception-weights", "x"], "--inception-weights belongs to --features inception"),
+        (["--json", "scores.txt"], "must be a file that ends in .json"),
+        (["--json", "nowhere/scores.json"], "there is no folder nowhere"),
+    ],
+)
+def test_bad_flags_are_one_line(scored, args, message, capfd):
+    workdir, _ = scored
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as end:
+        evaluate.main([str(workdir), *args])
+    assert end.value.code == 2
+    err = capfd.readouterr().err
+    assert len(err.splitlines()) == 1, err
+    assert message in err
+
+
+def test_a_folder_without_a_run_or_without_scores_is_one_line(tmp_path, capfd):
+    with pytest.raises(SystemExit):
+        evaluate.main([str(tmp_path)])
+    assert "holds no run" in capfd.readouterr().err
+    run(recipe(), tmp_path / "w", 0, OPTIONS)
+    capfd.readouterr()
+    with pytest.raises(SystemExit):
+        evaluate.main([str(tmp_path / "w"), "--weights", "best"])
+    assert "no checkpoint has a score; train with --evaluate-every N" in capfd.readouterr().err
+    with pytest.raises(RunError, match="--evaluate-every must be at least 1, or 0 for none, not -1"):
+        scored_run.run_scored(recipe(), tmp_path / "x", 0, OPTIONS, every=-1)
+    assert not (tmp_path / "x").exists()
