@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxgan.evaluation.features import checked, checked_pair
+from jaxgan.evaluation.checks import checked, checked_pair
 
 PIECE = 4096  # rows that are centred at once
 

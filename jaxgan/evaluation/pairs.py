@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxgan.evaluation.features import checked_pair
+from jaxgan.evaluation.checks import checked_pair
 
 PIECE = 2**22  # distances that are held at once
 
