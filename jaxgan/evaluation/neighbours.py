@@ -1,0 +1,149 @@
+"""Scores from distances to nearest neighbours: precision, recall, density, coverage, and copies of training images.
+
+NumPy in float64, in pieces. `pairs` says how distances are computed, and what rounding remains: none for copies.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxgan.evaluation import pairs
+
+
+class PrecisionRecall(NamedTuple):
+    """How much of the fakes looks real, and how much of the real images the fakes make up.
+
+    Attributes:
+      precision: the share of fakes inside a ball of a real image, 0 to 1.
+      recall: the share of real images inside a ball of a fake, 0 to 1.
+    """
+
+    precision: float
+    recall: float
+
+
+class DensityCoverage(NamedTuple):
+    """The same two questions, with balls of real images alone: a stray fake then has no large ball.
+
+    Attributes:
+      density: in how many balls of real images a fake is, on average, divided by k: 0 up, near 1 for real images.
+      coverage: the share of real images with a fake in their ball, 0 to 1.
+    """
+
+    density: float
+    coverage: float
+
+
+class NeighbourScores(NamedTuple):
+    """Those of `PrecisionRecall` and of `DensityCoverage`."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def precision_recall(real: ArrayLike, fake: ArrayLike, k: int = 3) -> PrecisionRecall:
+    """Kynkäänniemi et al. 2019 (arXiv:1904.06991).
+
+    The ball around an image reaches to its k-th nearest neighbour in its own set, which is inside.
+
+    Args:
+      real: features [N, D], N above k.
+      fake: features [M, D], M above k.
+      k: from 1 up.
+
+    Raises:
+      ValueError: features are not of these shapes or not finite, or k is out of range.
+    """
+    real, fake = pairs.shifted(("real", "fake"), real, fake, (_above(k), k + 1))
+    of_real, of_fake = pairs.hits(real, fake, pairs.radii(real, [k]), pairs.radii(fake, [k]))
+    return PrecisionRecall(float(of_real.columns.mean()), float(of_fake.rows.mean()))
+
+
+def density_coverage(real: ArrayLike, fake: ArrayLike, k: int = 5) -> DensityCoverage:
+    """Naeem et al. 2020 (arXiv:2002.09797), with the balls of `precision_recall`.
+
+    A point on the surface of a ball is inside, as in `precision_recall`. The authors' code leaves it out, which
+    differs where a fake is a copy of a real image: copies of all of them have density (k + 1) / k here, and 1 there.
+
+    Args:
+      real: features [N, D], N above k.
+      fake: features [M, D].
+      k: from 1 up.
+
+    Raises:
+      ValueError: features are not of these shapes or not finite, or k is out of range.
+    """
+    real, fake = pairs.shifted(("real", "fake"), real, fake, (_above(k), 1))
+    (of_real,) = pairs.hits(real, fake, pairs.radii(real, [k]))
+    return DensityCoverage(of_real.pairs / (k * len(fake)), float(of_real.rows.mean()))
+
+
+def neighbour_scores(real: ArrayLike, fake: ArrayLike, precision_k: int = 3, density_k: int = 5) -> NeighbourScores:
+    """`precision_recall` and `density_coverage` in three passes over pairs instead of five.
+
+    Args:
+      real: features [N, D], N above both k.
+      fake: features [M, D], M above precision_k.
+      precision_k: from 1 up.
+      density_k: from 1 up.
+
+    Raises:
+      ValueError: features are not of these shapes or not finite, or a k is out of range.
+    """
+    least = max(_above(precision_k), _above(density_k))
+    real, fake = pairs.shifted(("real", "fake"), real, fake, (least, precision_k + 1))
+    of_real, wide, of_fake = pairs.hits(
+        real, fake, pairs.radii(real, [precision_k, density_k]), pairs.radii(fake, [precision_k])
+    )
+    return NeighbourScores(
+        precision=float(of_real.columns.mean()),
+        recall=float(of_fake.rows.mean()),
+        density=wide.pairs / (density_k * len(fake)),
+        coverage=float(wide.rows.mean()),
+    )
+
+
+def nearest(a: ArrayLike, b: ArrayLike) -> np.ndarray:
+    """The distance of each of the features `a`, [N, D], to its nearest of `b`, [M, D]: float64 [N], from 0 up.
+
+    That of a copy is 0. Where others of `b` are within about 1e-7 |x| of the copy, it may be the distance to one of
+    those, which is as small.
+
+    Raises:
+      ValueError: features are not of these shapes, or not finite.
+    """
+    b, a = pairs.shifted(("b", "a"), b, a)
+    return np.sqrt(pairs.nearest(a, b))
+
+
+def memorized(samples_to_train: ArrayLike, held_out_to_train: ArrayLike) -> float:
+    """The share of samples that are nearer to a training image than 99 of 100 held-out real images are.
+
+    Nearer than the 1st percentile of the held-out images' distances. It is about 0.01 for a generator that memorises
+    nothing and makes images as the real ones are, and 1 for one that copies. It needs a few hundred held-out images.
+    Where more than 1 in 100 of them are copies of training images, the percentile is 0, and so is the share.
+
+    Args:
+      samples_to_train: [N], of each generated image the distance to its nearest training image, by `nearest`.
+      held_out_to_train: [M], the same of each real image that was not trained on.
+
+    Returns:
+      From 0 to 1.
+
+    Raises:
+      ValueError: a list of distances is empty, is no list, or has one that is negative or not finite.
+    """
+    samples, held_out = (np.asarray(x, np.float64) for x in (samples_to_train, held_out_to_train))
+    for name, x in (("samples_to_train", samples), ("held_out_to_train", held_out)):
+        if x.ndim != 1 or not len(x) or not np.isfinite(x).all() or x.min() < 0:
+            raise ValueError(f"{name}: distances are [N] with N above 0, finite and not negative")
+    return float(np.mean(samples < np.percentile(held_out, 1)))
+
+
+def _above(k: int) -> int:
+    if k < 1:
+        raise ValueError(f"k is {k} and must be 1 or more")
+    return k + 1

@@ -1,0 +1,118 @@
+"""Distances between all pairs of two sets of points, in pieces of rows, and what is kept of them.
+
+They come from |x|^2 + |y|^2 - 2 x.y, by a matrix product, after a shift of all points towards 0. That rounds: squared
+distances are off by about 1e-15 (|x|^2 + |y|^2), which is nothing for typical pairs but all there is for copies. So
+the product only finds the neighbours. Each distance that is kept, and each comparison too close to call, is computed
+anew from x - y: a copy is at distance 0, and the size of the pieces does not matter. What rounding remains: of
+neighbours whose distances differ by less than about 1e-7 |x|, the wrong one may be taken.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxgan.evaluation.checks import checked_pair
+
+PIECE = 2**22  # distances that are held at once
+
+
+class Hits(NamedTuple):
+    """Which pairs (row, column) are no further apart than a radius.
+
+    Attributes:
+      rows: [N], whether any pair of the row is.
+      columns: [M], the same of the column.
+      pairs: how many are.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    pairs: int
+
+
+def shifted(
+    names: tuple[str, str], a: ArrayLike, b: ArrayLike, least: tuple[int, int] = (1, 1)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features [N, D] and [M, D] as float64, less the mean of the first.
+
+    The mean is rounded to float32, so that float32 features lose no bit by the shift.
+
+    Raises:
+      ValueError: features are not such, are not finite, or are fewer than `least`; `names` are theirs in the message.
+    """
+    a, b = checked_pair(names, a, b, least)
+    shift = a.mean(0, dtype=np.float64).astype(np.float32).astype(np.float64)
+    return a - shift, b - shift
+
+
+def apart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Squared distances [...] of points [..., D], from x - y: 0 for a copy, and the same from y - x."""
+    return np.sum(np.square(x - y), axis=-1)
+
+
+def squares(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Rounded squared distances of some rows of `a` to all of `b`, [n, M], and which rows."""
+    norms_a, norms_b = _norms(a), _norms(b)
+    count = max(1, PIECE // len(b))
+    for start in range(0, len(a), count):
+        rows = slice(start, min(start + count, len(a)))
+        piece = (-2 * a[rows]) @ b.T
+        piece += norms_a[rows, None]
+        piece += norms_b
+        yield rows, piece
+
+
+def nearest(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The squared distance of each point of `a` to its nearest of `b`, [N]."""
+    found = np.empty(len(a))
+    for rows, piece in squares(a, b):
+        found[rows] = apart(a[rows], b[piece.argmin(1)])
+    return found
+
+
+def radii(x: np.ndarray, ks: Sequence[int]) -> list[np.ndarray]:
+    """For each k, from 1 to N - 1, the squared distance of each point to its k-th nearest other point, [N]."""
+    most = max(ks)
+    found = np.empty((len(ks), len(x)))
+    for rows, piece in squares(x, x):
+        np.fill_diagonal(piece[:, rows], np.inf)
+        near = np.argpartition(piece, most - 1, axis=1)[:, :most]
+        found[:, rows] = np.sort(apart(x[rows, None], x[near]), axis=1).T[[k - 1 for k in ks]]
+    return list(found)
+
+
+def hits(a: np.ndarray, b: np.ndarray, radii_a: Sequence[np.ndarray], radii_b: Sequence[np.ndarray] = ()) -> list[Hits]:
+    """One pass over all pairs, for each squared radius around the points of `a`, [N], then of those around `b`, [M]."""
+    found = [[np.zeros(len(a), bool), np.zeros(len(b), bool), 0] for _ in (*radii_a, *radii_b)]
+    norms_a, norms_b = _norms(a)[:, None], _norms(b)
+    for rows, piece in squares(a, b):
+        balls = [(r[rows, None], norms_a[rows]) for r in radii_a] + [(r, norms_b) for r in radii_b]
+        for hit, (radius, norms) in zip(found, balls, strict=True):
+            inside = _inside(piece, a[rows], b, radius, norms)
+            hit[0][rows] = inside.any(1)
+            hit[1] |= inside.any(0)
+            hit[2] += int(np.count_nonzero(inside))
+    return [Hits(*hit) for hit in found]
+
+
+def _inside(piece: np.ndarray, a: np.ndarray, b: np.ndarray, radius: np.ndarray, norms: np.ndarray) -> np.ndarray:
+    """Which pairs are no further apart than the squared radius around a point of the squared norm.
+
+    Both are of rows, [n, 1], or of columns, [M]. A point near the surface of a ball is no further from 0 than the
+    ball's centre and radius together: this bounds the rounding of its distance, and so which pairs need a second look.
+    """
+    slack = 4 * (a.shape[1] + 4) * np.finfo(np.float64).eps * (3 * norms + 2 * radius)
+    inside = piece <= radius + slack
+    unsure = np.flatnonzero(inside & (piece >= radius - slack))
+    radius = np.broadcast_to(radius, piece.shape)
+    count = max(1, PIECE // 4 // a.shape[1])
+    for start in range(0, len(unsure), count):
+        i, j = np.divmod(unsure[start : start + count], len(b))
+        inside[i, j] = apart(a[i], b[j]) <= radius[i, j]
+    return inside
+
+
+def _norms(x: np.ndarray) -> np.ndarray:
+    return np.einsum("nd,nd->n", x, x)

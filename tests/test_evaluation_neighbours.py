@@ -1,0 +1,191 @@
+"""Scores by nearest neighbours: against loops over pairs and torch-fidelity."""
+
+import fidelity
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxgan.evaluation import pairs
+from jaxgan.evaluation.neighbours import density_coverage, memorized, nearest, neighbour_scores, precision_recall
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def drawn(seed, n=40, m=33, d=3):
+    """Two sets that overlap in part."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, d)), 1.2 * rng.normal(size=(m, d)) + 1
+
+
+def on_a_grid(seed):
+    """Whole numbers: many distances are equal, and many points are copies."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(-2, 3, size=(30, 2)), rng.integers(-1, 4, size=(25, 2))
+
+
+def distance(u, v):
+    return float(np.sqrt(sum((p - q) ** 2 for p, q in zip(u.tolist(), v.tolist(), strict=True))))
+
+
+def radii_by_loops(x, k):
+    return [sorted(distance(u, v) for j, v in enumerate(x) if j != i)[k - 1] for i, u in enumerate(x)]
+
+
+def scores_by_loops(real, fake, k=3, wide_k=5):
+    """Kynkäänniemi et al. 2019, equations 1 and 2; Naeem et al. 2020, equations 3 and 4."""
+    of_real, of_fake, wide = radii_by_loops(real, k), radii_by_loops(fake, k), radii_by_loops(real, wide_k)
+    inside = lambda point, points, radii: [distance(point, u) <= r for u, r in zip(points, radii, strict=True)]  # noqa: E731
+    return (
+        np.mean([any(inside(y, real, of_real)) for y in fake]),
+        np.mean([any(inside(x, fake, of_fake)) for x in real]),
+        np.mean([sum(inside(y, real, wide)) for y in fake]) / wide_k,
+        np.mean([any(distance(x, y) <= r for y in fake) for x, r in zip(real, wide, strict=True)]),
+    )
+
+
+@pytest.mark.parametrize("sets", [drawn, on_a_grid])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("k", "wide_k"), [(3, 5), (1, 2), (7, 1)])
+def test_scores_are_those_by_loops(sets, seed, k, wide_k):
+    real, fake = sets(seed)
+    expected = scores_by_loops(real, fake, k, wide_k)
+    assert sets is on_a_grid or 0.1 < min(expected[:2]) <= max(expected[:2]) < 1
+    assert neighbour_scores(real, fake, k, wide_k) == pytest.approx(expected, rel=1e-12)
+    assert precision_recall(real, fake, k) == pytest.approx(expected[:2], rel=1e-12)
+    assert density_coverage(real, fake, wide_k) == pytest.approx(expected[2:], rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_precision_and_recall_are_torch_fidelitys(seed):
+    prc, torch = fidelity.torch_fidelity().metric_prc, pytest.importorskip("torch")
+    real, fake = drawn(seed, 400, 300, 8)
+    theirs = prc.prc_features_to_metric(torch.from_numpy(fake), torch.from_numpy(real), verbose=False)
+    expected = theirs[prc.KEY_METRIC_PRECISION], theirs[prc.KEY_METRIC_RECALL]
+    assert max(expected) < 1
+    assert precision_recall(real, fake) == pytest.approx(expected, rel=1e-6)  # their means are float32
+
+
+@given(SEEDS, st.sampled_from([drawn, on_a_grid]), st.sampled_from([1, 17, 100, 500]))
+def test_scores_are_in_range_and_the_same_in_any_order_and_in_pieces(seed, sets, piece):
+    real, fake = sets(seed)
+    got = neighbour_scores(real, fake)
+    assert all(0 <= score <= 1 for score in (got.precision, got.recall, got.coverage))
+    assert 0 <= got.density <= len(real) / 5
+    rng = np.random.default_rng(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pairs, "PIECE", piece)
+        in_pieces = neighbour_scores(rng.permutation(real), rng.permutation(fake))
+        assert in_pieces == pytest.approx(got, rel=1e-12)
+        distances = nearest(fake, real)
+    np.testing.assert_array_equal(distances, nearest(fake, real))
+
+
+@given(SEEDS)
+def test_scores_are_the_same_when_turned_moved_and_scaled(seed):
+    real, fake = drawn(seed)
+    turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
+    moved = neighbour_scores(*(50 * (x @ turn) + 1000 for x in (real, fake)))
+    assert moved == pytest.approx(neighbour_scores(real, fake), rel=1e-12)
+
+
+@given(SEEDS, st.sampled_from([drawn, on_a_grid]))
+def test_precision_and_recall_change_places_with_the_sets(seed, sets):
+    real, fake = sets(seed)
+    assert precision_recall(fake, real) == precision_recall(real, fake)[::-1]
+
+
+@given(SEEDS, st.sampled_from([0, 1e4]))
+def test_of_copies_of_all_images_every_score_is_known(seed, offset):
+    """Each ball has its centre and k neighbours. The k-th is on the surface, where rounding would decide."""
+    x = np.random.default_rng(seed).normal(size=(60, 20)).astype(np.float32) + np.float32(offset)
+    copies = np.random.default_rng(seed).permutation(x)
+    assert neighbour_scores(x, copies) == pytest.approx((1, 1, 6 / 5, 1), rel=1e-12)
+
+
+def test_apart_from_each_other_every_score_is_0():
+    real, fake = drawn(0)
+    assert neighbour_scores(real, fake + 100) == (0, 0, 0, 0)
+
+
+def test_one_image_again_and_again():
+    """Balls of radius 0: a collapsed generator covers the real image that it copies, by its own measure no other."""
+    real, _ = drawn(0)
+    fake = np.tile(real[3], (20, 1))
+    got = neighbour_scores(real, fake)
+    assert (got.precision, got.recall) == (1, 1 / 40)
+    assert got == pytest.approx(scores_by_loops(real, fake), rel=1e-12)
+
+
+def test_a_ball_of_radius_0_holds_copies_and_not_what_is_close_by():
+    """Ten images, each many times: the distance to the close one is less than a matrix product can tell from 0."""
+    real = np.repeat(np.random.default_rng(0).normal(size=(10, 20)), 6, axis=0)
+    copy, close = real[:1], real[:1] + 1e-9
+    assert density_coverage(real, np.concatenate([copy, close])) == pytest.approx((6 / 5 / 2, 1 / 10))
+    assert density_coverage(real, close) == (0, 0)
+
+
+@given(SEEDS, st.sampled_from([1, 50, 2**22]))
+def test_nearest_is_that_by_loops(seed, piece):
+    a, b = drawn(seed, 20, 15)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pairs, "PIECE", piece)
+        got = nearest(a, b)
+    np.testing.assert_allclose(got, [min(distance(u, v) for v in b) for u in a], rtol=1e-12)
+    assert got.dtype == np.float64
+
+
+@pytest.mark.parametrize("offset", [0, 100])
+def test_copies_are_at_distance_0_and_near_copies_as_far_as_they_are(offset):
+    rng = np.random.default_rng(0)
+    train = (rng.normal(size=(300, 64)) + offset).astype(np.float32)
+    copies, near = train[:50], train[50:100].astype(np.float64)
+    near[:, 0] += 1e-6
+    np.testing.assert_array_equal(nearest(copies, train), np.zeros(50))
+    np.testing.assert_allclose(nearest(near, train), 1e-6, rtol=1e-4)
+
+
+def test_a_generator_that_memorises_is_told_from_one_that_does_not():
+    rng = np.random.default_rng(0)
+    train, held_out, honest = (rng.normal(size=(n, 6)) for n in (800, 2000, 2000))
+    to_train = nearest(held_out, train)
+    assert memorized(nearest(honest, train), to_train) == pytest.approx(0.01, abs=0.01)
+    assert memorized(nearest(train[rng.integers(800, size=500)], train), to_train) == 1
+    half = np.concatenate([honest[:1000], train])
+    assert memorized(nearest(half, train), to_train) == pytest.approx(800 / 1800, abs=0.01)
+
+
+def test_memorized_counts_what_is_below_the_percentile():
+    held_out = np.arange(101.0)  # whose 1st percentile is 1
+    assert memorized([0, 0.5, 1, 1.5], held_out) == 0.5
+
+
+GOOD = np.random.default_rng(0).normal(size=(8, 3))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: precision_recall(GOOD[:3], GOOD), "real: there are 3 samples, and 4 are needed"),
+        (lambda: precision_recall(GOOD, GOOD[:3]), "fake: there are 3 samples, and 4 are needed"),
+        (lambda: precision_recall(GOOD, GOOD, k=0), "k is 0"),
+        (lambda: density_coverage(GOOD[:5], GOOD), "real: there are 5 samples, and 6 are needed"),
+        (lambda: density_coverage(GOOD, GOOD[:0]), "fake: there are 0 samples, and 1 are needed"),
+        (lambda: neighbour_scores(GOOD[:5], GOOD), "real: there are 5 samples, and 6 are needed"),
+        (lambda: neighbour_scores(GOOD, GOOD[:3]), "fake: there are 3 samples, and 4 are needed"),
+        (lambda: neighbour_scores(GOOD, GOOD, density_k=-1), "k is -1"),
+        (lambda: neighbour_scores(GOOD, GOOD[:, :2]), "real has 3 features and fake has 2"),
+        (lambda: neighbour_scores(GOOD[0], GOOD), r"real: features are \[N, D\]"),
+        (lambda: neighbour_scores(GOOD, GOOD * np.nan), "fake: some features are not finite"),
+        (lambda: nearest(GOOD, GOOD[:0]), "b: there are 0 samples"),
+        (lambda: nearest(GOOD, GOOD[:, :1]), "b has 1 features and a has 3"),
+        (lambda: memorized([], [1.0]), "samples_to_train: distances"),
+        (lambda: memorized([1.0], [[1.0]]), "held_out_to_train: distances"),
+        (lambda: memorized([1.0], [np.inf]), "held_out_to_train: distances"),
+        (lambda: memorized([-1.0], [1.0]), "samples_to_train: distances"),
+    ],
+)
+def test_what_does_not_fit_is_an_error_in_one_line(call, message):
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)
