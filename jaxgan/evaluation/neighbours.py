@@ -109,8 +109,8 @@ def neighbour_scores(real: ArrayLike, fake: ArrayLike, precision_k: int = 3, den
 def nearest(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     """The distance of each of the features `a`, [N, D], to its nearest of `b`, [M, D]: float64 [N], from 0 up.
 
-    That of a copy is 0. Where others of `b` are within about 1e-7 |x| of the copy, it may be the distance to one of
-    those, which is as small.
+    That of a copy is 0. Where others of `b` are within about 1e-3 |x| of the copy, x less the mean of `b`, it may be
+    the distance to one of those, which is as small.
 
     Raises:
       ValueError: features are not of these shapes, or not finite.

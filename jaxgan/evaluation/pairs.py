@@ -65,9 +65,13 @@ def squares(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
 
 
 def nearest(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The squared distance of each point of `a` to its nearest of `b`, [N]."""
+    """The squared distance of each point of `a` to its nearest of `b`, [N].
+
+    The product is in float32, which takes half the time: of neighbours whose distances differ by less than about
+    1e-3 |x|, the wrong one may be taken.
+    """
     found = np.empty(len(a))
-    for rows, piece in squares(a, b):
+    for rows, piece in squares(a.astype(np.float32), b.astype(np.float32)):
         found[rows] = apart(a[rows], b[piece.argmin(1)])
     return found
 

@@ -1,0 +1,315 @@
+"""InceptionV3 against torch-fidelity's, with random weights; and how its weights are found and read."""
+
+import hashlib
+import io
+import sys
+import urllib.error
+
+import jax
+import numpy as np
+import pytest
+from fidelity import torch_fidelity
+
+from jaxgan.evaluation import inception_weights as weights
+from jaxgan.evaluation.inception import InceptionV3, resize
+
+torch_fidelity()
+import torch  # noqa: E402
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # noqa: E402
+from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x  # noqa: E402
+
+PT, TF = weights.NAMES
+OUTPUTS = ["2048", "logits_unbiased", "logits"]
+RNG = np.random.default_rng(0)
+IMAGES = {size: RNG.integers(0, 256, (2, *size, 3), np.uint8) for size in [(32, 32), (40, 56)]}
+
+
+def nchw(images):
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+
+class Reference(FeatureExtractorInceptionV3):
+    """torch-fidelity's network as PyTorch initialises it."""
+
+    def __init__(self, path):
+        torch.save({}, path)
+        super().__init__("reference", OUTPUTS, str(path))
+
+    def load_state_dict(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """Random weights, and batch statistics near those of images, without which 90 layers leave nothing of them."""
+    torch.manual_seed(0)
+    net = Reference(tmp_path_factory.mktemp("reference") / "empty.pth")
+    norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+        torch.nn.init.normal_(norm.bias, 0, 0.3)
+        norm.momentum = 1.0  # keeps the last batch's
+    net.train()(nchw(IMAGES[32, 32]))
+    for norm in norms:
+        norm.running_mean += 0.2 * norm.running_var.sqrt() * torch.randn_like(norm.running_mean)
+        norm.running_var *= torch.empty_like(norm.running_var).uniform_(0.6, 1.6)
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def file(reference, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "random.pth"
+    torch.save(reference.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def variables(file):
+    return weights.read(file)
+
+
+def assert_near(got, expected, rtol=1e-4):
+    got, expected = np.asarray(got), expected.numpy()
+    assert got.shape == expected.shape
+    assert got.dtype == np.float32
+    assert np.linalg.norm(got - expected) <= rtol * np.linalg.norm(expected)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=10 * rtol * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("size", "biased", "dtype"), [((32, 32), False, np.uint8), ((40, 56), True, np.float32)], ids=["plain", "biased"]
+)
+def test_features_and_logits_are_torch_fidelitys(reference, variables, size, biased, dtype):
+    images = IMAGES[size]
+    features, *logits = reference(nchw(images))
+    assert (features[0] - features[1]).norm() > 0.02 * features[0].norm()  # the images are told apart
+    assert (logits[0] - logits[1]).norm() > 0.001 * logits[0].norm()
+    got = jax.jit(InceptionV3(biased).apply)(variables, images.astype(dtype))
+    assert_near(got[0], features)
+    assert_near(got[1], logits[biased])
+
+
+@pytest.mark.parametrize(
+    "size",
+    [(32, 32), (40, 56), (1, 3), (13, 23), (299, 299), (598, 301), (500, 333)],
+    ids=lambda s: "x".join(map(str, s)),
+)
+def test_resizing_is_tensorflow_1s(size):
+    images = np.random.default_rng(1).integers(0, 256, (2, *size, 3), np.uint8)
+    got = np.asarray(jax.jit(resize, static_argnums=(1, 2))(images, 299, 299))
+    expected = interpolate_bilinear_2d_like_tensorflow1x(nchw(images).float(), (299, 299), align_corners=False)
+    np.testing.assert_allclose(got, expected.numpy().transpose(0, 2, 3, 1), rtol=0, atol=255e-6)
+
+
+def test_resizing_by_hand():
+    """Row i of 6 is at i / 3 of 2 rows: a third of the way, two thirds, and beyond the last row nothing is mixed in."""
+    column = np.array([[0], [90]], np.uint8).reshape(1, 2, 1, 1)
+    got = resize(column, 6, 1).reshape(-1)
+    np.testing.assert_allclose(got, [0, 30, 60, 90, 90, 90], rtol=1e-6)
+    assert resize(column, 1, 1).item() == 0
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 1), (8, 8, 3), (2, 3, 8, 8)])
+def test_only_rgb_images_are_taken(shape):
+    with pytest.raises(ValueError, match=r"takes RGB images \[B, H, W, 3\]"):
+        jax.eval_shape(InceptionV3().init, jax.random.key(0), np.zeros(shape, np.uint8))
+
+
+def test_every_tensor_is_read_in_flaxs_layout(reference, variables):
+    state = {name: x.numpy() for name, x in reference.state_dict().items() if "num_batches" not in name}
+    assert len(jax.tree.leaves(variables)) == len(state) == 94 * 5 + 2
+    block, stats = (variables[kind]["Mixed_6b"]["branch7x7_2"] for kind in ("params", "batch_stats"))
+    name = "Mixed_6b.branch7x7_2"
+    kernel = state[f"{name}.conv.weight"]
+    assert block["conv"]["kernel"].shape == (1, 7, 128, 128)
+    assert block["conv"]["kernel"][0, 5, 3, 2] == kernel[2, 3, 0, 5]
+    np.testing.assert_array_equal(block["bn"]["scale"], state[f"{name}.bn.weight"])
+    np.testing.assert_array_equal(block["bn"]["bias"], state[f"{name}.bn.bias"])
+    np.testing.assert_array_equal(stats["bn"]["mean"], state[f"{name}.bn.running_mean"])
+    np.testing.assert_array_equal(stats["bn"]["var"], state[f"{name}.bn.running_var"])
+    np.testing.assert_array_equal(variables["params"]["fc"]["kernel"], state["fc.weight"].T)
+    np.testing.assert_array_equal(variables["params"]["fc"]["bias"], state["fc.bias"])
+
+
+def test_files_of_other_versions_of_pytorch_are_read(reference, variables, tmp_path):
+    """Old files are no archives and have no batch counters; torchvision's network has an auxiliary classifier."""
+    state = {name: x for name, x in reference.state_dict().items() if "num_batches" not in name}
+    state["AuxLogits.conv0.conv.weight"] = torch.zeros(128, 768, 1, 1)
+    torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    jax.tree.map(np.testing.assert_array_equal, weights.read(tmp_path / "old.pth"), variables)
+
+
+def error_of(function, *args):
+    with pytest.raises(weights.WeightsError) as caught:
+        function(*args)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+BAD_STATES = {
+    "a key is missing": (lambda s: s.pop("Mixed_7c.branch_pool.bn.running_var"), "has no Mixed_7c.branch_pool.bn.run"),
+    "ImageNet's classes": (
+        lambda s: s.update({"fc.weight": torch.zeros(1000, 2048)}),
+        "fc.weight is (1000, 2048), not (1008",
+    ),
+    "a number": (lambda s: s.update({"fc.bias": 3}), "fc.bias is (), not (1008,)"),
+    "a transposed kernel": (
+        lambda s: s.update({"Conv2d_1a_3x3.conv.weight": torch.zeros(3, 3, 3, 32)}),
+        "Conv2d_1a_3x3.conv.weight is (3, 3, 3, 32), not (32, 3, 3, 3)",
+    ),
+    "a key too many": (lambda s: s.update({"Mixed_8a\n.x": torch.zeros(1)}), "has no Mixed_8a\\n.x"),
+    "no names": (lambda s: (s.clear(), s.update({1: torch.zeros(1)})), "not tensors by name"),
+    "a checkpoint": (lambda s: (s.clear(), s.update(state_dict={})), "it has no "),
+}
+
+
+@pytest.mark.parametrize("case", BAD_STATES)
+def test_another_network_is_refused_in_one_line(reference, tmp_path, case):
+    change, words = BAD_STATES[case]
+    state = dict(reference.state_dict())
+    change(state)
+    torch.save(state, tmp_path / "bad.pth")
+    message = error_of(weights.read, tmp_path / "bad.pth")
+    assert message.startswith(f"{tmp_path / 'bad.pth'}: ")
+    assert words in message
+    assert message.endswith(weights.URL)
+
+
+BAD_FILES = {
+    "cut off": lambda content: content[:-5000],
+    "cut off early": lambda content: content[:100],
+    "empty": lambda content: b"",
+    "text": lambda content: b"<html>Not found</html>\n",
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+@pytest.mark.parametrize("archive", [True, False])
+def test_a_damaged_file_is_refused_in_one_line(tmp_path, case, archive):
+    buffer = io.BytesIO()
+    torch.save({"fc.weight": torch.zeros(1008, 20)}, buffer, _use_new_zipfile_serialization=archive)
+    (tmp_path / "bad.pth").write_bytes(BAD_FILES[case](buffer.getvalue()))
+    message = error_of(weights.read, tmp_path / "bad.pth")
+    assert message.startswith(f"{tmp_path / 'bad.pth'}: PyTorch cannot read it (")
+    assert message.endswith(weights.URL)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    class Code:
+        def __reduce__(self):
+            return (tmp_path.joinpath("ran").touch, ())
+
+    torch.save({"fc.weight": Code()}, tmp_path / "bad.pth")
+    assert "PyTorch cannot read it" in error_of(weights.read, tmp_path / "bad.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["missing.pth", PT])
+def test_a_missing_file_is_one_line(tmp_path, name):
+    assert "No such file" in error_of(weights.read, tmp_path / name)
+    message = error_of(weights.find, str(tmp_path / name))
+    assert message.startswith(f"{tmp_path / name}: no such file")
+    assert message.endswith(weights.URL)
+
+
+@pytest.mark.parametrize("name", weights.NAMES)
+def test_under_a_published_name_only_the_published_bytes_are_read(file, variables, tmp_path, monkeypatch, name):
+    (tmp_path / name).symlink_to(file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    message = error_of(weights.read, tmp_path / name)
+    assert message.startswith(f"{tmp_path / name}: its SHA-256 is {digest}, not 6726825d")
+    monkeypatch.setattr(weights, "SHA256", digest)
+    jax.tree.map(np.testing.assert_array_equal, weights.read(tmp_path / name), variables)
+
+
+def test_the_published_names_end_with_the_hash():
+    assert {name.removesuffix(".pth").rpartition("-")[2] for name in weights.NAMES} == {weights.SHA256[:8]}
+    assert len(weights.SHA256) == 64
+
+
+def test_without_pytorch_one_line_says_what_to_install(file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    message = error_of(weights.read, file)
+    assert message.startswith(f"{file}: ")
+    assert "pip install torch" in message
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """PyTorch's folder of downloads, empty, and no network."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr("urllib.request.urlopen", lambda *args, **kwargs: pytest.fail("downloads"))
+    folder = tmp_path / "torch/hub/checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_a_given_file_comes_before_the_cache_and_pytorch_fids_before_torch_fidelitys(cache, tmp_path):
+    (tmp_path / "mine.pth").touch()
+    (cache / TF).touch()
+    assert weights.find() == cache / TF
+    (cache / PT).touch()
+    assert weights.find(None) == cache / PT
+    assert weights.find(str(tmp_path / "mine.pth")) == tmp_path / "mine.pth"
+
+
+@pytest.mark.parametrize(
+    "variable", [{"TORCH_HOME": "a", "XDG_CACHE_HOME": "b"}, {"XDG_CACHE_HOME": "b"}, {"TORCH_HOME": "~/c"}, {}]
+)
+def test_the_cache_is_where_pytorch_has_it(cache, tmp_path, monkeypatch, variable):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variable.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    folder = tmp_path / torch.hub.get_dir() / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / PT).touch()
+    assert weights.find().absolute() == folder / PT
+
+
+def test_a_download_is_checked_and_kept(cache, monkeypatch):
+    content = RNG.bytes(3 * weights.CHUNK + 5)
+    asked = []
+    monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: asked.append(url) or io.BytesIO(content))
+    message = error_of(weights.find)
+    assert "try again" in message
+    assert hashlib.sha256(content).hexdigest() in message
+    assert list(cache.iterdir()) == []
+    monkeypatch.setattr(weights, "SHA256", hashlib.sha256(content).hexdigest())
+    cache.rmdir()
+    assert weights.find() == cache / PT
+    assert (cache / PT).read_bytes() == content
+    assert weights.find() == cache / PT
+    assert [path.name for path in cache.iterdir()] == [PT]
+    assert asked == [weights.URL] * 2
+    assert weights.URL.startswith("https://github.com/mseitzer/pytorch-fid/")
+
+
+class Broken(io.BytesIO):
+    """A connection that ends in the middle."""
+
+    def read(self, size):
+        if self.tell():
+            raise ConnectionResetError(104, "Connection reset by peer")
+        return super().read(size)
+
+
+@pytest.mark.parametrize("case", ["no network", "a connection that ends", "no folder"])
+def test_where_nothing_can_be_downloaded_one_line_says_what_to_do(cache, monkeypatch, case):
+    def urlopen(*args, **kwargs):
+        if case == "no network":
+            raise urllib.error.URLError(OSError(-3, "Temporary failure in name resolution"))
+        return Broken(bytes(2 * weights.CHUNK))
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    if case == "no folder":
+        cache.rmdir()
+        cache.touch()
+    message = error_of(weights.find)
+    assert message.startswith(f"{cache / PT}: it could not be downloaded (")
+    assert message.endswith(f"get {weights.URL}, and put it there")
+    assert case == "no folder" or list(cache.iterdir()) == []
