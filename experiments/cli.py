@@ -15,9 +15,11 @@ import tyro
 from experiments import recipes
 from experiments.recipes import RecipeError
 from jaxgan.data import DataError
+from jaxgan.evaluation.inception_weights import WeightsError
 from jaxgan.run import CheckpointError, ProcessError, ProcessLost, RunError, Stopped, WorkdirError
 
 T = TypeVar("T")
+MENDABLE = (CheckpointError, DataError, ProcessError, RecipeError, RunError, WeightsError, WorkdirError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +99,7 @@ def one_line_errors(show_traceback: bool = False) -> Iterator[None]:
             fail(error, 130)
         if isinstance(error, FloatingPointError | ProcessLost):
             fail(error, 1)
-        if isinstance(error, DataError | CheckpointError | RunError | WorkdirError | ProcessError | RecipeError):
+        if isinstance(error, MENDABLE):
             fail(error)
         if line := _in_recipe_file(error):
             fail(f"{line}{'' if show_traceback else ' (--traceback shows all)'}")

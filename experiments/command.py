@@ -5,7 +5,18 @@ import sys
 
 from experiments.cli import fail
 
-SCRIPTS = ("train", "sample", "reproduce", "benchmark", "agreement", "communication", "convolutions", "curves")
+SCRIPTS = (
+    "train",
+    "sample",
+    "evaluate",
+    "reproduce",
+    "benchmark",
+    "agreement",
+    "communication",
+    "convolutions",
+    "curves",
+    "train_features",
+)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from experiments.recipes import RecipeError
 from experiments.settings import Recipe
 from jaxgan.evaluation import Features, classifier, shipped
+from jaxgan.evaluation.features import inception
 
 INCEPTION = "inception"
 
@@ -26,8 +27,6 @@ def choose(name: str | None, inception_weights: str | None, recipe: Recipe) -> F
     if name is None:
         return None
     if name == INCEPTION:
-        from jaxgan.evaluation.inception import inception
-
         return inception(inception_weights)
     if name.endswith(".py"):
         return from_file(Path(name))

@@ -72,7 +72,7 @@ def event(by: Yardstick, every: int = EVERY) -> Event:
 
 def _scores_at(by: Yardstick, moment: Moment) -> Mapping[str, float]:
     """The scores that make curves. The others take longer, and are measured at the end."""
-    state, reference = moment.state, by.real("test")[1]
+    state, (real, reference) = moment.state, by.real("test")
     key = jax.random.fold_in(state.key, Purpose.SCORES)
     images, labels = scoring.draw(moment.gan, state, key, min(COUNT, len(reference.features)), averaged=True)
     samples = evaluation.embed(by.features, images)
@@ -81,7 +81,7 @@ def _scores_at(by: Yardstick, moment: Moment) -> Mapping[str, float]:
     found = {"frechet_distance": distance, **near._asdict()}
     if samples.probabilities is not None:
         found["inception_score"] = evaluation.inception_score(samples.probabilities)[0]
-        if labels is not None:
+        if labels is not None and real.classes == by.features.classes:
             found["label_agreement"] = evaluation.label_agreement(samples.probabilities, labels)
     return found
 

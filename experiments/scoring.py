@@ -39,12 +39,14 @@ class Real:
       split: which of the data's images they are.
       images: as in `Dataset`.
       labels: as in `Dataset`.
+      classes: as in `Dataset`.
     """
 
     data: str
     split: str
     images: np.ndarray
     labels: np.ndarray | None
+    classes: tuple[str, ...]
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -96,6 +98,11 @@ class Yardstick:
     def _test_features(self) -> Embedded:
         return self._embed(self.test)
 
+    @functools.cached_property
+    def unseen(self) -> np.ndarray:
+        """The distance of each held-out image to its nearest training image: float64 [N]."""
+        return evaluation.nearest(self._test_features.features, self._train_features.features)
+
     def _embed(self, real: Real) -> Embedded:
         what = f"features of {len(real.images):,} real images"
         embed = functools.partial(evaluation.embed, self.features, real.images, self.track, what)
@@ -135,12 +142,12 @@ def real_images(recipe: Recipe, which: Split, data_dir: str | None = None) -> Re
         trained_on = "train" if "test" in recipe.split else recipe.split
         split = "test" if which == "test" else trained_on
         dataset = recipe.replace(split=split).load_data(data_dir)
-        return Real(dataset.name, split, dataset.images, dataset.labels)
+        return Real(dataset.name, split, dataset.images, dataset.labels, dataset.classes)
     dataset, first = recipe.load_data(data_dir), int(which == "test")
     if len(dataset.images) < 20:
         raise DataError(f"{dataset.name}: {len(dataset.images)} images are too few to compare samples with")
     labels = None if dataset.labels is None else dataset.labels[first::2]
-    return Real(dataset.name, ("even", "odd")[first], dataset.images[first::2], labels)
+    return Real(dataset.name, ("even", "odd")[first], dataset.images[first::2], labels, dataset.classes)
 
 
 def draw(gan: GAN, state: GANState, key: jax.Array, count: int, averaged: bool) -> tuple[np.ndarray, np.ndarray | None]:
@@ -150,27 +157,23 @@ def draw(gan: GAN, state: GANState, key: jax.Array, count: int, averaged: bool) 
     return images, None if labels is None else np.asarray(labels)
 
 
-def score_samples(
-    by: Yardstick, images: np.ndarray, labels: np.ndarray | None = None, memorizing: bool = True
-) -> dict[str, float]:
+def score_samples(by: Yardstick, images: np.ndarray, labels: np.ndarray | None = None) -> dict[str, float]:
     """The scores of samples, by name.
 
     Args:
       by: what they are measured with.
       images: uint8 [N, H, W, C].
-      labels: int [N], the classes that they were asked for.
-      memorizing: whether they are compared with the training images, too.
+      labels: int [N], the classes that they were asked for; left out where the features know other classes.
 
     Raises:
       ValueError: there are too few images.
       DataError: the real images cannot be had.
     """
     fake = evaluation.embed(by.features, images, by.track, f"features of {len(images):,} samples")
-    found = evaluation.score(fake, by.real(by.reference)[1], labels)
-    if memorizing:
-        near = evaluation.memorizing(fake, by.real("train")[1], by.real("test")[1])
-        found |= {"nearest_train": near.nearest_train, "memorized": near.memorized}
-    return found
+    reference, embedded = by.real(by.reference)
+    found = evaluation.score(fake, embedded, labels if reference.classes == by.features.classes else None)
+    near = evaluation.memorizing(fake, by.real("train")[1], by.unseen)
+    return found | {"nearest_train": near.nearest_train, "memorized": near.memorized}
 
 
 def floor(by: Yardstick, count: int) -> dict[str, float]:
@@ -178,11 +181,10 @@ def floor(by: Yardstick, count: int) -> dict[str, float]:
     others, embedded = by.real("train" if by.reference == "test" else "test")
     chosen = choice(np.arange(len(others.images)), count)
     held_out = Embedded(*(None if x is None else x[chosen] for x in embedded))
-    labels = others.labels if by.recipe.classes else None
+    labels = others.labels if by.recipe.classes and others.classes == by.features.classes else None
     found = evaluation.score(held_out, by.real(by.reference)[1], None if labels is None else labels[chosen])
-    test = by.real("test")[1]
-    near = evaluation.memorizing(test, by.real("train")[1], test)
-    return found | {"nearest_train": near.nearest_train, "memorized": near.memorized, "count": len(chosen)}
+    near = {"nearest_train": float(np.median(by.unseen)), "memorized": evaluation.memorized(by.unseen, by.unseen)}
+    return found | near | {"count": len(chosen)}
 
 
 def described(
@@ -220,9 +222,10 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 def table(score: dict[str, Any]) -> str:
     """A score as lines of text, beside its floor."""
     reference, scores, least = score["reference"], score["scores"], score["floor"]
+    against = f"{reference['count']:,} real images ({reference['data']}, {reference['split']})"
     lines = [
-        f"step {score['step']:,}, {score['weights']} weights: {score['count']:,} samples against {reference['count']:,} "
-        f"real images ({reference['data']}, {reference['split']}), features {score['features']['name']}",
+        f"step {score['step']:,}, {score['weights']} weights: {score['count']:,} samples against "
+        f"{against}, features {score['features']['name']}",
         f"{'':<24}{'samples':>10}{'floor':>10}   the floor is of {least['count']:,} other real images",
     ]
     better = dict.fromkeys(LOWER, "lower is better") | dict.fromkeys(HIGHER, "higher is better")

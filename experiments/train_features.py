@@ -56,7 +56,7 @@ class Training:
 TRAININGS = {
     "digits": Training((32, 64), (8, 8, 1), epochs=60, shift=1, batch_size=50, learning_rate=0.05),
     "mnist": Training((24, 48, 96), (28, 28, 1), epochs=8, shift=2),
-    "cifar10": Training((32, 64, 128, 256), (32, 32, 3), epochs=13, shift=4, mirror=True),
+    "cifar10": Training((32, 64, 128, 256), (32, 32, 3), epochs=20, shift=4, mirror=True),
 }
 
 

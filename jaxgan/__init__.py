@@ -3,7 +3,19 @@
 This package needs jax, flax, optax and numpy; what else a room uses (Orbax for `run`, say) is imported when it is used.
 """
 
-from jaxgan import convolutions, data, gan, images, losses, networks, parallel, penalties, sampling, transforms
+from jaxgan import (
+    convolutions,
+    data,
+    evaluation,
+    gan,
+    images,
+    losses,
+    networks,
+    parallel,
+    penalties,
+    sampling,
+    transforms,
+)
 from jaxgan.gan import GAN, Batch, GANState, init
 from jaxgan.losses import Forward, Loss
 from jaxgan.networks import Context
@@ -19,6 +31,7 @@ __all__ = [
     "Loss",
     "convolutions",
     "data",
+    "evaluation",
     "gan",
     "images",
     "init",

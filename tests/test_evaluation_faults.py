@@ -52,10 +52,10 @@ def table():
     }
     features = evaluation.classifier("mnist")
     reference, seen = evaluation.embed(features, test.images), evaluation.embed(features, seen)
-    found = {}
+    unseen, found = evaluation.nearest(reference.features, seen.features), {}
     for name, images in generators.items():
         samples = evaluation.embed(features, images)
-        memorizing = evaluation.memorizing(samples, seen, reference)
+        memorizing = evaluation.memorizing(samples, seen, unseen)
         found[name] = evaluation.score(samples, reference) | {"memorized": memorizing.memorized}
     return found
 

@@ -15,7 +15,7 @@ ORDER = [
     ["networks"],
     ["penalties", "transforms"],
     ["gan"],
-    ["whole_batch", "sampling", "data"],
+    ["whole_batch", "sampling", "data", "evaluation"],
     ["train_step"],
     ["parallel"],
     ["run"],

@@ -1,5 +1,6 @@
 """Runs that are scored: curves, the best checkpoint, the last and the best in the summary; and no trace in the bits."""
 
+import functools
 import json
 import sys
 
@@ -8,9 +9,10 @@ import pytest
 from small_run import metrics_of, recipe, share_programs
 
 import jaxgan
-from experiments import evaluate, sample, scored_run, scoring, train
+from experiments import evaluate, sample, scored_run, scoring
 from jaxgan import evaluation
-from jaxgan.run import Event, Options, RunError, Stopped, checkpoint, run
+from jaxgan.evaluation import kernel_distance
+from jaxgan.run import Event, Options, RunError, checkpoint, run
 from jaxgan.run.numerics import root_key
 
 OPTIONS = Options(devices=1, log_every=2, sample_every=100, checkpoint_every=4, keep=2)
@@ -21,6 +23,8 @@ CURVES = {"frechet_distance", "precision", "recall", "inception_score"}
 def shared_programs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         share_programs(patch)
+        # A hundred subsets take seconds each time.
+        patch.setattr("jaxgan.evaluation.scores.kernel_distance", functools.partial(kernel_distance, subsets=3))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr("os._exit", sys.exit)
         yield
@@ -73,7 +77,7 @@ def test_a_score_is_what_its_parts_say(scored):
     gan = recipe().build()
     state = checkpoint.read(workdir / "checkpoints", jaxgan.init(gan, root_key(0)))
     images = np.asarray(jaxgan.sample(gan, state, root_key(0), 899))
-    features, real = evaluation.classifier("cifar10" if images.shape[1] > 32 else "digits"), recipe().load_data().images
+    features, real = evaluation.classifier("digits"), recipe().load_data().images
     samples, reference = (evaluation.embed(features, x).features.astype(np.float64) for x in (images, real[1::2]))
     difference = samples.mean(0) - reference.mean(0)
     covariances = [np.cov(x, rowvar=False) for x in (samples, reference)]
@@ -175,9 +179,7 @@ def test_the_best_can_be_sampled(scored, tmp_path):
     like = jaxgan.init(gan, root_key(0))
     state = checkpoint.read(workdir / "checkpoints", like, best=True)
     assert int(state.step) == summary["best"]["step"]
-    np.testing.assert_array_equal(
-        np.load(tmp_path / "best.npz")["images"], jaxgan.sample(gan, state, root_key(0), 4)
-    )
+    np.testing.assert_array_equal(np.load(tmp_path / "best.npz")["images"], jaxgan.sample(gan, state, root_key(0), 4))
 
 
 @pytest.mark.parametrize(

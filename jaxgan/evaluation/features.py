@@ -18,6 +18,7 @@ from jaxgan.networks import Context
 # Images go through a network in pieces of one size, the last one padded, so that an image's features do not depend on
 # how many others are scored with it.
 PIECE = 250
+INCEPTION_PIECE = 25  # more at once take gigabytes, and are slower
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
 OTHER = "cifar10"  # scores images of all kinds that have no classifier of their own
 
@@ -45,11 +46,13 @@ class Features:
       name: what outputs call it.
       sha256: of all that decides its numbers. Two scores can be compared only where it is the same.
       apply: uint8 [PIECE, H, W, C] -> features [PIECE, D], or features and logits [PIECE, K].
+      classes: the names of the classes, in the order of the logits.
     """
 
     name: str
     sha256: str
     apply: Callable[[np.ndarray], Any]
+    classes: tuple[str, ...] = ()
 
 
 def embed(features: Features, images: np.ndarray, track: Track = lambda items, what: items, what: str = "") -> Embedded:
@@ -100,7 +103,31 @@ def classifier(name: str, border: int = 0) -> Features:
     net = Classifier(tuple(about["training"]["widths"]), len(about["classes"]))
     shape = tuple(about["training"]["image_shape"])
     apply = functools.partial(_apply, net, shape, border, variables)
-    return Features(name, _digest(about["sha256"], shape, border), apply)
+    return Features(name, _digest(about["sha256"], shape, border), apply, tuple(about["classes"]))
+
+
+def inception(weights: str | None = None) -> Features:
+    """The features of InceptionV3 as FID uses it: pool3, 2048 of them, and the logits of ImageNet's classes.
+
+    Args:
+      weights: the file of its weights, as in `inception_weights.find`.
+
+    Raises:
+      WeightsError: they cannot be had.
+    """
+    from jaxgan.evaluation import inception_weights
+    from jaxgan.evaluation.inception import InceptionV3
+
+    path = inception_weights.find(weights)
+    variables, net = inception_weights.read(path), InceptionV3()
+
+    @jax.jit
+    def apply(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        few = images.reshape(-1, INCEPTION_PIECE, *images.shape[1:])
+        found = jax.lax.map(lambda x: net.apply(variables, brought_to(x, (*x.shape[1:3], 3))), few)
+        return jax.tree.map(lambda x: x.reshape(len(images), -1), found)
+
+    return Features("inception", hashlib.sha256(path.read_bytes()).hexdigest(), apply)
 
 
 def for_data(name: str) -> str:

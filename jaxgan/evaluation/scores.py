@@ -59,14 +59,19 @@ class Memorizing(NamedTuple):
     memorized: float
 
 
-def memorizing(images: Embedded, train: Embedded, unseen: Embedded) -> Memorizing:
+def memorizing(images: Embedded, train: Embedded, unseen: np.ndarray) -> Memorizing:
     """Compares the distances of images to their nearest training images with those of unseen real ones.
+
+    Args:
+      images: as from `embed`.
+      train: the training images, with the same features.
+      unseen: [M], the distance of each unseen real image to its nearest of `train`, by `nearest`.
 
     Raises:
       ValueError: as in `score`.
     """
-    of_images, of_real = nearest(images.features, train.features), nearest(unseen.features, train.features)
-    return Memorizing(float(np.median(of_images)), float(np.median(of_real)), memorized(of_images, of_real))
+    found = nearest(images.features, train.features)
+    return Memorizing(float(np.median(found)), float(np.median(unseen)), memorized(found, unseen))
 
 
 def choice(array: np.ndarray, count: int) -> np.ndarray:
