@@ -63,6 +63,9 @@ def main(args: list[str] | None = None) -> None:
         state = read_state(flags.workdir, gan, flags.weights)
         features = choose(flags.features, flags.inception_weights, recipe)
         by = scoring.yardstick(recipe, flags.data_dir, flags.reference, features, shown)
+        config = read_config(flags.workdir)
+        if by.train.run_sha256 not in (None, config.get("data_sha256", by.train.run_sha256)):
+            fail(f"{by.train.data} does not hold the images of this run; --data says where they are now")
         count = flags.count or by.default_count()
         say(f"drawing {count:,} samples")
         images, labels = scoring.draw(gan, state, root_key(flags.seed), count, flags.weights != "last")
@@ -72,7 +75,7 @@ def main(args: list[str] | None = None) -> None:
         except ValueError as error:
             fail(error)
         found = scoring.described(by, int(state.step), flags.weights, flags.seed, count, scores, least)
-        found = {"recipe": recipe.name, "run_seed": read_config(flags.workdir).get("seed"), **found}
+        found = {"recipe": recipe.name, "run_seed": config.get("seed"), **found}
         say(scoring.table(found))
         if flags.json:
             write_json(flags.json, found)

@@ -40,6 +40,7 @@ class Real:
       images: as in `Dataset`.
       labels: as in `Dataset`.
       classes: as in `Dataset`.
+      run_sha256: what the config.json of a run on this data says of it; None where a run is on other images.
     """
 
     data: str
@@ -47,6 +48,7 @@ class Real:
     images: np.ndarray
     labels: np.ndarray | None
     classes: tuple[str, ...]
+    run_sha256: str | None = None
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -138,16 +140,18 @@ def real_images(recipe: Recipe, which: Split, data_dir: str | None = None) -> Re
       DataError: the data cannot be had, or are too few.
     """
     has_test = isinstance(recipe.data, str) and "test" in data.splits(recipe.data, data_dir)
+    split = recipe.split
     if has_test:
-        trained_on = "train" if "test" in recipe.split else recipe.split
-        split = "test" if which == "test" else trained_on
-        dataset = recipe.replace(split=split).load_data(data_dir)
-        return Real(dataset.name, split, dataset.images, dataset.labels, dataset.classes)
-    dataset, first = recipe.load_data(data_dir), int(which == "test")
+        split = "test" if which == "test" else "train" if "test" in recipe.split else recipe.split
+    dataset = recipe.replace(split=split).load_data(data_dir)
+    digest = dataset.sha256(labels=bool(recipe.classes)) if split == recipe.split else None
+    if has_test:
+        return Real(dataset.name, split, dataset.images, dataset.labels, dataset.classes, digest)
     if len(dataset.images) < 20:
         raise DataError(f"{dataset.name}: {len(dataset.images)} images are too few to compare samples with")
-    labels = None if dataset.labels is None else dataset.labels[first::2]
-    return Real(dataset.name, ("even", "odd")[first], dataset.images[first::2], labels, dataset.classes)
+    split, half = ("odd", slice(1, None, 2)) if which == "test" else ("even", slice(0, None, 2))
+    labels = None if dataset.labels is None else dataset.labels[half]
+    return Real(dataset.name, split, dataset.images[half], labels, dataset.classes, digest)
 
 
 def draw(gan: GAN, state: GANState, key: jax.Array, count: int, averaged: bool) -> tuple[np.ndarray, np.ndarray | None]:

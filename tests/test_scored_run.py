@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 from small_run import metrics_of, recipe, share_programs
 
 import jaxgan
@@ -220,3 +221,13 @@ def test_a_folder_without_a_run_or_without_scores_is_one_line(tmp_path, capfd):
     with pytest.raises(RunError, match="--evaluate-every must be at least 1, or 0 for none, not -1"):
         scored_run.run_scored(recipe(), tmp_path / "x", 0, OPTIONS, every=-1)
     assert not (tmp_path / "x").exists()
+
+
+def test_other_images_than_the_runs_are_refused(scored, tmp_path, capfd):
+    workdir, _ = scored
+    for i in range(30):
+        Image.fromarray(np.full((8, 8), 8 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    capfd.readouterr()
+    with pytest.raises(SystemExit):
+        evaluate.main([str(workdir), "--data", f"folder:{tmp_path}"])
+    assert "does not hold the images of this run; --data says where they are now" in capfd.readouterr().err
