@@ -1,11 +1,13 @@
-"""Trains the six reference systems and draws the README's results: `python -m experiments.reproduce [RECIPE …]`.
+"""Trains and scores the recipes, and draws the results that are shown: `python -m experiments.reproduce [RECIPE …]`.
 
-Started again, it goes on where it was stopped; what is finished is only drawn again.
+Started again, it goes on where it was stopped; what is finished is only drawn again. The first seed of each comes
+first, then the second of each, so that what there is time for says most.
 """
 
 import dataclasses
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -17,64 +19,109 @@ import tyro
 import jaxgan
 from experiments import recipes
 from experiments.cli import check_names, fail, keep_programs, one_line_errors, parse
+from experiments.seeds import study
 from experiments.settings import Recipe
 from jaxgan import images
-from jaxgan.run import Options, checkpoint, run
+from jaxgan.run import Options, checkpoint
 from jaxgan.run.metrics import read_metrics
 from jaxgan.run.numerics import root_key
 from jaxgan.run.report import grids as sample_grids
-from jaxgan.run.workdir import write_json
+from jaxgan.run.workdir import read_summary, write_json
 
-# Updates on two CPU cores. Where None, the document's own number takes less than 40 minutes; for tf2_dcgan it is
-# the number after which the document shows its samples.
+# Updates on two CPU cores, and how many seeds. Where None, the document's own number takes less than 40 minutes; for
+# tf2_dcgan it is the number after which the document shows its samples.
 UPDATES = {
-    "tf2_gan": None,
-    "gan_elements": None,
-    "tf2_dcgan": 3_000,
-    "keras_mnist": 300,
-    "canton_lsgan": 6_000,
-    "keras_dcgan": 10_000,
+    "digits": (None, 3),
+    "digits_conditional": (None, 3),
+    "tf2_gan": (None, 3),
+    "tf2_dcgan": (3_000, 3),
+    "gan_elements": (None, 3),
+    "canton_lsgan": (6_000, 1),
+    "keras_dcgan": (10_000, 1),
+    "keras_mnist": (300, 1),
 }
+SHOWN = re.compile(r"(?<=<!-- scores -->\n).*?(?=\n<!-- end -->)", re.DOTALL)  # the table in results/README.md
 
 
 @dataclasses.dataclass(frozen=True)
 class Reproduce:
-    """Trains the reference systems on their own data, and draws their results."""
+    """Trains and scores recipes on their own data, and draws their results."""
 
     recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE …]")] = tuple(UPDATES)
     """Which ones."""
     runs: Path = Path("runs/results")
-    """Where the runs are kept, a folder each."""
+    """Where the runs are kept, a folder for each recipe."""
     out: Path = Path("experiments/results")
-    """Where the pictures and results.json are written."""
+    """Where the pictures and results.json are written, and the table in README.md."""
     data_dir: str | None = None
     """Where TensorFlow Datasets keeps its data (by default ~/tensorflow_datasets)."""
+    seeds: int | None = None
+    """How many seeds of each (by default 3, and 1 of those that take longest)."""
     full: bool = False
     """The documents' own numbers of updates, for a GPU."""
 
 
 def main() -> None:
-    """Trains and draws one recipe after the other; one that fails does not keep the others from it."""
+    """Trains, scores and draws one recipe after the other; one that fails does not keep the others from it."""
     flags = parse(Reproduce, "experiments.reproduce")
-    check_names(flags.recipes, UPDATES, "reference system")
+    check_names(flags.recipes, UPDATES, "recipe with results")
+    if flags.seeds is not None and flags.seeds < 1:
+        fail(f"--seeds must be at least 1, not {flags.seeds}")
     try:
         flags.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         fail(f"--out {flags.out} cannot be made ({error.strerror}); name another")
-    failed = []
+    failed = set()
     keep_programs()
     with one_line_errors():
         results = _read_results(flags.out)
-        for name in flags.recipes:
-            try:
-                results[name] = _reproduce(name, flags)
-            except FloatingPointError as error:
-                print(f"{name}: {error}", file=sys.stderr)
-                failed.append(name)
-            write_json(flags.out / "results.json", dict(sorted(results.items())))
+        wanted = {name: flags.seeds or UPDATES[name][1] for name in flags.recipes}
+        for seeds in range(1, max(wanted.values()) + 1):
+            for name in [name for name in wanted if seeds <= wanted[name] and name not in failed]:
+                try:
+                    results[name] = _reproduce(name, seeds, flags)
+                except FloatingPointError as error:
+                    print(f"{name}: {error}", file=sys.stderr)
+                    failed.add(name)
+                write_json(flags.out / "results.json", dict(sorted(results.items())))
+                _show(flags.out / "README.md", results)
     print(f"see {flags.out}")
     if failed:
-        fail(f"{', '.join(failed)} did not reach the last step", 1)
+        fail(f"{', '.join(sorted(failed))} did not reach the last step", 1)
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as a table in Markdown: of each score the mean and the standard deviation over the seeds."""
+    lines = [
+        "| recipe | updates | seeds | Fréchet distance, last | best | floor | inception score | precision | recall "
+        "| minutes |",
+        "|---" * 10 + "|",
+    ]
+    for name in [name for name in UPDATES if name in results]:
+        found = results[name]
+        final, best = found["final"]["scores"], found["best"]["scores"]
+        cells = [
+            f"`{name}`",
+            f"{found['updates']:,}",
+            len(found["final"]["seeds"]),
+            _cell(final["frechet_distance"]),
+            _cell(best["frechet_distance"]),
+            f"{found['final']['floor']['frechet_distance']:.3g}",
+            *(_cell(final[score]) for score in ("inception_score", "precision", "recall")),
+            f"{np.mean(found['minutes']):.1f}",
+        ]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def _cell(score: dict[str, Any]) -> str:
+    return f"{score['mean']:.3g}" + ("" if score["std"] is None else f" ± {score['std']:.2g}")
+
+
+def _show(readme: Path, results: dict[str, Any]) -> None:
+    """Puts the table into the page where there is one."""
+    if readme.exists():
+        readme.write_text(SHOWN.sub(lambda _: table(results), readme.read_text()))
 
 
 def _read_results(out: Path) -> dict[str, Any]:
@@ -85,26 +132,30 @@ def _read_results(out: Path) -> dict[str, Any]:
         fail(f"{path} is not what this script has written; move it away")
 
 
-def _reproduce(name: str, flags: Reproduce) -> dict[str, Any]:
-    """Trains a recipe as far as it has to go, and draws it: what the README's table says of it."""
-    recipe, workdir = recipes.get(name), flags.runs / name
-    steps = recipe.steps if flags.full else UPDATES[name] or recipe.steps
-    recipe = recipe.replace(steps=max(steps, *_saved(workdir), 1))
+def _reproduce(name: str, seeds: int, flags: Reproduce) -> dict[str, Any]:
+    """Trains and scores a recipe under some seeds, and draws the first: what the table says of it."""
+    recipe, folder = recipes.get(name), flags.runs / name
+    steps = recipe.steps if flags.full else UPDATES[name][0] or recipe.steps
+    recipe = recipe.replace(steps=max(steps, *_saved(folder / "seed-0"), 1))
     print(f"{name}: {recipe.steps:,} updates", flush=True)
     every = max(1, recipe.steps // 10)
     options = Options(flags.data_dir, log_every=20, sample_every=every, checkpoint_every=min(every, 250))
-    summary = run(recipe, workdir, 0, options)
-    _draw(recipe, workdir, flags)
-    metrics = read_metrics(workdir)
+    found = study(recipe, folder, seeds, options, every=min(1_000, every))
+    if found["diverged"]:
+        raise FloatingPointError("; ".join(seed["diverged"] for seed in found["seeds"] if "diverged" in seed))
+    _draw(recipe, folder / "seed-0", flags)
+    metrics = read_metrics(folder / "seed-0")
     late = metrics[-max(1, len(metrics) // 20) :]
-    device = summary["devices"][0]
+    device = read_summary(folder / "seed-0")["devices"][0]
     return {
-        "updates": summary["step"],
-        "minutes": round(metrics[-1]["seconds"] / 60, 1),
+        "updates": recipe.steps,
+        "minutes": [round(seed["seconds"] / 60, 1) for seed in found["seeds"]],
         "machine": f"{os.cpu_count()} CPU cores" if device == "cpu" else device,
         "loss_gen": round(float(np.mean([m["loss_gen"] for m in late])), 3),
         "loss_disc": round(float(np.mean([m["loss_disc"] for m in late])), 3),
-        "state_sha256": summary["state_sha256"],
+        "state_sha256": [seed["state_sha256"] for seed in found["seeds"]],
+        "final": found["final"],
+        "best": found["best"],
     }
 
 

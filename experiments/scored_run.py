@@ -16,6 +16,7 @@ from experiments import scoring
 from experiments.scoring import Yardstick
 from experiments.settings import Recipe
 from jaxgan import GAN, evaluation
+from jaxgan.evaluation.neighbours import neighbour_scores
 from jaxgan.evaluation.scores import choice
 from jaxgan.gan import Purpose
 from jaxgan.run import CheckpointError, Event, Moment, Options, RunError, checkpoint, processes, run
@@ -77,7 +78,7 @@ def _scores_at(by: Yardstick, moment: Moment) -> Mapping[str, float]:
     images, labels = scoring.draw(moment.gan, state, key, min(COUNT, len(reference.features)), averaged=True)
     samples = evaluation.embed(by.features, images)
     distance = evaluation.frechet_distance(evaluation.moments(samples.features), evaluation.moments(reference.features))
-    near = evaluation.precision_recall(choice(reference.features, len(images)), samples.features)
+    near = neighbour_scores(choice(reference.features, len(images)), samples.features)
     found = {"frechet_distance": distance, **near._asdict()}
     if samples.probabilities is not None:
         found["inception_score"] = evaluation.inception_score(samples.probabilities)[0]

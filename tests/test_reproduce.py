@@ -24,7 +24,8 @@ def run(monkeypatch, tmp_path):
     monkeypatch.setattr(reproduce, "Options", functools.partial(reproduce.Options, devices=1))
     monkeypatch.setattr(reproduce.recipes, "get", lambda name, get=recipes.get: get(name).replace(**DIGITS))
 
-    def call(*flags, **updates):
+    def call(*flags, seeds=1, **updates):
+        updates = {name: (count, seeds) for name, count in updates.items()}
         monkeypatch.setattr(reproduce, "UPDATES", {**reproduce.UPDATES, **updates})
         folders = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
         monkeypatch.setattr(sys, "argv", ["reproduce", *flags, *folders])
@@ -36,27 +37,39 @@ def run(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_it_goes_on_and_never_back(run, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "README.md").write_text("before\n<!-- scores -->\n<!-- end -->\nafter\n")
     first = run("tf2_gan", tf2_gan=3)["tf2_gan"]
     assert first["updates"] == 3
-    assert np.isfinite([first["loss_gen"], first["loss_disc"], first["minutes"]]).all()
+    assert np.isfinite([first["loss_gen"], first["loss_disc"], *first["minutes"]]).all()
     assert first == run("tf2_gan", tf2_gan=3)["tf2_gan"]
     longer = run("tf2_gan", tf2_gan=5)["tf2_gan"]
     assert longer["updates"] == 5
     assert longer["state_sha256"] != first["state_sha256"]
     assert run("tf2_gan", tf2_gan=3)["tf2_gan"]["updates"] == 5
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["results.json", "tf2_gan-losses.png", "tf2_gan.png"]
+    more = run("tf2_gan", tf2_gan=3, seeds=2)["tf2_gan"]
+    assert more["state_sha256"][:1] == longer["state_sha256"]
+    assert len(set(more["state_sha256"])) == 2
+    names = ["README.md", "results.json", "tf2_gan-losses.png", "tf2_gan.png"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names
+    distance = more["final"]["scores"]["frechet_distance"]
+    before, row, after = (tmp_path / "out" / "README.md").read_text().partition("| `tf2_gan` | 5 | 2 | ")
+    assert before.startswith("before\n<!-- scores -->\n| recipe |")
+    assert row
+    assert after.startswith(f"{np.mean(distance['values']):.3g} ± {np.std(distance['values'], ddof=1):.2g} |")
+    assert after.endswith(" |\n<!-- end -->\nafter\n")
 
 
 @pytest.mark.slow
-def test_a_system_that_fails_does_not_keep_the_others_from_it(run, monkeypatch, capfd, tmp_path):
-    train = reproduce.run
+def test_a_recipe_that_fails_does_not_keep_the_others_from_it(run, monkeypatch, capfd, tmp_path):
+    train = reproduce.study
 
-    def diverge(recipe, *args):
+    def diverge(recipe, *args, **kwargs):
         if recipe.name == "tf2_dcgan":
             raise FloatingPointError("step 7: loss_gen is nan")
-        return train(recipe, *args)
+        return train(recipe, *args, **kwargs)
 
-    monkeypatch.setattr(reproduce, "run", diverge)
+    monkeypatch.setattr(reproduce, "study", diverge)
     with pytest.raises(SystemExit) as end:
         run("tf2_dcgan", "tf2_gan", tf2_gan=2)
     assert end.value.code == 1
@@ -64,7 +77,7 @@ def test_a_system_that_fails_does_not_keep_the_others_from_it(run, monkeypatch, 
     assert set(json.loads((tmp_path / "out" / "results.json").read_text())) == {"tf2_gan"}
 
 
-@pytest.mark.parametrize(("flags", "named"), [(["digits"], "digits"), (["nonesuch"], "tf2_gan, gan_elements")])
+@pytest.mark.parametrize(("flags", "named"), [(["celeb"], "celeb"), (["nonesuch"], "tf2_gan, tf2_dcgan")])
 def test_a_system_that_there_is_not(run, capfd, flags, named):
     with pytest.raises(SystemExit) as end:
         run(*flags)

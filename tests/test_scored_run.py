@@ -17,7 +17,7 @@ from jaxgan.run import Event, Options, RunError, checkpoint, run
 from jaxgan.run.numerics import root_key
 
 OPTIONS = Options(devices=1, log_every=2, sample_every=100, checkpoint_every=4, keep=2)
-CURVES = {"frechet_distance", "precision", "recall", "inception_score"}
+CURVES = {"frechet_distance", "precision", "recall", "density", "coverage", "inception_score"}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -27,9 +27,14 @@ LOSSES = {
 SCORES = {
     "Fréchet distance": {"frechet_distance": "lower is better"},
     "inception score": {"inception_score": "higher is better"},
-    "share": {"precision": "precision", "recall": "recall", "label_agreement": "label agreement"},
+    "share": {
+        "precision": "precision",
+        "recall": "recall",
+        "coverage": "coverage",
+        "label_agreement": "label agreement",
+    },
 }
-COLOURS = ("tab:blue", "tab:orange", "tab:green")
+COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red")
 FRAMES = 200  # of the GIF, at most
 POINTS = 2000  # of a curve, at most
 
