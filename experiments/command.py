@@ -5,7 +5,17 @@ import sys
 
 from experiments.cli import fail
 
-SCRIPTS = ("train", "sample", "reproduce", "benchmark", "agreement", "communication", "convolutions", "curves")
+SCRIPTS = (
+    "train",
+    "sample",
+    "report",
+    "reproduce",
+    "benchmark",
+    "agreement",
+    "communication",
+    "convolutions",
+    "curves",
+)
 
 
 def main() -> None:
