@@ -8,7 +8,12 @@ from experiments.cli import fail
 SCRIPTS = (
     "train",
     "sample",
+SCRIPTS = (
+    "train",
+    "sample",
     "evaluate",
+    "seeds",
+    "report",
     "reproduce",
     "benchmark",
     "agreement",
@@ -16,6 +21,17 @@ SCRIPTS = (
     "convolutions",
     "curves",
     "train_features",
+)
+    "reproduce",
+    "benchmark",
+    "agreement",
+    "communication",
+    "convolutions",
+    "curves",
+<<<<<<< HEAD
+    "train_features",
+=======
+>>>>>>> report
 )
 
 

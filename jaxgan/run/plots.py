@@ -100,8 +100,8 @@ def draw_curves(path: Path, panels: Panels, smooth: bool = True) -> None:
             colour = COLOURS[list(panels[label]).index(name)]
             x, y = np.array(steps[name]), np.array(values[name])
             if smooth:
-                axes.plot(_thinned(x), _thinned(y), color=colour, alpha=0.25, linewidth=0.8)
-                axes.plot(_thinned(x), _thinned(_smooth(y)), color=colour, label=panels[label][name])
+                axes.plot(thinned(x), thinned(y), color=colour, alpha=0.25, linewidth=0.8)
+                axes.plot(thinned(x), thinned(smoothed(y)), color=colour, label=panels[label][name])
             else:
                 axes.plot(x, y, color=colour, marker="o", markersize=4, label=panels[label][name])
         axes.set(xlabel="step", ylabel=label)
@@ -115,7 +115,7 @@ def draw_curves(path: Path, panels: Panels, smooth: bool = True) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
+def smoothed(values: np.ndarray) -> np.ndarray:
     """The running mean over about a twentieth of the curve, with a shorter window at the ends."""
     half = len(values) // 40
     total = np.concatenate([[0.0], np.cumsum(values)])
@@ -124,8 +124,8 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     return (total[high] - total[low]) / (high - low)
 
 
-def _thinned(values: np.ndarray) -> np.ndarray:
-    """The means of `POINTS` pieces of a longer curve."""
-    if len(values) <= POINTS:
+def thinned(values: np.ndarray, points: int = POINTS) -> np.ndarray:
+    """The means of `points` pieces of a longer curve."""
+    if len(values) <= points:
         return values
-    return np.array([piece.mean() for piece in np.array_split(values, POINTS)])
+    return np.array([piece.mean() for piece in np.array_split(values, points)])
