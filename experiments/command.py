@@ -5,7 +5,7 @@ import sys
 
 from experiments.cli import fail
 
-SCRIPTS = ("train", "sample", "reproduce", "benchmark", "agreement", "communication", "convolutions", "curves")
+SCRIPTS = ("train", "sample", "seeds", "reproduce", "benchmark", "agreement", "communication", "convolutions", "curves")
 
 
 def main() -> None:

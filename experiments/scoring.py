@@ -195,15 +195,17 @@ def described(
     least: dict[str, float],
 ) -> dict[str, Any]:
     """A score with all that it depends on, and its floor."""
+    of = {"step": step, "weights": weights, "count": count, "seed": seed}
+    return of | kind(by, count) | {"scores": scores, "floor": least}
+
+
+def kind(by: Yardstick, count: int) -> dict[str, Any]:
+    """What two scores must have in common to be compared: `differences` looks at it."""
+    reference = by.test if by.reference == "test" else by.train
     return {
-        "step": step,
-        "weights": weights,
         "count": count,
-        "seed": seed,
         "features": {"name": by.features.name, "sha256": by.features.sha256},
-        "reference": by.real(by.reference)[0].known_by(),
-        "scores": scores,
-        "floor": least,
+        "reference": reference.known_by(),
     }
 
 
@@ -221,8 +223,9 @@ def table(score: dict[str, Any]) -> str:
     """A score as lines of text, beside its floor."""
     reference, scores, least = score["reference"], score["scores"], score["floor"]
     lines = [
-        f"step {score['step']:,}, {score['weights']} weights: {score['count']:,} samples against {reference['count']:,} "
-        f"real images ({reference['data']}, {reference['split']}), features {score['features']['name']}",
+        f"step {score['step']:,}, {score['weights']} weights: {score['count']:,} samples against "
+        f"{reference['count']:,} real images ({reference['data']}, {reference['split']}), "
+        f"features {score['features']['name']}",
         f"{'':<24}{'samples':>10}{'floor':>10}   the floor is of {least['count']:,} other real images",
     ]
     better = dict.fromkeys(LOWER, "lower is better") | dict.fromkeys(HIGHER, "higher is better")

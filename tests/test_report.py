@@ -180,10 +180,10 @@ def test_a_gif_of_many_files_opens_few_at_a_time(tmp_path):
 
 def test_long_curves_are_thinned_to_their_means():
     values = np.arange(10_000.0)
-    thinned = plots._thinned(values)
+    thinned = plots.thinned(values)
     assert len(thinned) == plots.POINTS
     np.testing.assert_allclose(thinned, values.reshape(-1, 5).mean(1))
-    np.testing.assert_allclose(plots._smooth(np.ones(100)), 1)
+    np.testing.assert_allclose(plots.smoothed(np.ones(100)), 1)
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
