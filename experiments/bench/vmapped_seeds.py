@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import statistics
 import time
+from collections.abc import Callable
 from typing import Annotated
 
 import jax
@@ -84,7 +85,7 @@ def measure(recipe: Recipe, seeds: int, rounds: int) -> tuple[list[float], list[
     return [a for a, _ in taken], [t for _, t in taken]
 
 
-def _seconds(take, count: int) -> float:
+def _seconds(take: Callable[[int], None], count: int) -> float:
     begin = time.perf_counter()
     take(count)
     return (time.perf_counter() - begin) / count
