@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import jax
@@ -63,6 +64,14 @@ def check_names(names: Iterable[str], known: Collection[str], what: str) -> None
     for name in names:
         if name not in known:
             fail(f"no {what} is named {name!r}; there are {', '.join(known)}")
+
+
+def check_json(path: Path | None) -> None:
+    """Ends the program where `--json` is no file that can be written."""
+    if path and (path.suffix != ".json" or path.is_dir()):
+        fail(f"--json {path} must be a file that ends in .json")
+    if path and not path.parent.is_dir():
+        fail(f"{path}: there is no folder {path.parent}; make it first")
 
 
 def fail(message: object, status: int = 2) -> NoReturn:

@@ -8,9 +8,6 @@ from experiments.cli import fail
 SCRIPTS = (
     "train",
     "sample",
-SCRIPTS = (
-    "train",
-    "sample",
     "evaluate",
     "seeds",
     "report",
@@ -21,17 +18,6 @@ SCRIPTS = (
     "convolutions",
     "curves",
     "train_features",
-)
-    "reproduce",
-    "benchmark",
-    "agreement",
-    "communication",
-    "convolutions",
-    "curves",
-<<<<<<< HEAD
-    "train_features",
-=======
->>>>>>> report
 )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from experiments import recipes, scoring
-from experiments.cli import fail, keep_programs, one_line_errors, parse
+from experiments.cli import check_json, fail, keep_programs, one_line_errors, parse
 from experiments.feature_files import choose
 from experiments.finished import Weights, check_workdir, read_state
 from jaxgan.run.numerics import fixed_numerics, root_key, start_devices
@@ -102,10 +102,7 @@ def _check(flags: Evaluate) -> None:
         fail(f"--seed must be from 0 to {2**32 - 1}, not {flags.seed}")
     if flags.inception_weights and flags.features != "inception":
         fail("--inception-weights belongs to --features inception; say both")
-    if flags.json and (flags.json.suffix != ".json" or flags.json.is_dir()):
-        fail(f"--json {flags.json} must be a file that ends in .json")
-    if flags.json and not flags.json.parent.is_dir():
-        fail(f"{flags.json}: there is no folder {flags.json.parent}; make it first")
+    check_json(flags.json)
     check_workdir(flags.workdir)
 
 

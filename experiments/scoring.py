@@ -201,15 +201,17 @@ def described(
     least: dict[str, float],
 ) -> dict[str, Any]:
     """A score with all that it depends on, and its floor."""
+    of = {"step": step, "weights": weights, "count": count, "seed": seed}
+    return of | kind(by, count) | {"scores": scores, "floor": least}
+
+
+def kind(by: Yardstick, count: int) -> dict[str, Any]:
+    """What two scores must have in common to be compared: `differences` looks at it."""
+    reference = by.test if by.reference == "test" else by.train
     return {
-        "step": step,
-        "weights": weights,
         "count": count,
-        "seed": seed,
         "features": {"name": by.features.name, "sha256": by.features.sha256},
-        "reference": by.real(by.reference)[0].known_by(),
-        "scores": scores,
-        "floor": least,
+        "reference": reference.known_by(),
     }
 
 

@@ -47,19 +47,11 @@ class Train:
 def main(args: list[str] | None = None) -> None:
     """Parses the flags, trains, and says where the results are."""
     args = sys.argv[1:] if args is None else args
-    name = args[0] if args and not args[0].startswith("-") else DEFAULT
     with one_line_errors("--traceback" in args):
-        recipe = recipes.get(name)
-        flags = parse(flags_of(recipe), "experiments.train", args, _description())
-        if flags.recipe != name:
-            fail(f"the recipe comes first: python -m experiments.train {flags.recipe} …")
+        flags, recipe, chosen = read_flags(Train, "experiments.train", args)
         if flags.workdir == "":
             fail("--workdir is empty; name a folder, or leave the flag away")
-        try:
-            chosen = recipe.replace(**settings_of(flags))
-        except ValueError as error:
-            fail(error)
-        workdir = flags.workdir or _default_workdir(chosen, recipe, flags.seed)
+        name, workdir = flags.recipe, flags.workdir or f"runs/{folder_name(chosen, recipe, flags.seed)}"
         if not flags.accept_changed_file and recipes.changed_since(read_config(Path(workdir)), chosen):
             fail(recipes.CHANGED.format(file=name))
         keep_programs()
@@ -76,8 +68,30 @@ def main(args: list[str] | None = None) -> None:
     )
 
 
-def flags_of(recipe: Recipe) -> type:
-    """`Train` with a flag for each plain setting of a recipe, its values as defaults."""
+def read_flags(script: type, module: str, args: list[str]) -> tuple[Any, Recipe, Recipe]:
+    """Parses the flags of a script that trains a recipe.
+
+    Args:
+      script: its own flags; its docstring is what `--help` says first. `recipe` is one of them.
+      module: its name.
+      args: the command line; the recipe comes first, since it decides the defaults of the others.
+
+    Returns:
+      The flags, the recipe that is named, and the recipe with the settings that the flags give.
+    """
+    name = args[0] if args and not args[0].startswith("-") else DEFAULT
+    recipe = recipes.get(name)
+    flags = parse(flags_of(recipe, script), module, args, _description(script))
+    if flags.recipe != name:
+        fail(f"the recipe comes first: python -m {module} {flags.recipe} …")
+    try:
+        return flags, recipe, recipe.replace(**settings_of(flags))
+    except ValueError as error:
+        fail(error)
+
+
+def flags_of(recipe: Recipe, script: type = Train) -> type:
+    """A script's flags, with one more for each plain setting of a recipe, its values as defaults."""
     groups = []
     for group, kind in GROUPS.items():
         fields = [
@@ -92,7 +106,7 @@ def flags_of(recipe: Recipe) -> type:
         flags = dataclasses.make_dataclass(kind.__name__, fields, frozen=True)
         title = tyro.conf.arg(name=TITLES.get(group, group))
         groups.append((group, Annotated[flags, tyro.conf.OmitArgPrefixes, title], flags()))
-    return dataclasses.make_dataclass("Train", groups, bases=(Train,), frozen=True)
+    return dataclasses.make_dataclass(script.__name__, groups, bases=(script,), frozen=True)
 
 
 def settings_of(flags: Any) -> dict[str, Any]:
@@ -108,18 +122,18 @@ def _plain(annotation: Any) -> Any:
     return functools.reduce(operator.or_, plain)
 
 
-def _description() -> str:
+def _description(script: type) -> str:
     """What `--help` says first: what this is, and a line on each recipe."""
     width = max(map(len, recipes.RECIPES))
     lines = [f"  {name:<{width}}  {recipe.about}" for name, recipe in recipes.RECIPES.items()]
-    return "\n".join([Train.__doc__, "", "Recipes:", *lines])
+    return "\n".join([script.__doc__, "", "Recipes:", *lines])
 
 
-def _default_workdir(recipe: Recipe, usual: Recipe, seed: int) -> str:
-    """runs/RECIPE, and whatever else makes this another run than the recipe's own."""
+def folder_name(recipe: Recipe, usual: Recipe, seed: int = 0) -> str:
+    """RECIPE, and whatever else makes this another run than the recipe's own."""
     here, usual = {"seed": seed} | recipe.config(), {"seed": 0} | usual.config()
     changes = [f"{name}={value}" for name, value in here.items() if value != usual[name]]
-    return "runs/" + re.sub(r"[^\w.=-]+", "_", "-".join([recipe.name, *changes]))
+    return re.sub(r"[^\w.=-]+", "_", "-".join([recipe.name, *changes]))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ workdir/scores.png         the scores over the steps, where there are any
 
 import functools
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from jaxgan.run.report import grids
 from jaxgan.run.screen import say
 
 Panels = dict[str, dict[str, str]]  # label of an axis -> name of a metric -> name of its curve
+Curves = dict[str, tuple[np.ndarray, np.ndarray]]  # name of a metric -> its steps, its values
 
 LOSSES = {
     "loss": {"loss_gen": "generator", "loss_disc": "discriminator"},
@@ -81,32 +83,67 @@ def draw_curves(path: Path, panels: Panels, smooth: bool = True) -> None:
       panels: which metrics.
       smooth: whether a running mean is drawn over the values; else each is marked.
     """
-    from matplotlib.figure import Figure  # without pyplot: no display, no global state
+    curves = read_curves(path.parent, panels)
 
+    def draw_one(axes: Any, name: str, label: str, colour: str) -> None:
+        x, y = curves[name]
+        if smooth:
+            axes.plot(thinned(x), thinned(y), color=colour, alpha=0.25, linewidth=0.8)
+            axes.plot(thinned(x), thinned(smoothed(y)), color=colour, label=label)
+        else:
+            axes.plot(x, y, color=colour, marker="o", markersize=4, label=label)
+
+    draw_panels(path, [panels], curves, draw_one)
+
+
+def read_curves(workdir: Path, panels: Panels) -> Curves:
+    """The metrics of the panels that a run has."""
     names = [name for curves in panels.values() for name in curves]
     steps, values = {name: array("q") for name in names}, {name: array("d") for name in names}
-    for line in each_line(path.parent):
+    for line in each_line(workdir):
         for name in names:
             if isinstance(line.get(name), (int, float)):
                 steps[name].append(line["step"])
                 values[name].append(line[name])
-    found = {label: [name for name in curves if values[name]] for label, curves in panels.items()}
-    found = {label: curves for label, curves in found.items() if curves}
+    return {name: (np.array(steps[name]), np.array(values[name])) for name in names if values[name]}
+
+
+def draw_panels(
+    path: Path,
+    rows: Sequence[Panels],
+    names: Collection[str],
+    draw_one: Callable[[Any, str, str, str], None],
+    title: str | None = None,
+) -> None:
+    """Draws a picture of several panels; nothing where none of the metrics is there.
+
+    Args:
+      path: the picture, a PNG.
+      rows: the panels of each row.
+      names: the metrics that there are; panels without any of them are left out.
+      draw_one: draws a metric: a function of Matplotlib's axes, its name, its curve's name, and a colour.
+      title: stands above them all.
+    """
+    from matplotlib.figure import Figure  # without pyplot: no display, no global state
+
+    found = [{label: curves for label, curves in row.items() if not curves.keys().isdisjoint(names)} for row in rows]
+    found = [row for row in found if row]
     if not found:
         return
-    figure = Figure(figsize=(4.5 * len(found), 4.5), layout="constrained")
-    for axes, (label, curves) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
-        for name in curves:
-            colour = COLOURS[list(panels[label]).index(name)]
-            x, y = np.array(steps[name]), np.array(values[name])
-            if smooth:
-                axes.plot(thinned(x), thinned(y), color=colour, alpha=0.25, linewidth=0.8)
-                axes.plot(thinned(x), thinned(smoothed(y)), color=colour, label=panels[label][name])
-            else:
-                axes.plot(x, y, color=colour, marker="o", markersize=4, label=panels[label][name])
-        axes.set(xlabel="step", ylabel=label)
-        axes.grid(alpha=0.2)
-        axes.legend()
+    columns = max(map(len, found))
+    figure = Figure(figsize=(4.5 * columns, 4.5 * len(found)), layout="constrained")
+    if title:
+        figure.suptitle(title)
+    for row, places in zip(found, figure.subplots(len(found), columns, squeeze=False), strict=True):
+        for axes in places[len(row) :]:
+            axes.remove()
+        for axes, (ylabel, curves) in zip(places, row.items(), strict=False):
+            for (name, label), colour in zip(curves.items(), COLOURS, strict=False):
+                if name in names:
+                    draw_one(axes, name, label, colour)
+            axes.set(xlabel="step", ylabel=ylabel)
+            axes.grid(alpha=0.2)
+            axes.legend()
     partial = path.with_name(path.name + ".partial")
     try:
         figure.savefig(partial, dpi=120, format="png")

@@ -116,9 +116,7 @@ def prepare(
       Exception: those of `run`.
     """
     gan, events = recipe.build(), tuple(recipe.events)
-    config = {**recipe.config(), "seed": seed, "xla_flags": inexact_flags()}
-    # What configs were written without: by older versions, with these values.
-    defaults = recipe.config_defaults() | {"xla_flags": config["xla_flags"]}
+    config, defaults = config_of(recipe, seed)
     with processes.together() as same:
         devices = _check_options(recipe, seed, options)
         check_events(events)
@@ -151,6 +149,13 @@ def prepare(
                 f"--steps {recipe.steps}: {workdir} is at step {start} already; ask for more, or name another --workdir"
             )
     return Prepared(recipe, workdir, options, gan, config, devices, dataset, checkpoints, state, start, events)
+
+
+def config_of(recipe: Recipe, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A run's config.json but for its data's digest, and the defaults of one, as `workdir.check` takes them."""
+    config = {**recipe.config(), "seed": seed, "xla_flags": inexact_flags()}
+    # What configs were written without: by older versions, with these values.
+    return config, recipe.config_defaults() | {"xla_flags": config["xla_flags"]}
 
 
 def introduction(prepared: Prepared) -> str:

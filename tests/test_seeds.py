@@ -1,0 +1,337 @@
+"""A study of several seeds: each the run that it is alone, what their scores spread over, and how it goes on."""
+
+import functools
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from common import SmallDisc, SmallGen
+from PIL import Image
+from small_run import metrics_of, recipe, share_programs
+
+from experiments import seeds, spread
+from experiments.bench import vmapped_seeds
+from experiments.scored_run import run_scored
+from jaxgan.evaluation import scores
+from jaxgan.run import Options, RunError, Stopped, WorkdirError, plots, run
+
+SMALL = recipe(steps=6)
+EVERY = 3
+OPTIONS = Options(devices=1, log_every=2, sample_every=6, checkpoint_every=6)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shared():
+    with pytest.MonkeyPatch.context() as patch:
+        share_programs(patch)
+        patch.setattr(plots, "draw", lambda workdir: None)  # each run's own pictures
+        # Of these scores the one that takes seconds, by fewer subsets of the images.
+        patch.setattr(scores, "kernel_distance", functools.partial(scores.kernel_distance, subsets=2))
+        yield
+
+
+def study(folder, count, small=SMALL):
+    return seeds.study(small, folder, count, OPTIONS, EVERY)
+
+
+def summary_of(folder, seed):
+    return json.loads((folder / f"seed-{seed}" / "summary.json").read_text())
+
+
+def written(folder):
+    return json.loads((folder / "seeds.json").read_text())
+
+
+def edit(path, change):
+    """Changes a JSON file in place."""
+    held = json.loads(path.read_text())
+    change(held)
+    path.write_text(json.dumps(held))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a study of two seeds."""
+    folder = tmp_path_factory.mktemp("studies") / "finished"
+    study(folder, 2)
+    return folder
+
+
+@pytest.fixture
+def two(finished, tmp_path):
+    """A copy of it, to be changed."""
+    return shutil.copytree(finished, tmp_path / "two")
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The seeds that are trained, in their order; they are trained all the same."""
+    order = []
+
+    def noted(recipe, workdir, seed, *args, **named):
+        order.append(seed)
+        return run_scored(recipe, workdir, seed, *args, **named)
+
+    monkeypatch.setattr(seeds, "run_scored", noted)
+    return order
+
+
+def test_each_seed_is_the_run_that_it_is_alone(finished, tmp_path):
+    alone = [run(SMALL, tmp_path / str(seed), seed, OPTIONS)["state_sha256"] for seed in (0, 1)]
+    assert alone[0] != alone[1]
+    assert [of["state_sha256"] for of in written(finished)["seeds"]] == alone
+
+
+def test_the_spread_is_that_of_the_summaries(finished):
+    found = written(finished)
+    summaries = [summary_of(finished, seed) for seed in (0, 1)]
+    assert found["diverged"] == 0
+    assert found["steps"] == 6
+    for seed, (of, summary) in enumerate(zip(found["seeds"], summaries, strict=True)):
+        assert of["seed"] == seed
+        assert of["scored"] == 2
+        assert of["seconds"] == metrics_of(finished / f"seed-{seed}")[-1]["seconds"]
+        for name in ("step", "state_sha256", "final", "best"):
+            assert of[name] == summary[name]
+    for which in ("final", "best"):
+        assert found[which]["seeds"] == [0, 1]
+        assert found[which]["steps"] == [summary[which]["step"] for summary in summaries]
+        for name in ("count", "features", "reference", "floor"):
+            assert found[which][name] == summaries[0][which][name]
+        assert found[which]["scores"].keys() == summaries[0][which]["scores"].keys() > {"frechet_distance", "recall"}
+        for name, score in found[which]["scores"].items():
+            values = [summary[which]["scores"][name] for summary in summaries]
+            assert score["values"] == values
+            np.testing.assert_allclose(score["mean"], np.mean(values), rtol=1e-12)
+            np.testing.assert_allclose(score["std"], np.std(values, ddof=1), rtol=1e-9, atol=1e-15)
+    assert found["final"]["scores"]["frechet_distance"]["std"] > 0
+
+
+def score(count=10, features="f", sha256="0", **scores):
+    """A score as `scoring.described` makes it."""
+    return {
+        "step": 5,
+        "count": count,
+        "features": {"name": features, "sha256": sha256},
+        "reference": {"data": "digits", "sha256": sha256},
+        "scores": scores,
+        "floor": {"count": 7, "recall": 0.9},
+    }
+
+
+def test_the_table_shows_every_value_and_a_dash_for_what_there_is_none():
+    three = {0: score(recall=0.25, other=1.0), 1: score(recall=0.5, other=1.0), 4: score(recall=0.75, other=4.0)}
+    for found in three.values():
+        found["reference"] |= {"count": 20, "split": "odd"}
+    lines = spread.table("final", spread.spread(three)).splitlines()
+    rows = {line.split()[0]: line.split()[1:] for line in lines}
+    assert lines[2].split() == ["better", "mean", "std", "floor", "seed", "0", "seed", "1", "seed", "4"]
+    assert rows["recall"] == ["higher", "0.5", "0.25", "0.9", "0.25", "0.5", "0.75"]
+    assert rows["other"] == ["2", "1.732", "-", "1", "1", "4"]
+    assert rows["step"] == ["5", "5", "5"]
+    one = spread.spread({3: three[0]})
+    assert one["scores"]["recall"] == {"values": [0.25], "mean": 0.25, "std": None}
+    assert "higher 0.25 - 0.9 0.25" in " ".join(spread.table("final", one).split())
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"), [({"count": 11}, "samples"), ({"features": "g"}, "features"), ({"sha256": "1"}, "reference")]
+)
+def test_scores_of_different_kinds_are_not_mixed(changed, named):
+    with pytest.raises(ValueError, match=f"seed 0 and seed 2 .*{named}"):
+        spread.spread({0: score(recall=0.5), 2: score(recall=0.5, **changed)})
+
+
+def test_a_study_of_different_kinds_of_scores_is_refused_before_it_trains(two, trained):
+    edit(two / "seed-1" / "summary.json", lambda summary: summary["best"].update(count=12))
+    before = (two / "seeds.json").read_text()
+    with pytest.raises(RunError, match=r"seed 0 and seed 1 .*samples"):
+        study(two, 3)
+    for seed in (0, 1):
+        edit(
+            two / f"seed-{seed}" / "summary.json", lambda s: [s[w]["features"].update(sha256="0") for w in seeds.WHICH]
+        )
+        edit(two / f"seed-{seed}" / "summary.json", lambda s: s["best"].update(count=s["final"]["count"]))
+    study(two, 2)  # of one kind, if an old one
+    assert (two / "seeds.json").read_text() != before
+    with pytest.raises(RunError, match=r"seed 0 .*another kind .*features"):
+        study(two, 3)
+    edit(two / "seed-1" / "config.json", lambda config: config.update(data_sha256="0"))
+    with pytest.raises(RunError, match=r"seed 0 and seed 1 .*different data"):
+        study(two, 2)
+    assert trained == []
+
+
+def test_one_more_seed_is_all_that_is_trained(two, trained):
+    """Finished runs are left as they are, to the last file."""
+    kept = [path for seed in (0, 1) for path in (two / f"seed-{seed}").rglob("*")]
+    whole, before = written(two), [path.stat().st_mtime_ns for path in kept]
+    found = study(two, 3)
+    assert trained == [2]
+    assert before == [path.stat().st_mtime_ns for path in kept]
+    assert found["seeds"][:2] == whole["seeds"]
+    assert found["final"]["seeds"] == [0, 1, 2]
+    assert study(two, 3) == found
+    assert trained == [2]
+    assert study(two, 2) == whole
+
+
+@pytest.mark.slow
+def test_a_run_that_has_got_half_way_goes_on_and_a_finished_one_further(two, trained):
+    whole = written(two)
+    shutil.rmtree(two / "seed-1")
+    run(recipe(steps=3), two / "seed-1", 1, OPTIONS)
+    found = study(two, 2)
+    assert trained == [1]
+    assert summary_of(two, 1)["steps_resumed_from"] == 3
+    assert [of["state_sha256"] for of in found["seeds"]] == [of["state_sha256"] for of in whole["seeds"]]
+    assert [of["step"] for of in study(two, 1, SMALL.replace(steps=8))["seeds"]] == [8]
+    assert trained == [1, 0]
+
+
+def test_an_interrupted_study_has_what_is_finished(finished, tmp_path, monkeypatch):
+    shutil.copytree(finished / "seed-0", tmp_path / "seed-0")
+
+    def stop(*args, **named):
+        raise Stopped("stopped at step 3 of 6")
+
+    monkeypatch.setattr(seeds, "run_scored", stop)
+    with pytest.raises(Stopped):
+        study(tmp_path, 2)
+    assert [of["seed"] for of in written(tmp_path)["seeds"]] == [0]
+    assert (tmp_path / "seeds.png").exists()
+
+
+def test_runs_of_another_recipe_are_refused_before_anything_is_trained(two, trained):
+    with pytest.raises(WorkdirError, match="z_size is 100 there, 50 here"):
+        study(two, 3, SMALL.replace(z_size=50))
+    shutil.move(two / "seed-1", two / "seed-2")
+    with pytest.raises(WorkdirError, match="seed is 1 there, 2 here"):
+        study(two, 3)
+    changed = SMALL.replace(file_sha256="1", name="mine")
+    edit(two / "seed-0" / "config.json", lambda config: config.update(recipe="mine", recipe_file_sha256="0"))
+    with pytest.raises(WorkdirError, match=r"mine\.py.* has changed"):
+        study(two, 1, changed)
+    assert trained == []
+
+
+@pytest.fixture
+def script(monkeypatch, capfd):
+    """`python -m experiments.seeds …` in this process: exit status, stdout, stderr."""
+    monkeypatch.setattr("os._exit", sys.exit)
+    monkeypatch.setattr(seeds, "keep_programs", lambda: None)
+
+    def call(*args):
+        status = 0
+        try:
+            seeds.main([*map(str, args)])
+        except SystemExit as end:
+            status = end.code
+        return status, *capfd.readouterr()
+
+    return call
+
+
+FLAGS = ("tf2_gan", "--data", "digits", "--batch-size", 16, "--steps", 6, "--evaluate-every", EVERY, "--devices", 1)
+
+
+def test_a_seed_that_diverges_is_counted_and_the_others_run(two, script, monkeypatch):
+    def diverge(recipe, workdir, seed, *args, **named):
+        if seed == 0:
+            raise FloatingPointError("step 4: loss_gen is nan")
+        return run_scored(recipe, workdir, seed, *args, **named)
+
+    monkeypatch.setattr(seeds, "run_scored", diverge)
+    (two / "seed-0" / "summary.json").unlink()
+    status, out, err = script(*FLAGS, "--runs", two, "--seeds", 2, "--json", two / "copy.json")
+    assert status == 1
+    assert err.splitlines() == ["seed 0 diverged: step 4: loss_gen is nan", "error: 1 of 2 seeds diverged"]
+    found = written(two)
+    assert found["diverged"] == 1
+    assert found["seeds"][0] == {"seed": 0, "diverged": "step 4: loss_gen is nan"}
+    assert found["final"]["seeds"] == [1]
+    assert found == json.loads((two / "copy.json").read_text())
+    assert "final (last step)" in out
+
+
+def test_the_script_says_the_spread(two, script):
+    status, out, err = script(*FLAGS, "--runs", two, "--seeds", 2)
+    assert (status, err) == (0, "")
+    mean = written(two)["best"]["scores"]["frechet_distance"]["mean"]
+    rows = [line.split() for line in out.splitlines() if line.startswith("frechet_distance")]
+    assert [row[1] for row in rows] == ["lower", "lower"]
+    assert rows[1][2] == f"{mean:.4g}"
+    assert "note" not in out
+    lines = (two / "seed-0" / "metrics.jsonl").read_text().splitlines()
+    (two / "seed-0" / "metrics.jsonl").write_text("\n".join([*lines[-1:], ""]))
+    assert "note: not all seeds were scored as often" in script(*FLAGS, "--runs", two, "--seeds", 2)[1]
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        ([], "RECIPE"),
+        (["nonesuch"], "nonesuch"),
+        (["--seeds", 2, "tf2_gan"], "comes first"),
+        (["digits", "--seeds", 0], "--seeds"),
+        (["digits", "--seed", 3], "--seed"),
+        (["digits", "--steps", 0], "--steps"),
+        (["digits", "--evaluate-every", 0], "--evaluate-every"),
+        (["digits", "--runs", ""], "--runs"),
+        (["digits", "--runs", "{tmp}/file"], "--runs {tmp}/file/seed-0"),
+        (["digits", "--json", "{tmp}/scores.txt"], "--json"),
+        (["digits", "--json", "{tmp}/missing/scores.json"], "missing"),
+        (["digits", "--batch-size", 64, "--runs", "{tmp}/other"], "batch_size is 7 there, 64 here"),
+        (["digits", "--batch-size", 64, "--runs", "{tmp}/other"], "; name another --runs"),
+    ],
+)
+def test_wrong_flags_are_one_line_and_nothing_is_written(args, named, script, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "other" / "seed-4").mkdir(parents=True)
+    (tmp_path / "other" / "seed-4" / "config.json").write_text('{"recipe": "digits", "seed": 4, "batch_size": 7}')
+    before = sorted(tmp_path.rglob("*"))
+    status, _, err = script(*(str(arg).format(tmp=tmp_path) for arg in args))
+    assert status == 2
+    assert named.format(tmp=tmp_path) in err
+    assert len(err.splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_picture_has_a_panel_for_each_kind_of_score_and_of_loss(finished):
+    image = np.asarray(Image.open(finished / "seeds.png").convert("RGB")).astype(int)
+    assert image.shape == (2 * 540, 3 * 540, 3)
+    for row in (slice(0, 540), slice(540, None)):
+        for column in range(3):
+            panel = image[row, 540 * column : 540 * (column + 1)]
+            assert ((panel[..., 2] - panel[..., 0]) > 60).sum() > 50, (row, column)  # tab:blue
+
+
+def test_the_mean_is_of_the_steps_that_all_seeds_have_and_of_those_that_ended(tmp_path, monkeypatch):
+    drawn = {}
+
+    class Axes:
+        def plot(self, x, y, *style, label=None, **_):
+            if label:
+                drawn["mean"] = (list(x), list(y))
+
+        def fill_between(self, x, low, high, **_):
+            drawn["band"] = (list(x), list(low), list(high))
+
+    monkeypatch.setattr(
+        spread, "draw_panels", lambda path, rows, names, draw_one, title: draw_one(Axes(), "recall", "recall", "red")
+    )
+    at = lambda steps, values: {"recall": (np.array(steps), np.array(values))}  # noqa: E731
+    runs = {0: at([1, 2, 4], [1.0, 2.0, 4.0]), 1: at([2, 3, 4], [4.0, 9.0, 8.0]), 2: at([1], [99.0])}
+    spread.draw(tmp_path / "seeds.png", "digits", runs, diverged=[2])
+    assert drawn["mean"] == ([2, 4], [3.0, 6.0])
+    np.testing.assert_allclose(drawn["band"][1:], [[3 - 2**0.5, 6 - 8**0.5], [3 + 2**0.5, 6 + 8**0.5]])
+
+
+@pytest.mark.slow
+def test_seeds_in_one_program_are_measured_beside_one_after_the_other(monkeypatch):
+    monkeypatch.setattr(vmapped_seeds, "SECONDS", 0.001)
+    alone, together = vmapped_seeds.measure(recipe(gen=SmallGen(), disc=SmallDisc()), seeds=2, rounds=2)
+    assert len(alone) == len(together) == 2
+    assert min(*alone, *together) > 0
