@@ -17,6 +17,7 @@ from common import (
     in_range,
     real_batch,
     small_gan,
+    small_state,
 )
 
 import jaxgan
@@ -230,3 +231,20 @@ def test_what_is_known_of_shapes_needs_no_arrays():
     assert generated_shape(GAN) == (1, 4, 4, 1)
     assert jax.eval_shape(lambda s: jax.random.key_data(step_key(s, 2)), STATE_SHAPE).shape == (2,)
     assert Batch(IMAGES).labels is None
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+def test_several_seeds_in_one_program_are_what_each_is_alone():
+    """`vmap` over the states of three seeds, each with its own order of the data: twenty updates."""
+    gan, count = small_gan(), 20
+    data = real_batch(gan, 40)
+    batches = np.random.default_rng(0).integers(0, 40, (3, count, 6), np.int32)
+    states = [small_state(gan, seed) for seed in range(3)]
+    several = jax.jit(jax.vmap(functools.partial(jaxgan.train_steps, gan), in_axes=(0, None, 0, None)))
+    got, metrics = several(jax.tree.map(lambda *x: jnp.stack(x), *states), data, batches, count)
+    for seed, state in enumerate(states):
+        want, alone = STEPS(gan, state, data, batches[seed], count)
+        assert_close(jax.tree.map(lambda x, seed=seed: x[seed], (got.gen, got.disc)), (want.gen, want.disc))
+        assert_close({name: value[seed] for name, value in metrics.items()}, dict(alone))
+        assert_same_bits(got.key[seed], want.key)
