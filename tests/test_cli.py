@@ -26,6 +26,8 @@ QUICK = (
     "5",
     "--sample-every",
     "100",
+    "--evaluate-every",
+    "0",
     "--devices",
     "1",
 )

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 IDEAS = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE, flags=re.DOTALL))
 FAST = ("relativistic.py",)
-QUICK = ["--batch-size", "8", "--log-every", "10", "--sample-every", "20", "--devices", "1"]
+QUICK = ["--batch-size", "8", "--log-every", "10", "--sample-every", "20", "--devices", "1", "--evaluate-every", "0"]
 
 
 @pytest.fixture

@@ -37,6 +37,8 @@ ALL = [(form, count) for form in FORMS for count in (1, 2, 4, 8)]
 FOUR = [(form, 4) for form in FORMS]
 SLOW = pytest.mark.slow
 # canton_lsgan_subpixel is canton_lsgan but for layers that see one image at a time.
+# Of the noise a recipe decides the classes, the prior, the transforms, and how a batch is divided.
+NOISY = ("tf2_gan", "digits_conditional", "canton_lsgan", "keras_mnist")
 OTHERS = [name for name in recipes.RECIPES if name not in ("tf2_gan", "digits", "canton_lsgan_subpixel")]
 
 
@@ -202,10 +204,9 @@ def record(module, context, **values):
 
 SPLIT = {"training_ratio": 2, "accumulate": 2}
 RECORDED = [
-    ("digits_conditional", {}, [ALL[1], ALL[6], ALL[3]]),
-    ("canton_lsgan", SPLIT, [ALL[1], ALL[6], ALL[3]]),
-    ("keras_mnist", {}, [ALL[1], ALL[6], ALL[3]]),
-    *(pytest.param(name, {}, ALL, marks=SLOW) for name in recipes.RECIPES),
+    ("digits_conditional", {}, [ALL[1], ALL[6]]),
+    ("canton_lsgan", SPLIT, [ALL[6]]),
+    *(pytest.param(name, {}, ALL, marks=SLOW) for name in NOISY),
     *(pytest.param(name, SPLIT, ALL, marks=SLOW) for name in ("digits_conditional", "keras_mnist")),
 ]
 
