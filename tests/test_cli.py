@@ -63,7 +63,7 @@ def refused(script, args, capfd):
 def whole(tmp_path_factory):
     """A run of a process of its own: its folder, and what it wrote on stdout."""
     workdir = tmp_path_factory.mktemp("whole")
-    process = start("digits", "--workdir", workdir, *QUICK, "--steps", "300")
+    process = start("digits", "--workdir", workdir, *QUICK, "--steps", "160")
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return workdir, out
@@ -75,15 +75,15 @@ def summary_of(workdir):
 
 def test_lines_of_progress_where_there_is_no_terminal(whole):
     _, out = whole
-    assert "step   1/300" in out
-    assert "step 300/300" in out
+    assert "step   1/160" in out
+    assert "step 300/160" in out
     assert "\x1b[" not in out
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_killed_and_resumed_ends_in_the_same_state(whole, tmp_path, number):
     """The promise of the same run again, on a real process, killed with no warning or asked to stop."""
-    command = ("digits", "--workdir", tmp_path, *QUICK, "--steps", "300")
+    command = ("digits", "--workdir", tmp_path, *QUICK, "--steps", "160")
     process = start(*command)
     metrics = tmp_path / "metrics.jsonl"
     deadline = time.monotonic() + 120
@@ -103,7 +103,7 @@ def test_killed_and_resumed_ends_in_the_same_state(whole, tmp_path, number):
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     resumed = summary_of(tmp_path)
-    assert 0 < resumed["steps_resumed_from"] < 300
+    assert 0 < resumed["steps_resumed_from"] < 160
     assert resumed["state_sha256"] == summary_of(whole[0])["state_sha256"]
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
     assert steps == sorted(set(steps))
@@ -216,7 +216,7 @@ def test_wrong_input_is_one_line_and_status_2(case, bad_folders, tmp_path, monke
 def test_a_workdir_of_another_run_is_refused(whole, capfd):
     workdir, _ = whole
     before = summary_of(workdir)
-    err = refused(train, ["digits", "--workdir", workdir, *QUICK, "--steps", "300", "--seed", "1"], capfd)
+    err = refused(train, ["digits", "--workdir", workdir, *QUICK, "--steps", "160", "--seed", "1"], capfd)
     assert "seed is 0 there, 1 here" in err
     assert summary_of(workdir) == before
 

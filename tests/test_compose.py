@@ -79,7 +79,8 @@ def test_init(state, seeds):
         assert_close((at(two.gen.params, i), at(two.disc.params, i)), (one.gen.params, one.disc.params), 1e-6, 1e-7)
 
 
-@pytest.mark.parametrize("update", ["shared", pytest.param("alternating", marks=SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("update", ["shared", "alternating"])
 def test_train_step_of_two_seeds_at_once(update, seeds, x64):
     gan = dataclasses.replace(GAN, update=update)
     states = [as_float64(init(gan, seed)) for seed in seeds]
@@ -155,6 +156,7 @@ def test_losses_and_gradients_of_the_pass(state):
         assert shapes(part_aux.metrics) == shapes(aux.metrics)
 
 
+@pytest.mark.slow
 def test_samples(state):
     sample = jax.jit(lambda state, key: jaxgan.sample(GAN, state, key, 4))
     images = jaxgan.sample(GAN, state, KEY, 4)

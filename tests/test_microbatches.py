@@ -22,7 +22,7 @@ KEY = jax.random.key(0)
     ("form", "count", "update"),
     [
         ("plain", 1, "shared"),
-        ("pmap", 2, "alternating"),
+        pytest.param("pmap", 2, "alternating", marks=SLOW),
         ("shard_map", 4, "shared"),
         pytest.param("plain", 1, "alternating", marks=SLOW),
         pytest.param("pmap", 2, "shared", marks=SLOW),
@@ -61,6 +61,7 @@ def test_with_batch_statistics_each_microbatch_has_its_own(form, count, x64):
     assert_close(got.disc.params, descended(0.2, state.disc.params, grads["disc"]))
 
 
+@pytest.mark.slow
 def test_microbatches_take_less_memory():
     """Of activations: the step of digits in quarters of its batch."""
 

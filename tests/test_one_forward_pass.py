@@ -77,7 +77,7 @@ def test_the_shared_step_holds_one_forward_pass_and_three_pullbacks(count):
     assert count(*steps()) == MINIMUM == (28, 6)
 
 
-@pytest.mark.parametrize("count", [for_gpu, pytest.param(for_cpu, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [for_cpu, pytest.param(for_gpu, marks=pytest.mark.slow)])
 def test_the_count_sees_a_step_that_does_not_share(count):
     """Fresh noise for G's update, as two separate steps have it: another pass of G and of D."""
     assert count(*steps(update="alternating")) == total(MINIMUM, G_FORWARD, D_FORWARD) == (34, 8)

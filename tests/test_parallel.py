@@ -46,7 +46,6 @@ OTHERS = [name for name in recipes.RECIPES if name not in ("tf2_gan", "digits", 
     ("name", "updates", "variants"),
     [
         ("tf2_gan", 3, FOUR),
-        ("digits", 2, [("shard_map", 4)]),
         pytest.param("tf2_gan", 20, ALL[1:], marks=SLOW),
         pytest.param("digits", 20, [("pmap", 8), ("shard_map", 4)], marks=SLOW),
         *(pytest.param(name, 3 if name == "keras_mnist" else 5, [("pmap", 4)], marks=SLOW) for name in OTHERS),
@@ -96,8 +95,8 @@ def wgan_gp(forward, disc):
 @pytest.mark.parametrize(
     ("form", "update"),
     [
-        ("pmap", "alternating"),
         ("shard_map", "shared"),
+        pytest.param("pmap", "alternating", marks=SLOW),
         pytest.param("pmap", "shared", marks=SLOW),
         pytest.param("shard_map", "alternating", marks=SLOW),
     ],
@@ -205,7 +204,7 @@ def record(module, context, **values):
 SPLIT = {"training_ratio": 2, "accumulate": 2}
 RECORDED = [
     ("digits_conditional", {}, [ALL[1], ALL[6]]),
-    ("canton_lsgan", SPLIT, [ALL[6]]),
+    pytest.param("canton_lsgan", SPLIT, [ALL[6]], marks=SLOW),
     *(pytest.param(name, {}, ALL, marks=SLOW) for name in NOISY),
     *(pytest.param(name, SPLIT, ALL, marks=SLOW) for name in ("digits_conditional", "keras_mnist")),
 ]

@@ -87,6 +87,7 @@ def wait_for_step(workdir, step, started):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_run_and_one_alone_goes_on_with_it(start, tmp_path):
     args = ("tf2_gan", *QUICK, "--workdir", tmp_path)
     assert ends(start("train", *args, "--steps", 4)) == [(0, ""), (0, "")]

@@ -126,6 +126,7 @@ def test_the_best_is_still_the_best_after_a_stop(tmp_path):
     assert steps_kept(tmp_path) == [3, 8, 9]
 
 
+@pytest.mark.slow
 def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
     scores = dict(enumerate((9.0, float("nan"), 5.0, float("inf"), 8.0, 3.0, 6.0, float("nan"), 4.0), 1))
     run(recipe(events=(falling(scores),)), tmp_path, 0, OPTIONS)

@@ -36,7 +36,11 @@ from jaxgan.train_step import shared_gradients
 GRADIENTS = jax.jit(shared_gradients, static_argnums=0, compiler_options=QUICK)
 UPDATES = pytest.mark.parametrize("update", ["shared", "alternating"])
 LARGE = pytest.mark.slow
-SYSTEMS = ["digits", pytest.param("digits_conditional", marks=LARGE), pytest.param("tf2_dcgan", marks=LARGE)]
+SYSTEMS = [
+    pytest.param("digits", marks=LARGE),
+    pytest.param("digits_conditional", marks=LARGE),
+    pytest.param("tf2_dcgan", marks=LARGE),
+]
 
 
 @pytest.fixture
