@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 from fidelity import torch_fidelity
 
+from jaxgan import evaluation
+from jaxgan.evaluation import features
 from jaxgan.evaluation import inception_weights as weights
 from jaxgan.evaluation.inception import InceptionV3, resize
+
+pytestmark = pytest.mark.slow  # the network is large
 
 torch_fidelity()
 import torch  # noqa: E402
@@ -87,6 +91,18 @@ def test_features_and_logits_are_torch_fidelitys(reference, variables, size, bia
     got = jax.jit(InceptionV3(biased).apply)(variables, images.astype(dtype))
     assert_near(got[0], features)
     assert_near(got[1], logits[biased])
+
+
+def test_it_scores_images_of_any_kind(file, reference, monkeypatch):
+    """The features that `--features inception` names, of grey images, are those of three equal colours."""
+    monkeypatch.setattr(features, "PIECE", 4)  # of 250 images it takes half a minute
+    monkeypatch.setattr(features, "INCEPTION_PIECE", 2)
+    grey = IMAGES[32, 32][..., :1]
+    found = evaluation.embed(features.inception(str(file)), grey)
+    with torch.no_grad():
+        want, logits, _ = reference(nchw(np.repeat(grey, 3, -1)))
+    assert np.linalg.norm(found.features - want.numpy()) < 1e-4 * np.linalg.norm(want)
+    np.testing.assert_allclose(found.probabilities, logits.softmax(1).numpy(), rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(
