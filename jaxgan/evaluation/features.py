@@ -122,12 +122,13 @@ def inception(weights: str | None = None) -> Features:
     variables, net = inception_weights.read(path), InceptionV3()
 
     @jax.jit
-    def apply(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def apply(variables: Mapping[str, Any], images: jax.Array) -> tuple[jax.Array, jax.Array]:
         few = images.reshape(-1, INCEPTION_PIECE, *images.shape[1:])
         found = jax.lax.map(lambda x: net.apply(variables, brought_to(x, (*x.shape[1:3], 3))), few)
         return jax.tree.map(lambda x: x.reshape(len(images), -1), found)
 
-    return Features("inception", hashlib.sha256(path.read_bytes()).hexdigest(), apply)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Features("inception", digest, functools.partial(apply, variables))
 
 
 def for_data(name: str) -> str:
