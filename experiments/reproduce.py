@@ -40,7 +40,7 @@ UPDATES = {
     "keras_dcgan": (10_000, 1),
     "keras_mnist": (300, 1),
 }
-SHOWN = re.compile(r"(?<=<!-- scores -->\n).*?(?=\n<!-- end -->)", re.DOTALL)  # the table in results/README.md
+SHOWN = re.compile(r"(?<=<!-- scores -->\n).*?(?=<!-- end -->)", re.DOTALL)  # the table in results/README.md
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _cell(score: dict[str, Any]) -> str:
 def _show(readme: Path, results: dict[str, Any]) -> None:
     """Puts the table into the page where there is one."""
     if readme.exists():
-        readme.write_text(SHOWN.sub(lambda _: table(results), readme.read_text()))
+        readme.write_text(SHOWN.sub(lambda _: f"{table(results)}\n", readme.read_text()))
 
 
 def _read_results(out: Path) -> dict[str, Any]:

@@ -82,14 +82,15 @@ def test_each_fault_is_told_by_the_score_that_is_meant_for_it():
     assert collapsed["recall"] < 0.05
     assert collapsed["coverage"] < 0.1
     assert collapsed["classes_covered"] == 2
-    assert collapsed["precision"] > 0.8
+    assert collapsed["precision"] > 0.75
     # Copies are as good as real images in every other respect.
     assert memorising["memorized"] > 0.99
-    assert memorising["frechet_distance"] < 2 * good["frechet_distance"]
+    assert memorising["frechet_distance"] < 3 * good["frechet_distance"]  # other 2,000 real images differ as much
     # All kinds of images, but none of them good.
     for bad in (blurred, noisy):
-        assert bad["precision"] < good["precision"] - 0.2
-        assert bad["density"] < 0.7 * good["density"]
+        assert bad["precision"] < good["precision"] - 0.15
+        assert bad["density"] < 0.6 * good["density"]
+        assert bad["recall"] < 0.1
         assert bad["inception_score"] < good["inception_score"]
         assert bad["classes_covered"] == 10
 
@@ -105,5 +106,5 @@ def test_the_page_shows_this_table():
 
 
 if __name__ == "__main__":
-    between = re.compile(r"(?<=<!-- faults -->\n).*?(?=\n<!-- end -->)", re.DOTALL)
-    PAGE.write_text(between.sub(lambda _: markdown(), PAGE.read_text()))
+    between = re.compile(r"(?<=<!-- faults -->\n).*?(?=<!-- end -->)", re.DOTALL)
+    PAGE.write_text(between.sub(lambda _: f"{markdown()}\n", PAGE.read_text()))
