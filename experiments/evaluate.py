@@ -2,9 +2,8 @@
 
 import dataclasses
 import time
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -61,17 +60,17 @@ def main(args: list[str] | None = None) -> None:
         gan = recipe.build()
         keep_programs()
         state = read_state(flags.workdir, gan, flags.weights)
-        features = choose(flags.features, flags.inception_weights, recipe)
-        by = scoring.yardstick(recipe, flags.data_dir, flags.reference, features, shown)
+        features = choose(flags.features, flags.inception_weights)
+        by = scoring.yardstick(recipe, flags.data_dir, flags.reference, features, scoring.shown)
         config = read_config(flags.workdir)
-        if by.train.run_sha256 not in (None, config.get("data_sha256", by.train.run_sha256)):
-            fail(f"{by.train.data} does not hold the images of this run; --data says where they are now")
+        if by.trained.run_sha256 != config.get("data_sha256", by.trained.run_sha256):
+            fail(f"{by.trained.data} does not hold the images of this run; --data says where they are now")
         count = flags.count or by.default_count()
         say(f"drawing {count:,} samples")
-        images, labels = scoring.draw(gan, state, root_key(flags.seed), count, flags.weights != "last")
+        images, labels = scoring.draw(recipe, gan, state, root_key(flags.seed), count, flags.weights != "last")
         try:
-            scores = scoring.score_samples(by, images, labels)
-            least = scoring.floor(by, count)
+            least = by.floor(count)
+            scores = by.score(images, labels)
         except ValueError as error:
             fail(error)
         found = scoring.described(by, int(state.step), flags.weights, flags.seed, count, scores, least)
@@ -82,26 +81,12 @@ def main(args: list[str] | None = None) -> None:
     say(f"{time.perf_counter() - begin:.1f} s" + (f"; {flags.json}" if flags.json else ""))
 
 
-def shown(items: Iterable, what: str) -> Iterable[Any]:
-    """The items, with a progress bar on a terminal and a line elsewhere."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console()
-    if console.is_terminal and not console.is_dumb_terminal:
-        return track(items, what, console=console, transient=True)
-    say(what)
-    return items
-
-
 def _check(flags: Evaluate) -> None:
     """Ends the program where the flags are wrong."""
-    if flags.count is not None and flags.count < 1:
-        fail(f"--count must be at least 1, not {flags.count}")
+    if flags.count is not None and flags.count < scoring.LEAST:
+        fail(f"--count must be at least {scoring.LEAST}, not {flags.count}")
     if not 0 <= flags.seed < 2**32:
         fail(f"--seed must be from 0 to {2**32 - 1}, not {flags.seed}")
-    if flags.inception_weights and flags.features != "inception":
-        fail("--inception-weights belongs to --features inception; say both")
     check_json(flags.json)
     check_workdir(flags.workdir)
 

@@ -2,51 +2,67 @@
 
 import hashlib
 import importlib.util
+import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from experiments.recipes import RecipeError
-from experiments.settings import Recipe
-from jaxgan.evaluation import Features, classifier, shipped
-from jaxgan.evaluation.features import inception
+from jaxgan.evaluation import Features, classifier, inception_v3, shipped
 
 INCEPTION = "inception"
 
 
-def choose(name: str | None, inception_weights: str | None, recipe: Recipe) -> Features | None:
+def choose(name: str | None, inception_weights: str | None = None) -> Features | None:
     """The features that `--features` names; None where it names none, for those of the data.
 
     Args:
       name: what `--features` says.
       inception_weights: what `--inception-weights` says.
-      recipe: of the run that is scored; the border of its images is cut off.
 
     Raises:
       RecipeError: there are none of that name, or the file does not define them.
       WeightsError: InceptionV3's weights cannot be had.
     """
+    if inception_weights and name != INCEPTION:
+        raise RecipeError("--inception-weights belongs to --features inception; say both")
     if name is None:
         return None
     if name == INCEPTION:
-        return inception(inception_weights)
+        return inception_v3(inception_weights)
     if name.endswith(".py"):
         return from_file(Path(name))
     if name not in shipped.index():
         known = ", ".join([*shipped.index(), INCEPTION])
         raise RecipeError(f"--features {name}: there are {known}, or a Python file that defines `features`")
-    return classifier(name, recipe.border)
+    return classifier(name)
 
 
 def from_file(path: Path) -> Features:
-    """The function `features` of a Python file: uint8 [B, H, W, C] -> [B, D], or with logits [B, K] as a pair."""
+    """The function `features` of a Python file: uint8 [B, H, W, C] -> [B, D], or with logits [B, K] as a pair.
+
+    What else decides its numbers, such as a file that it reads, is not known, so nothing is kept on disk.
+
+    Raises:
+      RecipeError: there is no such file or function, or it raises something.
+    """
     if not path.is_file():
         raise RecipeError(f"--features {path}: there is no such file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise RecipeError(f"--features {path}: {type(error).__name__}: {error}") from error
+    _one_line(path, spec.loader.exec_module, module)
     function = getattr(module, "features", None)
     if not callable(function):
         raise RecipeError(f"--features {path} must define a function `features` of images, uint8 [B, H, W, C]")
-    return Features(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), function)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Features(path.name, digest, lambda images: _one_line(path, function, images), kept=False)
+
+
+def _one_line(path: Path, function: Callable[[Any], Any], argument: Any) -> Any:
+    """function(argument), where what the file raises is one line with its number."""
+    try:
+        return function(argument)
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        where = f", line {lines[-1]}" if lines else ""
+        raise RecipeError(f"--features {path}{where}: {type(error).__name__}: {error}") from error

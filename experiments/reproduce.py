@@ -19,10 +19,11 @@ import tyro
 import jaxgan
 from experiments import recipes
 from experiments.cli import check_names, fail, keep_programs, one_line_errors, parse
+from experiments.scored_run import Scored
 from experiments.seeds import study
 from experiments.settings import Recipe
 from jaxgan import images
-from jaxgan.run import Options, checkpoint
+from jaxgan.run import Options, RunError, checkpoint
 from jaxgan.run.metrics import read_metrics
 from jaxgan.run.numerics import root_key
 from jaxgan.run.report import grids as sample_grids
@@ -80,7 +81,7 @@ def main() -> None:
             for name in [name for name in wanted if seeds <= wanted[name] and name not in failed]:
                 try:
                     results[name] = _reproduce(name, seeds, flags)
-                except FloatingPointError as error:
+                except RunError as error:
                     print(f"{name}: {error}", file=sys.stderr)
                     failed.add(name)
                 write_json(flags.out / "results.json", dict(sorted(results.items())))
@@ -99,13 +100,13 @@ def table(results: dict[str, Any]) -> str:
     ]
     for name in [name for name in UPDATES if name in results]:
         found = results[name]
-        final, best = found["final"]["scores"], found["best"]["scores"]
+        final, best = (found[which]["scores"] if found[which] else {} for which in ("final", "best"))
         cells = [
             f"`{name}`",
             f"{found['updates']:,}",
             len(found["final"]["seeds"]),
             _cell(final["frechet_distance"]),
-            _cell(best["frechet_distance"]),
+            _cell(best["frechet_distance"]) if best else "-",
             f"{found['final']['floor']['frechet_distance']:.3g}",
             *(_cell(final[score]) for score in ("inception_score", "precision", "recall")),
             f"{np.mean(found['minutes']):.1f}",
@@ -140,22 +141,26 @@ def _reproduce(name: str, seeds: int, flags: Reproduce) -> dict[str, Any]:
     print(f"{name}: {recipe.steps:,} updates", flush=True)
     every = max(1, recipe.steps // 10)
     options = Options(flags.data_dir, log_every=20, sample_every=every, checkpoint_every=min(every, 250))
-    found = study(recipe, folder, seeds, options, every=min(1_000, every))
+    found = study(recipe, folder, seeds, options, Scored(min(1_000, every)))
+    ended = [seed for seed in found["seeds"] if "diverged" not in seed]
     if found["diverged"]:
-        raise FloatingPointError("; ".join(seed["diverged"] for seed in found["seeds"] if "diverged" in seed))
+        print(f"{name}: {found['diverged']} of {seeds} seeds diverged", file=sys.stderr)
+    if "final" not in found or "diverged" in found["seeds"][0]:
+        raise RunError("seed 0 has no scores to show")
     _draw(recipe, folder / "seed-0", flags)
     metrics = read_metrics(folder / "seed-0")
     late = metrics[-max(1, len(metrics) // 20) :]
     device = read_summary(folder / "seed-0")["devices"][0]
     return {
         "updates": recipe.steps,
-        "minutes": [round(seed["seconds"] / 60, 1) for seed in found["seeds"]],
+        "minutes": [round(seed["seconds"] / 60, 1) for seed in ended],
         "machine": f"{os.cpu_count()} CPU cores" if device == "cpu" else device,
         "loss_gen": round(float(np.mean([m["loss_gen"] for m in late])), 3),
         "loss_disc": round(float(np.mean([m["loss_disc"] for m in late])), 3),
-        "state_sha256": [seed["state_sha256"] for seed in found["seeds"]],
+        "state_sha256": [seed["state_sha256"] for seed in ended],
         "final": found["final"],
-        "best": found["best"],
+        "best": found.get("best"),
+        "diverged": found["diverged"],
     }
 
 

@@ -4,6 +4,8 @@ The best checkpoint is chosen by the scores during training, of few samples. Wha
 other, more samples, so that it is not the luck of the choice.
 """
 
+import contextlib
+import dataclasses
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -13,9 +15,11 @@ import jax
 
 import jaxgan
 from experiments import scoring
+from experiments.feature_files import choose
 from experiments.scoring import Yardstick
 from experiments.settings import Recipe
-from jaxgan import GAN, evaluation
+from jaxgan import GANState, evaluation
+from jaxgan.data import DataError
 from jaxgan.evaluation.neighbours import neighbour_scores
 from jaxgan.evaluation.scores import choice
 from jaxgan.gan import Purpose
@@ -24,8 +28,30 @@ from jaxgan.run.numerics import fixed_numerics, root_key
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import read_summary, write_json
 
-EVERY = 1_000  # steps between scores, by default
-COUNT = 2_000  # samples of each
+COUNT = 2_000  # samples of a score during training
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """How a run is scored."""
+
+    evaluate_every: int | None = None
+    """Steps between scores (by default 1,000, or a tenth of a longer run); 0 scores none, and not at the end either."""
+    reference: scoring.Split = "test"
+    """The real images that samples are compared with; those of the other split make the floor."""
+    features: str | None = None
+    """A classifier of the package, inception, or a Python file that defines `features` (by default the data's own)."""
+    inception_weights: str | None = None
+    """The file of InceptionV3's weights, for --features inception (by default looked for where others keep it)."""
+
+    def every(self, recipe: Recipe) -> int:
+        """Steps between scores; 0 for none."""
+        return max(1_000, recipe.steps // 10) if self.evaluate_every is None else self.evaluate_every
+
+    def yardstick(self, recipe: Recipe, data_dir: str | None, track: scoring.Track = scoring.untracked) -> Yardstick:
+        """What a recipe's runs are measured with."""
+        features = choose(self.features, self.inception_weights)
+        return scoring.yardstick(recipe, data_dir, self.reference, features, track)
 
 
 def run_scored(
@@ -34,9 +60,11 @@ def run_scored(
     seed: int = 0,
     options: Options = Options(),
     accepted: Collection[str] = (),
-    every: int = EVERY,
+    scored: Scored = Scored(),
 ) -> dict[str, Any]:
-    """Trains as `jaxgan.run.run` does, and scores; a finished run that has not been scored yet is scored.
+    """Trains as `jaxgan.run.run` does, and scores; a finished run that has no such score yet is scored.
+
+    Where there are too few real images to compare with, a line says so, and the run goes on without scores.
 
     Args:
       recipe: what to train.
@@ -44,67 +72,104 @@ def run_scored(
       seed: of the root key.
       options: as in `run`.
       accepted: as in `run`.
-      every: steps between scores during training; 0 scores neither then nor at the end.
+      scored: how it is scored.
 
     Returns:
       The summary, with the scores of the last state as `final`, and of the best scored one as `best`.
 
     Raises:
-      Exception: those of `run`.
+      Exception: those of `run`, and those of `choose`.
     """
+    workdir, every = Path(workdir), scored.every(recipe)
     if every < 0:
         raise RunError(f"--evaluate-every must be at least 1, or 0 for none, not {every}")
     if not every:
         return run(recipe, workdir, seed, options, accepted)
-    by = scoring.yardstick(recipe, options.data_dir)
+    by = scored.yardstick(recipe, options.data_dir)
     summary = run(recipe.replace(events=(*recipe.events, event(by, every))), workdir, seed, options, accepted)
     with processes.together():
-        if processes.is_leader() and summary.get("final", {}).get("step") != summary["step"]:
-            with fixed_numerics():
-                summary |= _conclusion(recipe.build(), by, Path(workdir))
-            write_json(Path(workdir) / "summary.json", summary)
-    return read_summary(Path(workdir))
+        missing = processes.is_leader() and not _is_scored(summary, by)
+    if processes.of_leader(missing)[0]:
+        with processes.together():  # Orbax wants all processes, though the leader alone scores
+            states = _states(recipe, workdir)
+        with processes.together(), fixed_numerics():
+            if processes.is_leader():
+                _conclude(scored.yardstick(recipe, options.data_dir, scoring.shown), workdir, states, summary)
+    return read_summary(workdir)
 
 
-def event(by: Yardstick, every: int = EVERY) -> Event:
+def event(by: Yardstick, every: int) -> Event:
     """Scores the averaged generator during training, by `COUNT` samples of the same latents each time."""
     return Event("evaluate", every, lambda moment: _scores_at(by, moment))
 
 
+def is_scored(summary: Mapping[str, Any], by: Yardstick) -> bool:
+    """Whether a run's last state has been scored, in the way that is asked for.
+
+    Raises:
+      DataError: the real images cannot be had, or are too few.
+    """
+    final = summary.get("final")
+    if not final or final["step"] != summary["step"]:
+        return False
+    return not scoring.differences(final, scoring.kind(by, by.default_count()))
+
+
+def _is_scored(summary: Mapping[str, Any], by: Yardstick) -> bool:
+    try:
+        return is_scored(summary, by)
+    except DataError:
+        return False
+
+
 def _scores_at(by: Yardstick, moment: Moment) -> Mapping[str, float]:
     """The scores that make curves. The others take longer, and are measured at the end."""
-    state, (real, reference) = moment.state, by.real("test")
-    key = jax.random.fold_in(state.key, Purpose.SCORES)
-    images, labels = scoring.draw(moment.gan, state, key, min(COUNT, len(reference.features)), averaged=True)
+    try:
+        real, reference = by.real(by.reference)
+    except DataError as error:
+        say(f"not scored: {error}", "stderr")
+        return {}
+    key, state = jax.random.fold_in(moment.state.key, Purpose.SCORES), moment.state
+    images, labels = scoring.draw(by.recipe, moment.gan, state, key, min(COUNT, len(reference.features)))
     samples = evaluation.embed(by.features, images)
-    distance = evaluation.frechet_distance(evaluation.moments(samples.features), evaluation.moments(reference.features))
-    near = neighbour_scores(choice(reference.features, len(images)), samples.features)
-    found = {"frechet_distance": distance, **near._asdict()}
+    found = {"frechet_distance": evaluation.frechet_distance(samples.features, reference.features)}
+    found |= neighbour_scores(choice(reference.features, len(images)), samples.features)._asdict()
     if samples.probabilities is not None:
-        found["inception_score"] = evaluation.inception_score(samples.probabilities)[0]
+        found["inception_score"] = evaluation.inception_score(samples.probabilities).mean
         if labels is not None and real.classes == by.features.classes:
             found["label_agreement"] = evaluation.label_agreement(samples.probabilities, labels)
     return found
 
 
-def _conclusion(gan: GAN, by: Yardstick, workdir: Path) -> dict[str, Any]:
-    """The scores of the last checkpoint, and of the best where there is one."""
-    say("scoring the last and the best generator")
-    like, count = jaxgan.init(gan, root_key(0)), by.default_count()
-    least, found = scoring.floor(by, count), {}
-    for which in ("final", "best"):
-        try:
-            state = checkpoint.read(workdir / "checkpoints", like, best=which == "best")
-        except CheckpointError:
-            if which == "final":
-                raise
-            continue  # the run was not scored while it was trained
-        step = int(state.step)
-        if which == "best" and step == found["final"]["step"]:
-            found["best"] = found["final"]
-            continue
-        images, labels = scoring.draw(gan, state, root_key(0), count, averaged=True)
-        scores = scoring.score_samples(by, images, labels)
-        found[which] = scoring.described(by, step, "averaged", 0, count, scores, least)
-        say(scoring.table(found[which]))
-    return found
+def _states(recipe: Recipe, workdir: Path) -> dict[str, GANState]:
+    """The last checkpoint's state, and that of the best where there is one."""
+    like = jaxgan.init(recipe.build(), root_key(0))
+    states = {"final": checkpoint.read(workdir / "checkpoints", like)}
+    with contextlib.suppress(CheckpointError):  # the run was not scored while it was trained
+        states["best"] = checkpoint.read(workdir / "checkpoints", like, best=True)
+    return states
+
+
+def _conclude(by: Yardstick, workdir: Path, states: Mapping[str, GANState], summary: Mapping[str, Any]) -> None:
+    """Scores the states, and adds what is found to summary.json."""
+    say(f"scoring the {' and the '.join('last' if which == 'final' else which for which in states)} generator")
+    gan, found = by.recipe.build(), {}
+    try:
+        count = by.default_count()
+        least = by.floor(count)
+        for which, state in states.items():
+            step = int(state.step)
+            if which == "best" and step == found["final"]["step"]:
+                found["best"] = found["final"]
+                continue
+            images, labels = scoring.draw(by.recipe, gan, state, root_key(0), count)
+            found[which] = scoring.described(by, step, "averaged", 0, count, by.score(images, labels), least)
+            say(scoring.table(found[which]))
+    except DataError as error:
+        say(f"not scored: {error}", "stderr")
+        return
+    path = workdir / "summary.json"
+    drawn = path.stat()
+    rest = {name: value for name, value in summary.items() if name not in ("final", "best")}
+    write_json(path, rest | found)
+    os.utime(path, ns=(drawn.st_atime_ns, drawn.st_mtime_ns))  # the run's pictures are not older than its summary

@@ -11,6 +11,7 @@ A score is a dict that says all it depends on, so that two can be compared, or a
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import jax
@@ -21,18 +22,21 @@ from experiments.settings import Recipe
 from jaxgan import GAN, GANState, data, evaluation
 from jaxgan.data import DataError
 from jaxgan.evaluation import cache
-from jaxgan.evaluation.features import Embedded, Features, Track
-from jaxgan.evaluation.scores import HIGHER, LOWER, choice
+from jaxgan.evaluation.features import Embedded, Features, Track, untracked
+from jaxgan.evaluation.scores import CLOSE, HIGHER, LOWER, choice, memorizing
+from jaxgan.run.screen import say
 from jaxgan.sampling import sample_labels
 
 COUNT = 10_000  # samples of a score, where there are as many real images
+LEAST = 100  # samples, and real images on each side
+VERSION = 1  # of what is kept on disk of real images
 
-Split = Literal["train", "test"]
+Split = Literal["test", "train"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Real:
-    """Real images that samples are compared with.
+    """Real images that samples are compared with, without the border that a recipe puts around them.
 
     Attributes:
       data: their name.
@@ -40,7 +44,7 @@ class Real:
       images: as in `Dataset`.
       labels: as in `Dataset`.
       classes: as in `Dataset`.
-      run_sha256: what the config.json of a run on this data says of it; None where a run is on other images.
+      run_sha256: what the config.json of a run on these images says of them.
     """
 
     data: str
@@ -48,7 +52,7 @@ class Real:
     images: np.ndarray
     labels: np.ndarray | None
     classes: tuple[str, ...]
-    run_sha256: str | None = None
+    run_sha256: str
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -59,10 +63,18 @@ class Real:
         """What a score says of them."""
         return {"data": self.data, "split": self.split, "count": len(self.images), "sha256": self.sha256}
 
+    def every_second(self, first: int) -> "Real":
+        """Half of them: the even ones (`first` 0) or the odd ones (1)."""
+        images, labels = (None if x is None else x[first::2] for x in (self.images, self.labels))
+        return dataclasses.replace(self, split=("even", "odd")[first], images=images, labels=labels)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Yardstick:
     """What the samples of a recipe's runs are measured with. What it needs of the data is read when it is asked for.
+
+    Data with a split named test have it as their held-out images. Of other data every second image counts as held
+    out, though a run was trained on it.
 
     Attributes:
       recipe: of the runs.
@@ -76,44 +88,118 @@ class Yardstick:
     features: Features
     reference: Split = "test"
     data_dir: str | None = None
-    track: Track = lambda items, what: items
+    track: Track = untracked
+
+    @functools.cached_property
+    def trained(self) -> Real:
+        """All images that a run is trained on."""
+        return _load(self.recipe, self.recipe.split, self.data_dir)
 
     @functools.cached_property
     def train(self) -> Real:
-        """Images that runs are trained on."""
-        return real_images(self.recipe, "train", self.data_dir)
+        """Images that runs are trained on, none of which is in `test`."""
+        if not self._has_test:
+            return self.trained.every_second(0)
+        return _load(self.recipe, "train", self.data_dir) if "test" in self.recipe.split else self.trained
 
     @functools.cached_property
     def test(self) -> Real:
         """Images that are held out."""
-        return real_images(self.recipe, "test", self.data_dir)
+        test = _load(self.recipe, "test", self.data_dir) if self._has_test else self.trained.every_second(1)
+        if len(test.images) < LEAST:
+            raise DataError(
+                f"{test.data}: {len(test.images)} images ({test.split}) are too few to compare samples with; "
+                f"{LEAST} are needed"
+            )
+        return test
+
+    @property
+    def _has_test(self) -> bool:
+        return isinstance(self.recipe.data, str) and "test" in data.splits(self.recipe.data, self.data_dir)
 
     def real(self, split: Split) -> tuple[Real, Embedded]:
         """The images of a split, and their features, which are kept on disk."""
-        return (self.train, self._train_features) if split == "train" else (self.test, self._test_features)
+        return (self.train, self._train) if split == "train" else (self.test, self._test)
 
     @functools.cached_property
-    def _train_features(self) -> Embedded:
+    def _train(self) -> Embedded:
         return self._embed(self.train)
 
     @functools.cached_property
-    def _test_features(self) -> Embedded:
+    def _test(self) -> Embedded:
         return self._embed(self.test)
 
     @functools.cached_property
-    def unseen(self) -> np.ndarray:
-        """The distance of each held-out image to its nearest training image: float64 [N]."""
-        return evaluation.nearest(self._test_features.features, self._train_features.features)
+    def trained_features(self) -> Embedded:
+        """Those of `trained`."""
+        return self._train if self.trained is self.train else self._embed(self.trained)
+
+    @functools.cached_property
+    def unseen(self) -> evaluation.Nearest:
+        """How near held-out images are to training images; of a fixed choice of twice `CLOSE` held-out images."""
+        seen = not self._has_test or "test" in self.recipe.split  # then without those held-out images among them
+        train, test = self.train if seen else self.trained, self.test
+
+        def make() -> cache.Arrays:
+            features = self._train if seen else self.trained_features
+            return evaluation.nearest(choice(self._test.features, 2 * CLOSE), features.features)._asdict()
+
+        return evaluation.Nearest(**self._kept(["nearest", train.sha256, test.sha256], make))
 
     def _embed(self, real: Real) -> Embedded:
-        what = f"features of {len(real.images):,} real images"
-        embed = functools.partial(evaluation.embed, self.features, real.images, self.track, what)
-        return cache.cached(real.sha256, self.features, embed)
+        def make() -> cache.Arrays:
+            what = f"features of {len(real.images):,} real images"
+            embedded = evaluation.embed(self.features, real.images, self.track, what)
+            return {name: x for name, x in embedded._asdict().items() if x is not None}
+
+        return Embedded(**self._kept(["features", real.sha256], make))
+
+    def _kept(self, decided_by: list[Any], make: Any) -> cache.Arrays:
+        """Arrays that real images and features decide, kept on disk."""
+        return cache.cached([*decided_by, self.features.sha256, VERSION], make) if self.features.kept else make()
 
     def default_count(self) -> int:
         """How many samples are drawn: as many as there are held-out images for the floor, or `COUNT`."""
         others = self.test if self.reference == "train" else self.train
         return min(COUNT, len(others.images))
+
+    def floor(self, count: int) -> dict[str, float]:
+        """The scores of held-out real images, as many as `count` or as there are; with their number, `count`."""
+        others, embedded = self.real("train" if self.reference == "test" else "test")
+        reference, against = self.real(self.reference)
+        chosen = choice(np.arange(len(others.images)), count)
+        held_out = Embedded(*(None if x is None else x[chosen] for x in embedded))
+        labels = others.labels[chosen] if self.recipe.classes and others.classes == self.features.classes else None
+
+        def make() -> cache.Arrays:
+            found = evaluation.score(held_out, against, labels, self.track, f"scores of {len(chosen):,} real images")
+            # The unseen images make two halves: one says what is close, and the other is measured by it.
+            distances, closeness = self.unseen.distances, self.unseen.closeness
+            share = evaluation.memorized(closeness[1::2], closeness[::2])
+            return found | {"nearest_train": np.median(distances), "memorized": share, "count": len(chosen)}
+
+        decided_by = ["floor", reference.sha256, others.sha256, self.trained.sha256, len(chosen), labels is not None]
+        found = {name: float(value) for name, value in self._kept(decided_by, make).items()}
+        return found | {"count": int(found["count"])}
+
+    def score(self, images: np.ndarray, labels: np.ndarray | None = None) -> dict[str, float]:
+        """The scores of samples, by name.
+
+        Args:
+          images: uint8 [N, H, W, C], as from `draw`.
+          labels: int [N], the classes that they were asked for; left out where the features know other classes.
+
+        Raises:
+          ValueError: there are too few images.
+          DataError: the real images cannot be had.
+        """
+        what = f"{len(images):,} samples"
+        embedded = evaluation.embed(self.features, images, self.track, f"features of {what}")
+        reference, against = self.real(self.reference)
+        if reference.classes != self.features.classes:
+            labels = None
+        found = evaluation.score(embedded, against, labels, self.track, f"scores of {what}")
+        return found | memorizing(embedded, self.trained_features, self.unseen.closeness[::2])
 
 
 def yardstick(
@@ -121,74 +207,47 @@ def yardstick(
     data_dir: str | None = None,
     reference: Split = "test",
     features: Features | None = None,
-    track: Track = Yardstick.track,
+    track: Track = untracked,
 ) -> Yardstick:
     """What a recipe's runs are measured with; the features are by default those of the data's own classifier."""
     if features is None:
         name = evaluation.for_data(recipe.data) if isinstance(recipe.data, str) else evaluation.features.OTHER
-        features = evaluation.classifier(name, recipe.border)
+        features = evaluation.classifier(name)
     return Yardstick(recipe, features, reference, data_dir, track)
 
 
-def real_images(recipe: Recipe, which: Split, data_dir: str | None = None) -> Real:
-    """The images of a recipe's data to compare with: those that it is trained on, or the others.
-
-    Data with a split named test have it as the others. Of other data every second image counts as held out, though a
-    run was trained on it.
-
-    Raises:
-      DataError: the data cannot be had, or are too few.
-    """
-    has_test = isinstance(recipe.data, str) and "test" in data.splits(recipe.data, data_dir)
-    split = recipe.split
-    if has_test:
-        split = "test" if which == "test" else "train" if "test" in recipe.split else recipe.split
+def _load(recipe: Recipe, split: str, data_dir: str | None) -> Real:
     dataset = recipe.replace(split=split).load_data(data_dir)
-    digest = dataset.sha256(labels=bool(recipe.classes)) if split == recipe.split else None
-    if has_test:
-        return Real(dataset.name, split, dataset.images, dataset.labels, dataset.classes, digest)
-    if len(dataset.images) < 20:
-        raise DataError(f"{dataset.name}: {len(dataset.images)} images are too few to compare samples with")
-    split, half = ("odd", slice(1, None, 2)) if which == "test" else ("even", slice(0, None, 2))
-    labels = None if dataset.labels is None else dataset.labels[half]
-    return Real(dataset.name, split, dataset.images[half], labels, dataset.classes, digest)
+    digest = dataset.sha256(labels=bool(recipe.classes))
+    images = without_border(recipe, dataset.images)
+    return Real(dataset.name, split, images, dataset.labels, dataset.classes, digest)
 
 
-def draw(gan: GAN, state: GANState, key: jax.Array, count: int, averaged: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """Samples, uint8 [count, H, W, C], and the labels that they were asked for."""
+def without_border(recipe: Recipe, images: np.ndarray) -> np.ndarray:
+    """Images without the black pixels that a recipe puts around its data: [N, H, W, C] -> [N, H - 2b, W - 2b, C]."""
+    border = recipe.border
+    return images[:, border : images.shape[1] - border, border : images.shape[2] - border]
+
+
+def draw(
+    recipe: Recipe, gan: GAN, state: GANState, key: jax.Array, count: int, averaged: bool = True
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Samples, uint8 [count, H, W, C], without the recipe's border; and the labels that they were asked for."""
     labels = sample_labels(gan, key, count)
     images = np.asarray(jaxgan.sample(gan, state, key, count, averaged, labels=labels))
-    return images, None if labels is None else np.asarray(labels)
+    return without_border(recipe, images), None if labels is None else np.asarray(labels)
 
 
-def score_samples(by: Yardstick, images: np.ndarray, labels: np.ndarray | None = None) -> dict[str, float]:
-    """The scores of samples, by name.
+def shown(items: Iterable, what: str) -> Iterable[Any]:
+    """The items, with a progress bar on a terminal and a line elsewhere: a `Track`."""
+    from rich.console import Console
+    from rich.progress import track
 
-    Args:
-      by: what they are measured with.
-      images: uint8 [N, H, W, C].
-      labels: int [N], the classes that they were asked for; left out where the features know other classes.
-
-    Raises:
-      ValueError: there are too few images.
-      DataError: the real images cannot be had.
-    """
-    fake = evaluation.embed(by.features, images, by.track, f"features of {len(images):,} samples")
-    reference, embedded = by.real(by.reference)
-    found = evaluation.score(fake, embedded, labels if reference.classes == by.features.classes else None)
-    near = evaluation.memorizing(fake, by.real("train")[1], by.unseen)
-    return found | {"nearest_train": near.nearest_train, "memorized": near.memorized}
-
-
-def floor(by: Yardstick, count: int) -> dict[str, float]:
-    """The scores of held-out real images, as many as `count` or as there are; with their number, `count`."""
-    others, embedded = by.real("train" if by.reference == "test" else "test")
-    chosen = choice(np.arange(len(others.images)), count)
-    held_out = Embedded(*(None if x is None else x[chosen] for x in embedded))
-    labels = others.labels if by.recipe.classes and others.classes == by.features.classes else None
-    found = evaluation.score(held_out, by.real(by.reference)[1], None if labels is None else labels[chosen])
-    near = {"nearest_train": float(np.median(by.unseen)), "memorized": evaluation.memorized(by.unseen, by.unseen)}
-    return found | near | {"count": len(chosen)}
+    console = Console()
+    if console.is_terminal and not console.is_dumb_terminal:
+        return track(items, what, console=console, transient=True)
+    say(what)
+    return items
 
 
 def described(
@@ -229,10 +288,11 @@ def table(score: dict[str, Any]) -> str:
     """A score as lines of text, beside its floor."""
     reference, scores, least = score["reference"], score["scores"], score["floor"]
     against = f"{reference['count']:,} real images ({reference['data']}, {reference['split']})"
+    few = ", too few to compare distances with" if least["count"] < score["count"] else ""
     lines = [
         f"step {score['step']:,}, {score['weights']} weights: {score['count']:,} samples against "
         f"{against}, features {score['features']['name']}",
-        f"{'':<24}{'samples':>10}{'floor':>10}   the floor is of {least['count']:,} other real images",
+        f"{'':<24}{'samples':>10}{'floor':>10}   the floor is of {least['count']:,} other real images{few}",
     ]
     better = dict.fromkeys(LOWER, "lower is better") | dict.fromkeys(HIGHER, "higher is better")
     for name, value in scores.items():

@@ -17,9 +17,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments import recipes, scoring, spread
+from experiments import recipes, spread
 from experiments.cli import check_json, fail, keep_programs, one_line_errors
-from experiments.scored_run import EVERY, run_scored
+from experiments.scored_run import Scored, is_scored, run_scored
 from experiments.settings import Recipe
 from experiments.train import folder_name, read_flags
 from jaxgan.run import Options, RunError, WorkdirError, plots
@@ -41,13 +41,12 @@ class Seeds:
     """How many: 0, 1, …"""
     runs: str | None = None
     """The folder of the study (by default runs/seeds/RECIPE, with the flags that make it another recipe)."""
-    evaluate_every: int = EVERY
-    """Steps between scores during training."""
     json: Path | None = None
     """Where to save seeds.json, too."""
     traceback: bool = False
     """Show the whole traceback of an error."""
     options: Annotated[Options, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="run")] = Options()
+    scored: Annotated[Scored, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="scores")] = Scored()
 
 
 def main(args: list[str] | None = None) -> None:
@@ -59,7 +58,7 @@ def main(args: list[str] | None = None) -> None:
         folder = Path(flags.runs or f"runs/seeds/{folder_name(recipe, usual)}")
         keep_programs()
         try:
-            found = study(recipe, folder, flags.seeds, flags.options, flags.evaluate_every)
+            found = study(recipe, folder, flags.seeds, flags.options, flags.scored)
         except (RunError, WorkdirError) as error:
             raise type(error)(str(error).replace("--workdir", "--runs")) from error
         for which, title in WHICH.items():
@@ -75,7 +74,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def study(
-    recipe: Recipe, folder: Path, seeds: int = 5, options: Options = Options(), every: int = EVERY
+    recipe: Recipe, folder: Path, seeds: int = 5, options: Options = Options(), scored: Scored = Scored()
 ) -> dict[str, Any]:
     """Trains and scores a recipe under the seeds 0, 1, …; a seed that diverges does not keep the others from it.
 
@@ -84,7 +83,7 @@ def study(
       folder: of the study.
       seeds: how many.
       options: as in `run`.
-      every: steps between scores during training.
+      scored: how the runs are scored; finished ones that were scored otherwise are scored again.
 
     Returns:
       What seeds.json holds: `recipe`, `steps` and `config`; `seeds`, a list with `seed` and either `diverged`, why, or
@@ -95,18 +94,17 @@ def study(
       RunError: scores are of different kinds, or runs of different data; or as in `run`.
       Exception: the others of `run`.
     """
-    found = {seed: summary for seed in range(seeds) if (summary := _finished(recipe, folder / f"seed-{seed}", seed))}
+    by = scored.yardstick(recipe, options.data_dir)
+    summaries = {seed: _finished(recipe, folder / f"seed-{seed}", seed) for seed in range(seeds)}
+    found = {seed: summary for seed, summary in summaries.items() if summary and is_scored(summary, by)}
     diverged: dict[int, str] = {}
     missing = [seed for seed in range(seeds) if seed not in found]
     if found:  # before anything is trained, what could not be compared is refused
         result = _write(recipe, folder, found, diverged)
-        if missing:
-            first = min(found)
-            _refuse_other_kind(recipe, folder, first, found[first]["final"], options.data_dir)
     for seed in missing:
         say(f"\nseed {seed} ({seed + 1} of {seeds})")
         try:
-            found[seed] = run_scored(recipe, folder / f"seed-{seed}", seed, options, every=every)
+            found[seed] = run_scored(recipe, folder / f"seed-{seed}", seed, options, scored=scored)
         except FloatingPointError as error:
             diverged[seed] = str(error)
             say(f"seed {seed} diverged: {error}", "stderr")
@@ -115,15 +113,14 @@ def study(
 
 
 def _finished(recipe: Recipe, workdir: Path, seed: int) -> dict[str, Any]:
-    """The summary of a run that has ended and is scored, else {}; refuses a folder that is another run's."""
+    """The summary of a run that has ended, else {}; refuses a folder that is another run's."""
     if recipes.changed_since(read_config(workdir), recipe):
         raise WorkdirError(
             f"{recipe.name}.py, or a file that it imports, has changed since {workdir} was begun; name another --runs"
         )
     check(workdir, *config_of(recipe, seed))
     summary = read_summary(workdir)
-    ended = summary.get("step") == recipe.steps == summary.get("final", {}).get("step")
-    return summary if ended else {}
+    return summary if summary.get("step") == recipe.steps else {}
 
 
 def _write(recipe: Recipe, folder: Path, found: dict[int, dict[str, Any]], diverged: dict[int, str]) -> dict[str, Any]:
@@ -167,22 +164,12 @@ def _refuse_other_data(folder: Path, seeds: Collection[int]) -> None:
             raise RunError(f"{folder}: seed {first} and seed {seed} are of different data; name another --runs")
 
 
-def _refuse_other_kind(recipe: Recipe, folder: Path, seed: int, score: dict[str, Any], data_dir: str | None) -> None:
-    """Refuses to train beside a run whose scores are not of the kind that is measured now."""
-    by = scoring.yardstick(recipe, data_dir)
-    if differ := scoring.differences(score, scoring.kind(by, by.default_count())):
-        raise RunError(
-            f"{folder}: the scores of seed {seed} are of another kind than those of new runs ({'; '.join(differ)}); "
-            "name another --runs"
-        )
-
-
 def _check(flags: Seeds) -> None:
     """Ends the program where the flags are wrong."""
     if flags.seeds < 1:
         fail(f"--seeds must be at least 1, not {flags.seeds}")
-    if flags.evaluate_every < 1:
-        fail(f"--evaluate-every must be at least 1, not {flags.evaluate_every}: a study is of scores")
+    if flags.scored.evaluate_every is not None and flags.scored.evaluate_every < 1:
+        fail(f"--evaluate-every must be at least 1, not {flags.scored.evaluate_every}: a study is of scores")
     if flags.runs == "":
         fail("--runs is empty; name a folder, or leave the flag away")
     check_json(flags.json)

@@ -14,7 +14,7 @@ import tyro
 from experiments import recipes
 from experiments.cli import Cluster, fail, keep_programs, one_line_errors, parse
 from experiments.described import is_plain
-from experiments.scored_run import EVERY, run_scored
+from experiments.scored_run import Scored, run_scored
 from experiments.settings import GROUPS, Recipe
 from jaxgan.run import Options, processes
 from jaxgan.run.screen import say
@@ -34,14 +34,13 @@ class Train:
     """Of the root key: all randomness comes from it."""
     workdir: str | None = None
     """Where everything is written (by default runs/RECIPE, with the flags that make it another run)."""
-    evaluate_every: int = EVERY
-    """Steps between scores, and the last and the best generator are scored at the end; 0 scores none."""
     accept_changed_file: bool = False
     """Go on with a run whose recipe's file has been changed since."""
     traceback: bool = False
     """Show the whole traceback of an error."""
     cluster: Annotated[Cluster, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="several processes")] = Cluster()
     options: Annotated[Options, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="run")] = Options()
+    scored: Annotated[Scored, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="scores")] = Scored()
 
 
 def main(args: list[str] | None = None) -> None:
@@ -57,7 +56,7 @@ def main(args: list[str] | None = None) -> None:
         keep_programs()
         processes.join(**vars(flags.cluster))
         accepted = ("recipe_file_sha256",) if flags.accept_changed_file else ()
-        summary = run_scored(chosen, workdir, flags.seed, flags.options, accepted, flags.evaluate_every)
+        summary = run_scored(chosen, workdir, flags.seed, flags.options, accepted, flags.scored)
     if not processes.is_leader():
         return
     file = f" --recipe {shlex.quote(name)}" if recipe.file_sha256 else ""

@@ -42,11 +42,13 @@ def table():
     order = np.random.default_rng(0).permutation(len(train.images))
     good, seen = train.images[order[:COUNT]], train.images[order[COUNT : COUNT + 10_000]]
     noise = np.random.default_rng(1).normal(0, 60, good.shape)
-    few = train.images[np.isin(train.labels, [1, 7])][:20]
+    few = good[np.isin(train.labels[order[:COUNT]], [1, 7])][:20]
+    moved = np.roll(seen[:COUNT], 1, axis=2)
     generators = {
         "good (real images)": good,
         "collapsed (20 images of two classes)": few[np.arange(COUNT) % 20],
         "memorising (training images)": seen[:COUNT],
+        "memorising, moved by a pixel": moved,
         "blurred (standard deviation of 1.2 pixels)": scipy.ndimage.gaussian_filter(good, (0, 1.2, 1.2, 0)),
         "noisy (standard deviation of 60)": np.clip(good + noise, 0, 255).astype(np.uint8),
     }
@@ -55,8 +57,7 @@ def table():
     unseen, found = evaluation.nearest(reference.features, seen.features), {}
     for name, images in generators.items():
         samples = evaluation.embed(features, images)
-        memorizing = evaluation.memorizing(samples, seen, unseen)
-        found[name] = evaluation.score(samples, reference) | {"memorized": memorizing.memorized}
+        found[name] = evaluation.score(samples, reference) | evaluation.memorizing(samples, seen, unseen.closeness)
     return found
 
 
@@ -69,7 +70,7 @@ def markdown():
 
 
 def test_each_fault_is_told_by_the_score_that_is_meant_for_it():
-    good, collapsed, memorising, blurred, noisy = table().values()
+    good, collapsed, memorising, moved, blurred, noisy = table().values()
     # What is good is near the reference in every respect.
     assert min(good[name] for name in ("precision", "recall", "coverage")) > 0.85
     assert good["classes_covered"] == 10
@@ -83,9 +84,11 @@ def test_each_fault_is_told_by_the_score_that_is_meant_for_it():
     assert collapsed["coverage"] < 0.1
     assert collapsed["classes_covered"] == 2
     assert collapsed["precision"] > 0.75
+    assert collapsed["memorized"] < 0.2  # none of its images is one of the training images
     # Copies are as good as real images in every other respect.
     assert memorising["memorized"] > 0.99
     assert memorising["frechet_distance"] < 3 * good["frechet_distance"]  # other 2,000 real images differ as much
+    assert moved["memorized"] > 0.2
     # All kinds of images, but none of them good.
     for bad in (blurred, noisy):
         assert bad["precision"] < good["precision"] - 0.15

@@ -119,24 +119,21 @@ def test_colours_and_borders():
     np.testing.assert_allclose(grey[..., 0], exact, atol=0.51)  # Pillow's are whole numbers
     colour = np.asarray(brought_to(jnp.asarray(images[..., :1]), (8, 8, 3)))
     np.testing.assert_array_equal(colour, np.repeat(images[..., :1], 3, -1))
-    inner = np.asarray(brought_to(jnp.asarray(images), (4, 4, 3), border=2))
-    np.testing.assert_array_equal(inner, images[:, 2:6, 2:6])
-    # What is padded and cut off again is the image.
-    padded = np.pad(images[..., :1], ((0, 0), (2, 2), (2, 2), (0, 0)))
-    bordered = evaluation.embed(evaluation.classifier("digits", border=2), padded)
-    np.testing.assert_array_equal(
-        bordered.features, evaluation.embed(evaluation.classifier("digits"), images[..., :1]).features
-    )
+    with pytest.raises(ValueError, match=r"images must be grey .* or RGB .*, not of 4 channels"):
+        brought_to(jnp.zeros((1, 8, 8, 4), jnp.uint8), (8, 8, 3))
 
 
-def test_what_changes_the_numbers_changes_the_digest():
-    digests = [evaluation.classifier(name, border).sha256 for name in ("digits", "mnist") for border in (0, 1)]
-    assert len(set(digests)) == 4
+def test_what_changes_the_numbers_changes_the_digest(monkeypatch):
+    digests = [evaluation.classifier(name).sha256 for name in ("digits", "mnist", "cifar10")]
+    assert len(set(digests)) == 3
     assert evaluation.classifier("digits").sha256 == digests[0]
+    monkeypatch.setattr("jaxgan.evaluation.features.VERSION", 2)
+    assert evaluation.classifier("digits").sha256 != digests[0]
 
 
 def test_each_data_has_features():
     assert [evaluation.for_data(name) for name in ("digits", "mnist", "cifar10")] == ["digits", "mnist", "cifar10"]
+    assert evaluation.for_data("mnist:3.0.1") == "mnist"
     assert evaluation.for_data("celeb_a") == evaluation.for_data("folder:digits") == "cifar10"
 
 
@@ -169,29 +166,34 @@ def test_a_function_of_ones_own():
     assert "inception_score" not in evaluation.score(found, found)
 
 
-def test_real_features_are_kept_by_what_decides_them(tmp_path, monkeypatch):
+def test_what_is_kept_is_known_by_what_decides_it(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     made = []
 
     def make(value):
         def call():
             made.append(value)
-            return Embedded(np.full((2, 3), value, np.float32))
+            return {"features": np.full((2, 3), value, np.float32)}
 
         return call
 
-    mine, other = Features("mine", "a" * 64, None), Features("mine", "b" * 64, None)
-    assert cache.cached("1" * 64, mine, make(1)).features[0, 0] == 1
-    assert cache.cached("1" * 64, mine, make(2)).features[0, 0] == 1  # kept
-    assert cache.cached("2" * 64, mine, make(3)).features[0, 0] == 3  # other images
-    assert cache.cached("1" * 64, other, make(4)).features[0, 0] == 4  # other features
+    def kept(decided_by, value):
+        return cache.cached(decided_by, make(value))["features"][0, 0]
+
+    assert kept(["images 1", "features 1"], 1) == 1
+    assert kept(["images 1", "features 1"], 2) == 1
+    assert kept(["images 2", "features 1"], 3) == 3
+    assert kept(["images 1", "features 2"], 4) == 4
     for path in cache.folder().iterdir():
         path.write_bytes(path.read_bytes()[:50])
-    assert cache.cached("1" * 64, mine, make(5)).features[0, 0] == 5  # damaged
+    assert kept(["images 1", "features 1"], 5) == 5  # damaged
     assert made == [1, 3, 4, 5]
-    assert not list(tmp_path.rglob("*.partial"))
+    assert all(path.suffix == ".npz" for path in cache.folder().iterdir())
+    monkeypatch.setattr(cache, "MOST", 0)  # bytes: each new file is then the only one
+    assert kept(["images 3"], 6) == 6
+    assert len(list(cache.folder().iterdir())) == 1
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
-    assert cache.cached("1" * 64, mine, make(6)).features[0, 0] == 6
+    assert kept(["images 1", "features 1"], 7) == 7
 
 
 def test_a_score_is_the_same_again_and_of_the_right_images(digits, features, monkeypatch):

@@ -77,8 +77,8 @@ def test_scores_are_in_range_and_the_same_in_any_order_and_in_pieces(seed, sets,
         patch.setattr(pairs, "PIECE", piece)
         in_pieces = neighbour_scores(rng.permutation(real), rng.permutation(fake))
         assert in_pieces == pytest.approx(got, rel=1e-12)
-        distances = nearest(fake, real)
-    np.testing.assert_array_equal(distances, nearest(fake, real))
+        distances = nearest(fake, real).distances
+    np.testing.assert_array_equal(distances, nearest(fake, real).distances)
 
 
 @given(SEEDS)
@@ -131,8 +131,12 @@ def test_nearest_is_that_by_loops(seed, piece):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pairs, "PIECE", piece)
         got = nearest(a, b)
-    np.testing.assert_allclose(got, [min(distance(u, v) for v in b) for u in a], rtol=1e-12)
-    assert got.dtype == np.float64
+    which = [min(range(len(b)), key=lambda j, u=u: distance(u, b[j])) for u in a]
+    distances = [distance(u, b[j]) for u, j in zip(a, which, strict=True)]
+    spacing = [min(distance(b[i], b[j]) for j in range(len(b)) if j != i) for i in which]
+    np.testing.assert_allclose(got.distances, distances, rtol=1e-12)
+    np.testing.assert_allclose(got.closeness, np.divide(distances, spacing), rtol=1e-12)
+    assert {x.dtype for x in got} == {np.dtype(np.float64)}
 
 
 @pytest.mark.parametrize("offset", [0, 100])
@@ -141,18 +145,40 @@ def test_copies_are_at_distance_0_and_near_copies_as_far_as_they_are(offset):
     train = (rng.normal(size=(300, 64)) + offset).astype(np.float32)
     copies, near = train[:50], train[50:100].astype(np.float64)
     near[:, 0] += 1e-6
-    np.testing.assert_array_equal(nearest(copies, train), np.zeros(50))
-    np.testing.assert_allclose(nearest(near, train), 1e-6, rtol=1e-4)
+    np.testing.assert_array_equal(nearest(copies, train), np.zeros((2, 50)))
+    np.testing.assert_allclose(nearest(near, train).distances, 1e-6, rtol=1e-4)
 
 
 def test_a_generator_that_memorises_is_told_from_one_that_does_not():
     rng = np.random.default_rng(0)
     train, held_out, honest = (rng.normal(size=(n, 6)) for n in (800, 2000, 2000))
-    to_train = nearest(held_out, train)
-    assert memorized(nearest(honest, train), to_train) == pytest.approx(0.01, abs=0.01)
-    assert memorized(nearest(train[rng.integers(800, size=500)], train), to_train) == 1
+    unseen = nearest(held_out, train).closeness
+    assert memorized(nearest(honest, train).closeness, unseen) == pytest.approx(0.01, abs=0.01)
+    assert memorized(nearest(train[rng.integers(800, size=500)], train).closeness, unseen) == 1
     half = np.concatenate([honest[:1000], train])
-    assert memorized(nearest(half, train), to_train) == pytest.approx(800 / 1800, abs=0.01)
+    assert memorized(nearest(half, train).closeness, unseen) == pytest.approx(800 / 1800, abs=0.01)
+    # What is far from all training images, where these are far from one another, is not told by its distance.
+    assert memorized(nearest(np.tile(honest[:1], (500, 1)), train).closeness, unseen) == 0
+
+
+def test_copies_are_told_where_images_are_dense_and_where_they_are_not():
+    """Two kinds of images, of which one is a hundred times as dense, and near copies of either."""
+    rng = np.random.default_rng(0)
+    kinds = np.array([[0.0] * 6, [50.0] * 6])
+    draw = lambda n: np.concatenate([kinds[i] + rng.normal(size=(n, 6)) * (0.01, 1.0)[i] for i in (0, 1)])  # noqa: E731
+    train, held_out, honest = draw(1000), draw(1000), draw(1000)
+    near = train + rng.normal(size=train.shape) * np.repeat([[0.0005], [0.05]], 1000, axis=0)
+    unseen = nearest(held_out, train).closeness
+    for kind in (slice(None, 1000), slice(1000, None)):
+        assert memorized(nearest(honest[kind], train).closeness, unseen) < 0.03
+        assert memorized(nearest(near[kind], train).closeness, unseen) > 0.9
+
+
+def test_two_copies_among_the_training_images():
+    train = np.concatenate([np.eye(5), np.eye(5)[:1]])
+    found = nearest(np.array([np.eye(5)[0], np.eye(5)[0] + 0.1]), train)
+    np.testing.assert_array_equal(found.closeness, [0, np.inf])
+    assert memorized(found.closeness, np.linspace(0.5, 1, 50)) == 0.5
 
 
 def test_memorized_counts_what_is_below_the_percentile():
@@ -177,12 +203,12 @@ GOOD = np.random.default_rng(0).normal(size=(8, 3))
         (lambda: neighbour_scores(GOOD, GOOD[:, :2]), "real has 3 features and fake has 2"),
         (lambda: neighbour_scores(GOOD[0], GOOD), r"real: features are \[N, D\]"),
         (lambda: neighbour_scores(GOOD, GOOD * np.nan), "fake: some features are not finite"),
-        (lambda: nearest(GOOD, GOOD[:0]), "b: there are 0 samples"),
+        (lambda: nearest(GOOD, GOOD[:0]), "b: there are 0 samples, and 2 are needed"),
         (lambda: nearest(GOOD, GOOD[:, :1]), "b has 1 features and a has 3"),
-        (lambda: memorized([], [1.0]), "samples_to_train: distances"),
-        (lambda: memorized([1.0], [[1.0]]), "held_out_to_train: distances"),
-        (lambda: memorized([1.0], [np.inf]), "held_out_to_train: distances"),
-        (lambda: memorized([-1.0], [1.0]), "samples_to_train: distances"),
+        (lambda: memorized([], [1.0]), "samples: must be"),
+        (lambda: memorized([1.0], [[1.0]]), "unseen: must be"),
+        (lambda: memorized([1.0], [np.nan]), "unseen: must be"),
+        (lambda: memorized([-1.0], [1.0]), "samples: must be"),
     ],
 )
 def test_what_does_not_fit_is_an_error_in_one_line(call, message):

@@ -98,7 +98,7 @@ def test_it_scores_images_of_any_kind(file, reference, monkeypatch):
     monkeypatch.setattr(features, "PIECE", 4)  # of 250 images it takes half a minute
     monkeypatch.setattr(features, "INCEPTION_PIECE", 2)
     grey = IMAGES[32, 32][..., :1]
-    found = evaluation.embed(features.inception(str(file)), grey)
+    found = evaluation.embed(features.inception_v3(str(file)), grey)
     with torch.no_grad():
         want, logits, _ = reference(nchw(np.repeat(grey, 3, -1)))
     assert np.linalg.norm(found.features - want.numpy()) < 1e-4 * np.linalg.norm(want)

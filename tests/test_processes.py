@@ -21,7 +21,8 @@ from experiments.agreement import as_float64, difference, plain, random_data, ru
 from jaxgan.run import ProcessError, processes
 
 ROOT = Path(__file__).parents[1]
-QUICK = ("--data", "digits", "--batch-size", "16", "--checkpoint-every", "20", "--log-every", "1")
+SCORED = ("--data", "digits", "--batch-size", "16", "--checkpoint-every", "20", "--log-every", "1")
+QUICK = (*SCORED, "--evaluate-every", "0")
 
 
 @pytest.fixture
@@ -89,11 +90,15 @@ def wait_for_step(workdir, step, started):
 
 @pytest.mark.slow
 def test_two_processes_make_one_run_and_one_alone_goes_on_with_it(start, tmp_path):
-    args = ("tf2_gan", *QUICK, "--workdir", tmp_path)
+    args = ("tf2_gan", *SCORED, "--evaluate-every", 3, "--workdir", tmp_path)
     assert ends(start("train", *args, "--steps", 4)) == [(0, ""), (0, "")]
-    assert len(summary_of(tmp_path)["devices"]) == 4
+    summary = summary_of(tmp_path)
+    assert len(summary["devices"]) == 4
+    assert summary["final"]["step"] == 4
+    assert summary["best"]["step"] in (3, 4)
     assert ends(start("train", *args, "--steps", 6, own_args=[()], devices=1)) == [(0, "")]
     assert summary_of(tmp_path)["steps_resumed_from"] == 4
+    assert summary_of(tmp_path)["final"]["step"] == 6
     assert len(losses_of(tmp_path)) == 6
 
 

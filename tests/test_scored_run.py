@@ -11,6 +11,7 @@ from small_run import metrics_of, recipe, share_programs
 
 import jaxgan
 from experiments import evaluate, sample, scored_run, scoring
+from experiments.scored_run import Scored
 from jaxgan import evaluation
 from jaxgan.evaluation import kernel_distance
 from jaxgan.run import Event, Options, RunError, checkpoint, run
@@ -35,7 +36,7 @@ def shared_programs(tmp_path_factory):
 def scored(tmp_path_factory):
     """A finished run that was scored at steps 3, 6 and 9; and its summary."""
     workdir = tmp_path_factory.mktemp("scored") / "w"
-    return workdir, scored_run.run_scored(recipe(), workdir, 0, OPTIONS, every=3)
+    return workdir, scored_run.run_scored(recipe(), workdir, 0, OPTIONS, scored=Scored(3))
 
 
 def falling(scores):
@@ -89,14 +90,14 @@ def test_a_score_is_what_its_parts_say(scored):
 
 def test_a_finished_run_is_scored_once(scored, monkeypatch):
     workdir, summary = scored
-    monkeypatch.setattr(scored_run, "_conclusion", lambda *_: pytest.fail("scored again"))
-    assert scored_run.run_scored(recipe(), workdir, 0, OPTIONS, every=3) == summary
+    monkeypatch.setattr(scored_run, "_conclude", lambda *_: pytest.fail("scored again"))
+    assert scored_run.run_scored(recipe(), workdir, 0, OPTIONS, scored=Scored(3)) == summary
 
 
 def test_a_finished_run_without_scores_is_scored_later(tmp_path):
-    before = scored_run.run_scored(recipe(), tmp_path, 0, OPTIONS, every=0)
+    before = scored_run.run_scored(recipe(), tmp_path, 0, OPTIONS, scored=Scored(0))
     assert "final" not in before
-    after = scored_run.run_scored(recipe(), tmp_path, 0, OPTIONS, every=100)
+    after = scored_run.run_scored(recipe(), tmp_path, 0, OPTIONS, scored=Scored(100))
     assert after["final"]["step"] == 9
     assert "best" not in after
     assert after["state_sha256"] == before["state_sha256"]
@@ -170,7 +171,7 @@ def test_features_of_ones_own(scored, tmp_path):
     (tmp_path / "mine.py").write_text("def features(images):\n    return images.reshape(len(images), -1)[:, ::7]\n")
     evaluate.main([str(workdir), "--features", str(tmp_path / "mine.py"), "--json", str(tmp_path / "mine.json")])
     found = json.loads((tmp_path / "mine.json").read_text())
-    assert found["features"]["name"] == "mine"
+    assert found["features"]["name"] == "mine.py"
     assert "inception_score" not in found["scores"]
 
 
@@ -187,8 +188,7 @@ def test_the_best_can_be_sampled(scored, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--count", "0"], "--count must be at least 1, not 0"),
-        (["--count", "3"], "are needed"),
+        (["--count", "99"], "--count must be at least 100, not 99"),
         (["--seed", "-1"], "--seed must be from 0"),
         (["--weights", "first"], "invalid choice"),
         (["--reference", "validation"], "invalid choice"),
@@ -220,7 +220,7 @@ def test_a_folder_without_a_run_or_without_scores_is_one_line(tmp_path, capfd):
         evaluate.main([str(tmp_path / "w"), "--weights", "best"])
     assert "no checkpoint has a score; train with --evaluate-every N" in capfd.readouterr().err
     with pytest.raises(RunError, match="--evaluate-every must be at least 1, or 0 for none, not -1"):
-        scored_run.run_scored(recipe(), tmp_path / "x", 0, OPTIONS, every=-1)
+        scored_run.run_scored(recipe(), tmp_path / "x", 0, OPTIONS, scored=Scored(-1))
     assert not (tmp_path / "x").exists()
 
 

@@ -13,7 +13,7 @@ from small_run import metrics_of, recipe, share_programs
 
 from experiments import seeds, spread
 from experiments.bench import vmapped_seeds
-from experiments.scored_run import run_scored
+from experiments.scored_run import Scored, run_scored
 from jaxgan.evaluation import scores
 from jaxgan.run import Options, RunError, Stopped, WorkdirError, plots, run
 
@@ -33,7 +33,7 @@ def shared():
 
 
 def study(folder, count, small=SMALL):
-    return seeds.study(small, folder, count, OPTIONS, EVERY)
+    return seeds.study(small, folder, count, OPTIONS, Scored(EVERY))
 
 
 def summary_of(folder, seed):
@@ -149,19 +149,23 @@ def test_a_study_of_different_kinds_of_scores_is_refused_before_it_trains(two, t
     before = (two / "seeds.json").read_text()
     with pytest.raises(RunError, match=r"seed 0 and seed 1 .*samples"):
         study(two, 3)
-    for seed in (0, 1):
-        edit(
-            two / f"seed-{seed}" / "summary.json", lambda s: [s[w]["features"].update(sha256="0") for w in seeds.WHICH]
-        )
-        edit(two / f"seed-{seed}" / "summary.json", lambda s: s["best"].update(count=s["final"]["count"]))
-    study(two, 2)  # of one kind, if an old one
-    assert (two / "seeds.json").read_text() != before
-    with pytest.raises(RunError, match=r"seed 0 .*another kind .*features"):
-        study(two, 3)
+    edit(two / "seed-1" / "summary.json", lambda summary: summary["best"].update(count=summary["final"]["count"]))
+    assert study(two, 2) == json.loads(before)
     edit(two / "seed-1" / "config.json", lambda config: config.update(data_sha256="0"))
     with pytest.raises(RunError, match=r"seed 0 and seed 1 .*different data"):
         study(two, 2)
     assert trained == []
+
+
+def test_runs_that_were_scored_otherwise_are_scored_again_and_not_trained(two, trained):
+    whole = written(two)
+    edit(two / "seed-1" / "summary.json", lambda s: s["final"]["features"].update(sha256="0"))
+    assert study(two, 2) == whole
+    assert trained == [1]
+    assert summary_of(two, 1)["steps_resumed_from"] == 0  # what is there was not trained anew
+    by_mnist = seeds.study(SMALL, two, 2, OPTIONS, Scored(EVERY, features="mnist"))
+    assert by_mnist["final"]["features"]["name"] == "mnist"
+    assert [of["state_sha256"] for of in by_mnist["seeds"]] == [of["state_sha256"] for of in whole["seeds"]]
 
 
 def test_one_more_seed_is_all_that_is_trained(two, trained):

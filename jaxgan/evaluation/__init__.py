@@ -9,13 +9,14 @@ Features come from a network in JAX; the scores are functions of them in NumPy, 
 
 from jaxgan.evaluation.classes import classes_covered, inception_score, label_agreement
 from jaxgan.evaluation.distances import frechet_distance, kernel_distance, moments
-from jaxgan.evaluation.features import Embedded, Features, classifier, embed, for_data
-from jaxgan.evaluation.neighbours import density_coverage, memorized, nearest, precision_recall
+from jaxgan.evaluation.features import Embedded, Features, classifier, embed, for_data, inception_v3
+from jaxgan.evaluation.neighbours import Nearest, density_coverage, memorized, nearest, precision_recall
 from jaxgan.evaluation.scores import memorizing, score
 
 __all__ = [
     "Embedded",
     "Features",
+    "Nearest",
     "classes_covered",
     "classifier",
     "density_coverage",
@@ -23,6 +24,7 @@ __all__ = [
     "for_data",
     "frechet_distance",
     "inception_score",
+    "inception_v3",
     "kernel_distance",
     "label_agreement",
     "memorized",

@@ -1,40 +1,60 @@
-"""Features of real images on disk, so that a dataset goes through the network once.
+"""Arrays that were computed from real images, on disk, so that a dataset goes through a network once.
 
-A file is named by the digests of the images and of the features, so that none outlives a change of either.
+A file is named by the digest of all that decides what is in it, so that none outlives a change of that.
 """
 
+import hashlib
+import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from jaxgan.evaluation.features import Embedded, Features
+Arrays = Mapping[str, np.ndarray]
+
+MOST = 2 * 2**30  # bytes in all; the files that were made first go first
 
 
 def folder() -> Path:
-    """Where the files are: `features` in the package's part of the user's cache folder."""
+    """Where the files are: `scores` in the package's part of the user's cache folder."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(cache) / "jaxgan" / "features"
+    return Path(cache) / "jaxgan" / "scores"
 
 
-def cached(images_sha256: str, features: Features, make: Callable[[], Embedded]) -> Embedded:
-    """What `make` gives for these images; read where it has been made before.
+def cached(decided_by: Any, make: Callable[[], Arrays]) -> Arrays:
+    """What `make` gives; read where it has been made before.
 
     A file that cannot be read is made again, and where none can be written all goes on without.
+
+    Args:
+      decided_by: all that it depends on, as JSON can hold it.
+      make: gives arrays by name.
     """
-    path = folder() / f"{images_sha256[:32]}-{features.sha256[:32]}.npz"
+    path = folder() / f"{hashlib.sha256(json.dumps(decided_by).encode()).hexdigest()[:40]}.npz"
     try:
         with np.load(path) as file:
-            return Embedded(file["features"], file["probabilities"] if "probabilities" in file.files else None)
+            return {name: file[name] for name in file.files}
     except Exception:  # none, or a damaged one, of which NumPy raises many kinds
-        embedded = make()
+        arrays = make()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:
-            np.savez(file, **{name: x for name, x in embedded._asdict().items() if x is not None})
-        os.replace(file.name, path)
+        _make_room(path.parent)
+        with tempfile.TemporaryDirectory(dir=path.parent) as partial:  # several processes may write the same file
+            np.savez(Path(partial) / path.name, **arrays)
+            os.replace(Path(partial) / path.name, path)
     except OSError:
         pass
-    return embedded
+    return arrays
+
+
+def _make_room(kept: Path) -> None:
+    """Removes the oldest files, where there are more than `MOST` bytes."""
+    files = sorted(kept.glob("*.npz"), key=lambda file: file.stat().st_mtime, reverse=True)
+    size = 0
+    for file in files:
+        size += file.stat().st_size
+        if size > MOST:
+            file.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ class InceptionScore(NamedTuple):
     std: float
 
 
-def inception_score(probabilities: ArrayLike, splits: int = 10) -> InceptionScore:
+def inception_score(probabilities: ArrayLike, splits: int | None = None) -> InceptionScore:
     """exp(E KL(p(y|x) || p(y))), with p(y) the mean over a split (Salimans et al. 2016, arXiv:1606.03498).
 
     The samples are shuffled, always in the same way, and then split: were they in the order of their labels, each
@@ -28,12 +28,13 @@ def inception_score(probabilities: ArrayLike, splits: int = 10) -> InceptionScor
     Args:
       probabilities: [N, K], each row from 0 up with the sum 1. With any other classifier than Inception the score is
         on a scale of that classifier.
-      splits: from 1 to N.
+      splits: from 1 to N; by default 10, or as many as have 500 samples each.
 
     Raises:
       ValueError: the probabilities are not such, or there are more splits than samples.
     """
     p = _checked(probabilities)
+    splits = max(1, min(10, len(p) // 500)) if splits is None else splits
     if not 1 <= splits <= len(p):
         raise ValueError(f"splits is {splits} and must be from 1 to the {len(p)} samples")
     p = p[np.random.RandomState(2020).permutation(len(p))]

@@ -54,7 +54,7 @@ def moments(features: ArrayLike) -> Moments:
     return Moments(mean, covariance / (len(x) - 1), len(x))
 
 
-def frechet_distance(a: Moments, b: Moments) -> float:
+def frechet_distance(a: Moments | ArrayLike, b: Moments | ArrayLike) -> float:
     """The Fréchet distance between the Gaussians of two sets of features (Heusel et al. 2017, arXiv:1706.08500).
 
     |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)). The trace of that root is the sum of the singular values of
@@ -64,12 +64,17 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     Eigenvalues that cannot be told from 0, at most D times the rounding of the largest, count as 0. Without that, the
     rounding of a singular covariance would show in the distance with its square root, about 1e-8 of the traces.
 
+    Args:
+      a: features [N, D], or their moments.
+      b: features [M, D], or their moments.
+
     Returns:
       The squared distance, from 0 up. That of a set to itself is 0 but for rounding, about 1e-14 of the traces.
 
     Raises:
       ValueError: the two have different numbers of features, or a value is not finite.
     """
+    a, b = (x if isinstance(x, Moments) else moments(x) for x in (a, b))
     for name, x in (("the first moments", a), ("the second moments", b)):
         if np.ndim(x.mean) != 1 or np.shape(x.covariance) != 2 * np.shape(x.mean):
             raise ValueError(f"{name}: mean {list(np.shape(x.mean))} and covariance {list(np.shape(x.covariance))}")

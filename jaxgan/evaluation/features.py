@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from jaxgan.networks import Context
 PIECE = 250
 INCEPTION_PIECE = 25  # more at once take gigabytes, and are slower
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
+VERSION = 1  # of what is done to images before a network sees them
 OTHER = "cifar10"  # scores images of all kinds that have no classifier of their own
 
 
@@ -38,28 +40,37 @@ class Embedded(NamedTuple):
 Track = Callable[[Iterable, str], Iterable]
 
 
+def untracked(items: Iterable, what: str) -> Iterable:
+    """The items, with no progress shown."""
+    return items
+
+
 @dataclasses.dataclass(frozen=True)
 class Features:
     """A function from images to features, and what it is known by.
 
     Attributes:
       name: what outputs call it.
-      sha256: of all that decides its numbers. Two scores can be compared only where it is the same.
+      sha256: of what decides its numbers. Two scores can be compared only where it is the same.
       apply: uint8 [PIECE, H, W, C] -> features [PIECE, D], or features and logits [PIECE, K].
       classes: the names of the classes, in the order of the logits.
+      kept: whether the features of real images are kept on disk. Only where the digest is of all that decides them.
     """
 
     name: str
     sha256: str
     apply: Callable[[np.ndarray], Any]
     classes: tuple[str, ...] = ()
+    kept: bool = True
 
 
-def embed(features: Features, images: np.ndarray, track: Track = lambda items, what: items, what: str = "") -> Embedded:
+def embed(
+    features: Features | Callable[[np.ndarray], Any], images: np.ndarray, track: Track = untracked, what: str = ""
+) -> Embedded:
     """The features of images, and the probabilities of classes where there are any.
 
     Args:
-      features: with what.
+      features: with what; a function is taken as `Features.apply`.
       images: uint8 [N, H, W, C].
       track: shows progress: it is given the pieces and `what`, and gives the pieces back, one by one.
       what: what the images are.
@@ -69,6 +80,8 @@ def embed(features: Features, images: np.ndarray, track: Track = lambda items, w
     """
     if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
         raise ValueError(f"images must be uint8 [N, H, W, C], not {images.dtype} {list(images.shape)}")
+    if not isinstance(features, Features):
+        features = Features(getattr(features, "__name__", "features"), "", features, kept=False)
     found = []
     for start in track(range(0, len(images), PIECE), what):
         piece = images[start : start + PIECE]
@@ -82,19 +95,20 @@ def embed(features: Features, images: np.ndarray, track: Track = lambda items, w
                 f"{features.name} must give features [{PIECE}, D], or features and logits, for {PIECE} images, "
                 f"not {shapes}"
             )
+        if not all(np.isfinite(part[: len(piece)]).all() for part in parts):
+            raise ValueError(f"{features.name} gives features that are not finite")
         found.append([part[: len(piece)] for part in parts])
     values, *logits = (np.concatenate(part) for part in zip(*found, strict=True))
     return Embedded(values, _softmax(logits[0]) if logits else None)
 
 
-def classifier(name: str, border: int = 0) -> Features:
+def classifier(name: str) -> Features:
     """The features of a classifier that comes with the package.
 
     Images of another size are resized to the classifier's (bilinear, with antialiasing); of other colours converted.
 
     Args:
       name: one of `shipped.index()`.
-      border: pixels that are cut off on each side first.
 
     Raises:
       ValueError: there is none of that name, or its weights are not those that were shipped.
@@ -102,11 +116,11 @@ def classifier(name: str, border: int = 0) -> Features:
     about, variables = shipped.load(name)
     net = Classifier(tuple(about["training"]["widths"]), len(about["classes"]))
     shape = tuple(about["training"]["image_shape"])
-    apply = functools.partial(_apply, net, shape, border, variables)
-    return Features(name, _digest(about["sha256"], shape, border), apply, tuple(about["classes"]))
+    apply = functools.partial(_apply, net, shape, variables)
+    return Features(name, _digest(about["sha256"], shape, VERSION), apply, tuple(about["classes"]))
 
 
-def inception(weights: str | None = None) -> Features:
+def inception_v3(weights: str | None = None) -> Features:
     """The features of InceptionV3 as FID uses it: pool3, 2048 of them, and the logits of ImageNet's classes.
 
     Args:
@@ -127,31 +141,42 @@ def inception(weights: str | None = None) -> Features:
         found = jax.lax.map(lambda x: net.apply(variables, brought_to(x, (*x.shape[1:3], 3))), few)
         return jax.tree.map(lambda x: x.reshape(len(images), -1), found)
 
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = _digest(hashlib.sha256(path.read_bytes()).hexdigest(), VERSION)
     return Features("inception", digest, functools.partial(apply, variables))
 
 
 def for_data(name: str) -> str:
-    """The classifier that scores a dataset by default: its own, or else that of CIFAR-10."""
-    return name if name in shipped.index() else OTHER
+    """The classifier that scores a dataset by default: its own, or else that of CIFAR-10.
+
+    Args:
+      name: of the dataset; that of a TensorFlow dataset may have a configuration and a version.
+    """
+    plain = re.split("[:/]", name)[0]
+    return plain if plain in shipped.index() else OTHER
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _apply(
-    net: Classifier, shape: tuple[int, int, int], border: int, variables: Mapping[str, Any], images: jax.Array
+    net: Classifier, shape: tuple[int, int, int], variables: Mapping[str, Any], images: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    return net.apply(variables, brought_to(images, shape, border) / 255, Context())
+    with jax.default_matmul_precision("highest"):  # else scores would depend on the device
+        return net.apply(variables, brought_to(images, shape) / 255, Context())
 
 
-def brought_to(images: jax.Array, shape: tuple[int, int, int], border: int = 0) -> jax.Array:
-    """Images, uint8 [B, H, W, C], without their border, in the size and colours of `shape`: float32, 0 to 255."""
-    height, width, channels = shape
-    x = images[:, border : images.shape[1] - border, border : images.shape[2] - border].astype(jnp.float32)
-    if x.shape[-1] == 3 and channels == 1:
+def brought_to(images: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
+    """Images, uint8 [B, H, W, C], in the size and colours of `shape`: float32, 0 to 255.
+
+    Raises:
+      ValueError: they are neither grey nor RGB.
+    """
+    x = images.astype(jnp.float32)
+    if x.shape[-1] not in (1, 3):
+        raise ValueError(f"images must be grey (C = 1) or RGB (C = 3), not of {x.shape[-1]} channels")
+    if x.shape[-1] == 3 and shape[2] == 1:
         x = (x * jnp.array(GREY).reshape(1, 1, 1, 3)).sum(-1, keepdims=True)
-    elif x.shape[-1] == 1 and channels == 3:
+    elif x.shape[-1] == 1 and shape[2] == 3:
         x = jnp.repeat(x, 3, -1)
-    return jax.image.resize(x, (len(x), height, width, channels), "bilinear")
+    return jax.image.resize(x, (len(x), *shape), "bilinear")
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

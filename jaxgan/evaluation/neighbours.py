@@ -106,41 +106,58 @@ def neighbour_scores(real: ArrayLike, fake: ArrayLike, precision_k: int = 3, den
     )
 
 
-def nearest(a: ArrayLike, b: ArrayLike) -> np.ndarray:
-    """The distance of each of the features `a`, [N, D], to its nearest of `b`, [M, D]: float64 [N], from 0 up.
+class Nearest(NamedTuple):
+    """How near points are to the nearest of a set.
 
-    That of a copy is 0. Where others of `b` are within about 1e-3 |x| of the copy, x less the mean of `b`, it may be
-    the distance to one of those, which is as small.
+    Attributes:
+      distances: float64 [N], from 0 up; that of a copy is 0.
+      closeness: float64 [N], the distance divided by that of the nearest point to its own nearest other one in the
+        set. It is near 1 where the set is dense and where it is not, and 0 for a copy.
+    """
+
+    distances: np.ndarray
+    closeness: np.ndarray
+
+
+def nearest(a: ArrayLike, b: ArrayLike) -> Nearest:
+    """How near each of the features `a`, [N, D], is to its nearest of `b`, [M, D].
+
+    Where others of `b` are within about 1e-7 |x| of the nearest, x less the mean of `b`, it may be one of those that
+    is taken, which is as near.
 
     Raises:
-      ValueError: features are not of these shapes, or not finite.
+      ValueError: features are not of these shapes, not finite, or `b` has less than two.
     """
-    b, a = pairs.shifted(("b", "a"), b, a)
-    return np.sqrt(pairs.nearest(a, b))
+    b, a = pairs.shifted(("b", "a"), b, a, (2, 1))
+    squares, index = pairs.nearest(a, b)
+    which, back = np.unique(index, return_inverse=True)
+    spacing = pairs.nearest(b[which], b, but=which)[0][back]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        closeness = np.where(squares == 0, 0.0, np.sqrt(squares / spacing))
+    return Nearest(np.sqrt(squares), closeness)
 
 
-def memorized(samples_to_train: ArrayLike, held_out_to_train: ArrayLike) -> float:
-    """The share of samples that are nearer to a training image than 99 of 100 held-out real images are.
+def memorized(samples: ArrayLike, unseen: ArrayLike) -> float:
+    """The share of samples that are closer to a training image than 99 of 100 unseen real images are.
 
-    Nearer than the 1st percentile of the held-out images' distances. It is about 0.01 for a generator that memorises
-    nothing and makes images as the real ones are, and 1 for one that copies. It needs a few hundred held-out images.
-    Where more than 1 in 100 of them are copies of training images, the percentile is 0, and so is the share.
+    It is about 0.01 for real images that were not trained on, and 1 for copies. One sample many times over is no copy:
+    it is not closer than others, only more frequent. It needs a few hundred unseen images.
 
     Args:
-      samples_to_train: [N], of each generated image the distance to its nearest training image, by `nearest`.
-      held_out_to_train: [M], the same of each real image that was not trained on.
+      samples: [N], of each generated image the closeness to its nearest training image, as `nearest` gives.
+      unseen: [M], the same of real images that were not trained on.
 
     Returns:
       From 0 to 1.
 
     Raises:
-      ValueError: a list of distances is empty, is no list, or has one that is negative or not finite.
+      ValueError: a list is empty, is no list, or has a value that is negative or no number.
     """
-    samples, held_out = (np.asarray(x, np.float64) for x in (samples_to_train, held_out_to_train))
-    for name, x in (("samples_to_train", samples), ("held_out_to_train", held_out)):
-        if x.ndim != 1 or not len(x) or not np.isfinite(x).all() or x.min() < 0:
-            raise ValueError(f"{name}: distances are [N] with N above 0, finite and not negative")
-    return float(np.mean(samples < np.percentile(held_out, 1)))
+    samples, unseen = (np.asarray(x, np.float64) for x in (samples, unseen))
+    for name, x in (("samples", samples), ("unseen", unseen)):
+        if x.ndim != 1 or not len(x) or np.isnan(x).any() or x.min() < 0:
+            raise ValueError(f"{name}: must be [N] with N above 0, of numbers from 0 up")
+    return float(np.mean(samples < np.quantile(unseen, 0.01, method="lower")))
 
 
 def _above(k: int) -> int:

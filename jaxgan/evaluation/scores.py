@@ -1,20 +1,22 @@
 """All scores of a set of images, against real ones."""
 
-from typing import NamedTuple
-
 import numpy as np
 
 from jaxgan.evaluation.classes import classes_covered, inception_score, label_agreement
-from jaxgan.evaluation.distances import frechet_distance, kernel_distance, moments
-from jaxgan.evaluation.features import Embedded
+from jaxgan.evaluation.distances import frechet_distance, kernel_distance
+from jaxgan.evaluation.features import Embedded, Track, untracked
 from jaxgan.evaluation.neighbours import memorized, nearest, neighbour_scores
+
+CLOSE = 2_000  # images whose nearest training images are looked for
 
 # What is better, by the score's name; of the others it depends.
 LOWER = ("frechet_distance", "kernel_distance", "memorized")
 HIGHER = ("inception_score", "classes_covered", "label_agreement", "precision", "recall", "density", "coverage")
 
 
-def score(images: Embedded, reference: Embedded, labels: np.ndarray | None = None) -> dict[str, float]:
+def score(
+    images: Embedded, reference: Embedded, labels: np.ndarray | None = None, track: Track = untracked, what: str = ""
+) -> dict[str, float]:
     """The scores of images against a reference of real ones.
 
     Nearest neighbours depend on how many there are, so precision, recall, density and coverage are of as many of the
@@ -24,6 +26,8 @@ def score(images: Embedded, reference: Embedded, labels: np.ndarray | None = Non
       images: as from `embed`.
       reference: as from `embed`, with the same features.
       labels: int [N], the classes that the images were asked for; None where there are none.
+      track: shows progress, as in `embed`.
+      what: what the images are.
 
     Returns:
       By name: frechet_distance, kernel_distance and kernel_distance_error; precision, recall, density and coverage;
@@ -32,46 +36,49 @@ def score(images: Embedded, reference: Embedded, labels: np.ndarray | None = Non
     Raises:
       ValueError: there are too few images, or the features do not fit or are not finite.
     """
-    found = {"frechet_distance": frechet_distance(moments(images.features), moments(reference.features))}
-    kernel = kernel_distance(images.features, reference.features)
-    found |= {"kernel_distance": kernel.mean, "kernel_distance_error": kernel.standard_error}
-    count = min(len(images.features), len(reference.features))
-    found |= neighbour_scores(choice(reference.features, count), choice(images.features, count))._asdict()
-    if images.probabilities is not None:
-        found["inception_score"] = inception_score(images.probabilities)[0]
+
+    def kernel() -> dict[str, float]:
+        distance = kernel_distance(images.features, reference.features)
+        return {"kernel_distance": distance.mean, "kernel_distance_error": distance.standard_error}
+
+    def neighbours() -> dict[str, float]:
+        count = min(len(images.features), len(reference.features))
+        return neighbour_scores(choice(reference.features, count), choice(images.features, count))._asdict()
+
+    def classes() -> dict[str, float]:
+        if images.probabilities is None:
+            return {}
+        found = {"inception_score": inception_score(images.probabilities).mean}
         found["classes_covered"] = classes_covered(images.probabilities)
-        if labels is not None:
-            found["label_agreement"] = label_agreement(images.probabilities, labels)
+        return found if labels is None else found | {"label_agreement": label_agreement(images.probabilities, labels)}
+
+    found = {}
+    for part in track((lambda: {"frechet_distance": _frechet(images, reference)}, kernel, neighbours, classes), what):
+        found |= part()
     return {name: float(value) for name, value in found.items()}
 
 
-class Memorizing(NamedTuple):
-    """How near images are to the training images.
-
-    Attributes:
-      nearest_train: the median distance of an image to the nearest training image.
-      nearest_train_real: the same of real images that were not trained on.
-      memorized: the share of images that are nearer than 99 in 100 of those real ones.
-    """
-
-    nearest_train: float
-    nearest_train_real: float
-    memorized: float
+def _frechet(images: Embedded, reference: Embedded) -> float:
+    return frechet_distance(images.features, reference.features)
 
 
-def memorizing(images: Embedded, train: Embedded, unseen: np.ndarray) -> Memorizing:
-    """Compares the distances of images to their nearest training images with those of unseen real ones.
+def memorizing(images: Embedded, train: Embedded, unseen: np.ndarray) -> dict[str, float]:
+    """How near images are to the training images, beside unseen real ones; of a fixed choice of `CLOSE` images.
 
     Args:
       images: as from `embed`.
       train: the training images, with the same features.
-      unseen: [M], the distance of each unseen real image to its nearest of `train`, by `nearest`.
+      unseen: [M], the closeness of unseen real images, as `nearest` gives.
+
+    Returns:
+      nearest_train: the median distance of an image to the nearest training image.
+      memorized: as `jaxgan.evaluation.memorized` gives.
 
     Raises:
       ValueError: as in `score`.
     """
-    found = nearest(images.features, train.features)
-    return Memorizing(float(np.median(found)), float(np.median(unseen)), memorized(found, unseen))
+    found = nearest(choice(images.features, CLOSE), train.features)
+    return {"nearest_train": float(np.median(found.distances)), "memorized": memorized(found.closeness, unseen)}
 
 
 def choice(array: np.ndarray, count: int) -> np.ndarray:

@@ -73,8 +73,8 @@ class Checkpoints:
         args = ocp.args.Composite(digest=ocp.args.JsonRestore())
         try:
             with _quiet():
-                return self.manager.restore(step, args=args).digest["score"]
-        except Exception:  # it has none, or is damaged, as `restore` would say
+                return self.manager.restore(step, args=args).digest.get("score")
+        except Exception:  # it is damaged, as `restore` would say
             return None
 
 
