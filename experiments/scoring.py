@@ -292,10 +292,10 @@ def table(score: dict[str, Any]) -> str:
     lines = [
         f"step {score['step']:,}, {score['weights']} weights: {score['count']:,} samples against "
         f"{against}, features {score['features']['name']}",
-        f"{'':<24}{'samples':>10}{'floor':>10}   the floor is of {least['count']:,} other real images{few}",
+        f"{'':<24}{'samples':>11}{'floor':>12}   the floor is of {least['count']:,} other real images{few}",
     ]
     better = dict.fromkeys(LOWER, "lower is better") | dict.fromkeys(HIGHER, "higher is better")
     for name, value in scores.items():
-        beside = f"{least[name]:>10.4g}" if name in least else f"{'':>10}"
-        lines.append(f"{name:<24}{value:>10.4g}{beside}   {better.get(name, '')}".rstrip())
+        beside = f"{least[name]:>12.4g}" if name in least else f"{'':>12}"
+        lines.append(f"{name:<24}{value:>11.4g}{beside}   {better.get(name, '')}".rstrip())
     return "\n".join(lines)

@@ -13,6 +13,7 @@ import jaxgan
 from experiments import evaluate, sample, scored_run, scoring
 from experiments.scored_run import Scored
 from jaxgan import evaluation
+from jaxgan.data import Dataset
 from jaxgan.evaluation import kernel_distance
 from jaxgan.run import Event, Options, RunError, checkpoint, run
 from jaxgan.run.numerics import root_key
@@ -232,3 +233,66 @@ def test_other_images_than_the_runs_are_refused(scored, tmp_path, capfd):
     with pytest.raises(SystemExit):
         evaluate.main([str(workdir), "--data", f"folder:{tmp_path}"])
     assert "does not hold the images of this run; --data says where they are now" in capfd.readouterr().err
+
+
+def few_images():
+    return Dataset("few", np.random.default_rng(0).integers(0, 256, (30, 28, 28, 1), np.uint8))
+
+
+def test_data_of_too_few_images_are_trained_on_and_not_scored(tmp_path, capfd):
+    few = recipe(data=few_images, steps=4)
+    summary = scored_run.run_scored(few, tmp_path, 0, OPTIONS, scored=Scored(2))
+    assert summary["step"] == 4
+    assert "final" not in summary
+    err = capfd.readouterr().err
+    assert "not scored: few: 15 images (odd) are too few to compare samples with; 100 are needed" in err
+    assert scored_run.run_scored(few, tmp_path, 0, OPTIONS, scored=Scored(2)) == summary
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def features(images):\n    return images.nothing", "broken.py, line 2: AttributeError: "),
+        ("features = 3", "must define a function `features`"),
+        ("import nothing_of_that_name", "line 1: ModuleNotFoundError"),
+        ("def features(images):\n    return images.reshape(len(images), -1) / 0.0 * 0", "broken.py gives features"),
+        ("def features(images):\n    return images[:2]", "broken.py must give features"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")
+def test_a_file_of_features_that_is_wrong_is_one_line(scored, text, message, tmp_path, capfd):
+    workdir, _ = scored
+    (tmp_path / "broken.py").write_text(text)
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as end:
+        evaluate.main([str(workdir), "--features", str(tmp_path / "broken.py")])
+    assert end.value.code == 2
+    err = capfd.readouterr().err
+    assert len(err.splitlines()) == 1, err
+    assert message in err
+
+
+def test_a_floor_of_fewer_images_than_samples_is_said_to_be(scored, capfd):
+    workdir, _ = scored
+    evaluate.main([str(workdir), "--count", "1000"])
+    assert "the floor is of 899 other real images, too few to compare distances with" in capfd.readouterr().out
+
+
+def test_the_border_is_cut_off_before_anything_is_compared():
+    """`gan_elements` puts black pixels around its images, which are then those of the data again."""
+    bordered = recipe(data=few_images).replace(border=2)
+    images = np.pad(few_images().images, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=9)
+    np.testing.assert_array_equal(scoring.without_border(bordered, images), few_images().images)
+    assert scoring.without_border(recipe(), images) is not None
+    assert scoring.without_border(recipe(), images).shape == images.shape
+
+
+def test_which_images_are_held_out():
+    by = scoring.yardstick(recipe())
+    assert (len(by.trained.images), len(by.train.images), len(by.test.images)) == (1797, 899, 898)
+    np.testing.assert_array_equal(by.train.images, by.trained.images[::2])
+    np.testing.assert_array_equal(by.test.images, by.trained.images[1::2])
+    # All copies are found, of whichever half; and none among images that were not trained on.
+    digits = by.trained.images
+    assert by.score(digits[:400])["memorized"] == 1
+    assert by.floor(899)["memorized"] == pytest.approx(0.01, abs=0.02)
