@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -165,6 +166,21 @@ def test_other_samples_weights_and_references_give_other_scores(scored, tmp_path
     few = tmp_path / "few.json"
     evaluate.main([str(workdir), "--count", "100", "--json", str(few)])
     assert scoring.differences(json.loads(few.read_text()), summary["final"]) == ["samples: 100 and 899"]
+
+
+def test_other_features_are_those_of_the_real_images_too(scored, tmp_path):
+    workdir, _ = scored
+    evaluate.main([str(workdir), "--features", "mnist", "--json", str(tmp_path / "mnist.json")])
+    found, digits = json.loads((tmp_path / "mnist.json").read_text()), recipe().load_data().images
+    halves = (evaluation.embed(evaluation.classifier("mnist"), digits[i::2]).features for i in range(2))
+    assert found["floor"]["frechet_distance"] == pytest.approx(evaluation.frechet_distance(*halves), rel=1e-9)
+
+
+def test_a_run_that_goes_on_is_scored_anew(scored, tmp_path):
+    workdir = shutil.copytree(scored[0], tmp_path / "w")
+    summary = scored_run.run_scored(recipe(steps=11), workdir, 0, OPTIONS, scored=Scored(3))
+    assert summary["final"]["step"] == 11
+    assert summary["final"]["scores"] != scored[1]["final"]["scores"]
 
 
 def test_features_of_ones_own(scored, tmp_path):
