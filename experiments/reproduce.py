@@ -100,22 +100,26 @@ def table(results: dict[str, Any]) -> str:
     ]
     for name in [name for name in UPDATES if name in results]:
         found = results[name]
-        final, best = (found[which]["scores"] if found[which] else {} for which in ("final", "best"))
+        final, best = ((found.get(which) or {}).get("scores", {}) for which in ("final", "best"))
+        least = found["final"]["floor"] if final else {}
         cells = [
             f"`{name}`",
             f"{found['updates']:,}",
-            len(found["final"]["seeds"]),
-            _cell(final["frechet_distance"]),
-            _cell(best["frechet_distance"]) if best else "-",
-            f"{found['final']['floor']['frechet_distance']:.3g}",
-            *(_cell(final[score]) for score in ("inception_score", "precision", "recall")),
+            len(found["final"]["seeds"]) if final else 1,
+            _cell(final.get("frechet_distance")),
+            _cell(best.get("frechet_distance")),
+            f"{least['frechet_distance']:.3g}" if least else "-",
+            *(_cell(final.get(score)) for score in ("inception_score", "precision", "recall")),
             f"{np.mean(found['minutes']):.1f}",
         ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
-def _cell(score: dict[str, Any]) -> str:
+def _cell(score: dict[str, Any] | None) -> str:
+    """The mean over the seeds, ± the standard deviation where there are several; a dash where there is no score."""
+    if score is None:
+        return "-"
     return f"{score['mean']:.3g}" + ("" if score["std"] is None else f" ± {score['std']:.2g}")
 
 
