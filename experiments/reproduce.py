@@ -28,6 +28,7 @@ from jaxgan.run.metrics import read_metrics
 from jaxgan.run.numerics import root_key
 from jaxgan.run.report import grids as sample_grids
 from jaxgan.run.workdir import read_summary, write_json
+from jaxgan.sampling import grid_labels
 
 # Updates on two CPU cores, and how many seeds. Where None, the document's own number takes less than 40 minutes; for
 # tf2_dcgan it is the number after which the document shows its samples.
@@ -182,9 +183,13 @@ def _draw(recipe: Recipe, workdir: Path, flags: Reproduce) -> None:
     def save(kind: str, picture: np.ndarray) -> None:
         images.save_png(flags.out / f"{recipe.name}{kind}.png", picture)
 
-    samples = images.grid(np.asarray(jaxgan.sample(gan, state, key, 64)))
+    labels = grid_labels(gan)  # a row of each class, where there are classes
+    count = 64 if labels is None else len(labels)
+    samples = images.grid(np.asarray(jaxgan.sample(gan, state, key, count, labels=labels)), columns=8)
     save("", samples)
     shutil.copy(workdir / "losses.png", flags.out / f"{recipe.name}-losses.png")
+    if recipe.name == "digits":
+        shutil.copy(workdir.parent / "seeds.png", flags.out / "digits-seeds.png")
     if recipe.name == "keras_mnist":
         save("-evolution", _evolution(workdir))
     if recipe.name == "canton_lsgan":
