@@ -73,11 +73,11 @@ def test_no_room_for_pictures_events_and_metrics_does_not_change_a_run(plain, tm
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_keeps_the_newest(plain, tmp_path, monkeypatch):
     save = checkpoint.save
 
-    def on_a_full_disk(checkpoints, step, state):
+    def on_a_full_disk(checkpoints, step, state, score):
         if step > 4:
             with checkpoint._saving(checkpoints, step):
                 raise OSError(28, "No space left on device")
-        save(checkpoints, step, state)
+        save(checkpoints, step, state, score)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", on_a_full_disk)
@@ -268,7 +268,8 @@ def test_signals_save_and_stop_unless_they_are_ignored(tmp_path, monkeypatch, nu
 
     monkeypatch.setattr(data.Dataset, "batches", batches_and_signal)
     monkeypatch.setattr(loop, "MOST", 1)
-    usual = signal.getsignal(number)
+    before = signal.getsignal(number)
+    signal.signal(number, usual := signal.default_int_handler)  # it may be ignored, where the tests run under nohup
     try:
         with pytest.raises(Stopped, match="stopped at step 2 of 3"):
             run(recipe(steps=3), tmp_path / "w", 0, Options(devices=1))
@@ -277,7 +278,7 @@ def test_signals_save_and_stop_unless_they_are_ignored(tmp_path, monkeypatch, nu
             signal.signal(number, signal.SIG_IGN)
             assert run(recipe(steps=3), tmp_path / "w2", 0, Options(devices=1))["step"] == 3
     finally:
-        signal.signal(number, usual)
+        signal.signal(number, before)
 
 
 def test_a_cluster_that_is_waited_for_is_named(monkeypatch, capfd):
