@@ -41,8 +41,6 @@ SLOW = pytest.mark.slow
 NOISY = ("tf2_gan", "digits_conditional", "canton_lsgan", "keras_mnist")
 # canton_lsgan_subpixel differs from canton_lsgan in layers that see one image at a time, and labels are in `small_gan`.
 OTHERS = ("keras_dcgan", "keras_mnist", "canton_lsgan", "tf2_dcgan", "gan_elements")
-    name for name in recipes.RECIPES if name not in ("tf2_gan", "digits", "digits_conditional", "canton_lsgan_subpixel")
-]
 
 
 @pytest.mark.parametrize(
