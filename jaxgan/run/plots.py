@@ -32,11 +32,12 @@ SCORES = {
     "share": {
         "precision": "precision",
         "recall": "recall",
+        "density": "density",
         "coverage": "coverage",
         "label_agreement": "label agreement",
     },
 }
-COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red")
+COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple")
 FRAMES = 200  # of the GIF, at most
 POINTS = 2000  # of a curve, at most
 
