@@ -37,6 +37,7 @@ ALL = [(form, count) for form in FORMS for count in (1, 2, 4, 8)]
 FOUR = [(form, 4) for form in FORMS]
 SOME = [("pmap", 2), ("shard_map", 4), ("pmap", 8)]
 SLOW = pytest.mark.slow
+EACH_FORM = pytest.mark.parametrize("form", [pytest.param("pmap", marks=SLOW), "shard_map"])
 # Of the noise a recipe decides the classes, the prior, the transforms, and how a batch is divided.
 NOISY = ("tf2_gan", "digits_conditional", "canton_lsgan", "keras_mnist")
 # canton_lsgan_subpixel differs from canton_lsgan in layers that see one image at a time, and labels are in `small_gan`.
@@ -137,7 +138,7 @@ def test_a_loss_that_is_no_mean_over_examples_sees_each_devices_share():
 
 
 @pytest.mark.parametrize("name", ["small", pytest.param("digits", marks=SLOW)])
-@pytest.mark.parametrize("form", FORMS)
+@EACH_FORM
 def test_on_one_device_it_is_the_plain_step_to_the_last_bit(form, name):
     gan = small_gan(3) if name == "small" else recipes.get(name).build()
     state, (dataset, batches) = jaxgan.init(gan, KEY), random_data(gan, 4, 16)
@@ -147,7 +148,7 @@ def test_on_one_device_it_is_the_plain_step_to_the_last_bit(form, name):
     np.testing.assert_array_equal(one, expected)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@EACH_FORM
 def test_several_updates_in_one_program_are_the_same_on_any_number_of_devices(form):
     """Each takes its images and labels from the dataset, to rounding."""
     gan = small_gan(3)
@@ -251,7 +252,7 @@ def test_the_recorders_see_noise_that_depends_on_the_device():
 
 
 @pytest.mark.parametrize("name", ["small", pytest.param("digits", marks=SLOW)])
-@pytest.mark.parametrize("form", FORMS)
+@EACH_FORM
 def test_a_run_on_several_devices_is_the_same_again_to_the_last_bit(form, name):
     gan = small_gan() if name == "small" else recipes.get(name).build()
     (dataset, batches), devices = random_data(gan, 6, 16), parallel.choose_devices(8)
@@ -262,7 +263,7 @@ def test_a_run_on_several_devices_is_the_same_again_to_the_last_bit(form, name):
     np.testing.assert_array_equal(once, again)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@EACH_FORM
 def test_all_devices_hold_the_same_state_afterwards(form):
     gan, devices = small_gan(), parallel.choose_devices(4)
     state, _ = on(form, 4, gan, jaxgan.init(gan, KEY), real_batch(gan, 16))
