@@ -11,7 +11,7 @@ from experiments import recipes, scoring
 from experiments.cli import check_json, fail, keep_programs, one_line_errors, parse
 from experiments.feature_files import choose
 from experiments.finished import Weights, check_workdir, read_state
-from jaxgan.run.numerics import fixed_numerics, root_key, start_devices
+from jaxgan.run.numerics import fixed_numerics, start_devices
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import read_config, write_json
 
@@ -67,13 +67,10 @@ def main(args: list[str] | None = None) -> None:
             fail(f"{by.trained.data} does not hold the images of this run; --data says where they are now")
         count = flags.count or by.default_count()
         say(f"drawing {count:,} samples")
-        images, labels = scoring.draw(recipe, gan, state, root_key(flags.seed), count, flags.weights != "last")
         try:
-            least = by.floor(count)
-            scores = by.score(images, labels)
+            found = scoring.score_state(by, gan, state, count, by.floor(count), flags.weights, flags.seed)
         except ValueError as error:
             fail(error)
-        found = scoring.described(by, int(state.step), flags.weights, flags.seed, count, scores, least)
         found = {"recipe": recipe.name, "run_seed": config.get("seed"), **found}
         say(scoring.table(found))
         if flags.json:

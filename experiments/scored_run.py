@@ -48,10 +48,9 @@ class Scored:
         """Steps between scores; 0 for none."""
         return max(1_000, recipe.steps // 10) if self.evaluate_every is None else self.evaluate_every
 
-    def yardstick(self, recipe: Recipe, data_dir: str | None, track: scoring.Track = scoring.untracked) -> Yardstick:
+    def yardstick(self, recipe: Recipe, data_dir: str | None) -> Yardstick:
         """What a recipe's runs are measured with."""
-        features = choose(self.features, self.inception_weights)
-        return scoring.yardstick(recipe, data_dir, self.reference, features, track)
+        return scoring.yardstick(recipe, data_dir, self.reference, choose(self.features, self.inception_weights))
 
 
 def run_scored(
@@ -94,7 +93,7 @@ def run_scored(
             states = _states(recipe, workdir)
         with processes.together(), fixed_numerics():
             if processes.is_leader():
-                _conclude(scored.yardstick(recipe, options.data_dir, scoring.shown), workdir, states, summary)
+                _conclude(dataclasses.replace(by, track=scoring.shown), workdir, states, summary)
     return read_summary(workdir)
 
 
@@ -156,12 +155,10 @@ def _conclude(by: Yardstick, workdir: Path, states: Mapping[str, GANState], summ
         count = by.default_count()
         least = by.floor(count)
         for which, state in states.items():
-            step = int(state.step)
-            if which == "best" and step == found["final"]["step"]:
+            if which == "best" and int(state.step) == found["final"]["step"]:
                 found["best"] = found["final"]
                 continue
-            images, labels = scoring.draw(by.recipe, gan, state, root_key(0), count)
-            found[which] = scoring.described(by, step, "averaged", 0, count, by.score(images, labels), least)
+            found[which] = scoring.score_state(by, gan, state, count, least)
             say(scoring.table(found[which]))
     except DataError as error:
         say(f"not scored: {error}", "stderr")

@@ -24,6 +24,7 @@ from jaxgan.data import DataError
 from jaxgan.evaluation import cache
 from jaxgan.evaluation.features import Embedded, Features, Track, untracked
 from jaxgan.evaluation.scores import CLOSE, HIGHER, LOWER, choice, memorizing
+from jaxgan.run.numerics import root_key
 from jaxgan.run.screen import say
 from jaxgan.sampling import sample_labels
 
@@ -250,18 +251,32 @@ def shown(items: Iterable, what: str) -> Iterable[Any]:
     return items
 
 
-def described(
+def score_state(
     by: Yardstick,
-    step: int,
-    weights: str,
-    seed: int,
+    gan: GAN,
+    state: GANState,
     count: int,
-    scores: dict[str, float],
     least: dict[str, float],
+    weights: str = "averaged",
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """A score with all that it depends on, and its floor."""
-    of = {"step": step, "weights": weights, "count": count, "seed": seed}
-    return of | kind(by, count) | {"scores": scores, "floor": least}
+    """The score of a state's generator, with all that it depends on and its floor.
+
+    Args:
+      by: what it is measured with.
+      gan: the static description.
+      state: whose generator is scored.
+      count: how many samples.
+      least: the floor, as `by.floor(count)` gives.
+      weights: `last`, or what else the averaged generator is called.
+      seed: decides the samples' latents.
+
+    Raises:
+      ValueError: as in `Yardstick.score`.
+    """
+    images, labels = draw(by.recipe, gan, state, root_key(seed), count, weights != "last")
+    of = {"step": int(state.step), "weights": weights, "count": count, "seed": seed}
+    return of | kind(by, count) | {"scores": by.score(images, labels), "floor": least}
 
 
 def kind(by: Yardstick, count: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def spread(scores: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
     """The scores of several seeds, by name, with what all of them depend on.
 
     Args:
-      scores: by seed, as from `scoring.described`; at least one.
+      scores: by seed, as from `scoring.score_state`; at least one.
 
     Returns:
       `seeds` and `steps`, a list each; `count`, `features`, `reference` and `floor`, as of any of them; and `scores`,

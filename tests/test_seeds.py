@@ -110,7 +110,7 @@ def test_the_spread_is_that_of_the_summaries(finished):
 
 
 def score(count=10, features="f", sha256="0", **scores):
-    """A score as `scoring.described` makes it."""
+    """A score as `scoring.score_state` makes it."""
     return {
         "step": 5,
         "count": count,
