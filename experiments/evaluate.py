@@ -10,7 +10,7 @@ import tyro
 from experiments import recipes, scoring
 from experiments.cli import check_json, fail, keep_programs, one_line_errors, parse
 from experiments.feature_files import choose
-from experiments.finished import Weights, check_workdir, read_state
+from experiments.finished import Weights, check_seed, check_workdir, read_state
 from jaxgan.run.numerics import fixed_numerics, start_devices
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import read_config, write_json
@@ -82,8 +82,7 @@ def _check(flags: Evaluate) -> None:
     """Ends the program where the flags are wrong."""
     if flags.count is not None and flags.count < scoring.LEAST:
         fail(f"--count must be at least {scoring.LEAST}, not {flags.count}")
-    if not 0 <= flags.seed < 2**32:
-        fail(f"--seed must be from 0 to {2**32 - 1}, not {flags.seed}")
+    check_seed(flags.seed)
     check_json(flags.json)
     check_workdir(flags.workdir)
 

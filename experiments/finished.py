@@ -18,6 +18,12 @@ def check_workdir(workdir: Path) -> None:
         fail(f"{workdir} holds no run (there is no config.json); give the workdir of a run of experiments.train")
 
 
+def check_seed(seed: int) -> None:
+    """Ends the program where a seed is none."""
+    if not 0 <= seed < 2**32:
+        fail(f"--seed must be from 0 to {2**32 - 1}, not {seed}")
+
+
 def read_state(workdir: Path, gan: GAN, weights: Weights = "averaged") -> GANState:
     """The newest checkpoint's state; with `best` that of the checkpoint with the best score during training."""
     if not (workdir / "checkpoints").is_dir():

@@ -15,6 +15,7 @@ from experiments.page.markup import section, tag, text
 from experiments.page.runs import Entry
 from experiments.page.style import CSS
 from jaxgan.run.screen import say
+from jaxgan.run.workdir import whole
 
 MARK = '<meta name="generator" content="jaxgan experiments.report">'  # by which a page of this script is known
 
@@ -42,12 +43,8 @@ def main(args: list[str] | None = None) -> None:
         program = "jaxgan report" if sys.argv[0].startswith("jaxgan") else "python -m experiments.report"
         command = f"{program} {shlex.join(sys.argv[1:] if args is None else args)}"
         content = page(entries, flags.title or _title(entries), command).encode()
-        partial = flags.out.with_name(flags.out.name + ".partial")
-        try:
+        with whole(flags.out) as partial:
             partial.write_bytes(content)
-            partial.replace(flags.out)
-        finally:
-            partial.unlink(missing_ok=True)
     count = sum(len(entry.runs) for entry in entries)
     say(f"{flags.out}: {count} run{'s' * (count > 1)}, {len(content) / 1e6:.1f} MB; open it in a browser")
 

@@ -11,7 +11,7 @@ import tyro
 import jaxgan
 from experiments import recipes
 from experiments.cli import fail, keep_programs, one_line_errors, parse
-from experiments.finished import Weights, check_workdir, read_state
+from experiments.finished import Weights, check_seed, check_workdir, read_state
 from experiments.settings import Recipe
 from jaxgan import GAN, GANState, images
 from jaxgan.data import DataError, Dataset
@@ -125,8 +125,7 @@ def _check(flags: Sample) -> None:
     """Ends the program where the flags are wrong."""
     if flags.count is not None and flags.count < 1:
         fail(f"--count must be at least 1, not {flags.count}")
-    if not 0 <= flags.seed < 2**32:
-        fail(f"--seed must be from 0 to {2**32 - 1}, not {flags.seed}")
+    check_seed(flags.seed)
     if flags.latent_grid and min(flags.latent_grid) < 1:
         fail(f"--latent-grid must be two numbers of at least 1, not {flags.latent_grid[0]} {flags.latent_grid[1]}")
     if flags.interpolate is not None and flags.interpolate < 2:

@@ -17,6 +17,7 @@ from jaxgan import images
 from jaxgan.run.metrics import each_line
 from jaxgan.run.report import grids
 from jaxgan.run.screen import say
+from jaxgan.run.workdir import whole
 
 Panels = dict[str, dict[str, str]]  # label of an axis -> name of a metric -> name of its curve
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]  # name of a metric -> its steps, its values
@@ -145,12 +146,8 @@ def draw_panels(
             axes.set(xlabel="step", ylabel=ylabel)
             axes.grid(alpha=0.2)
             axes.legend()
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with whole(path) as partial:
         figure.savefig(partial, dpi=120, format="png")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:

@@ -119,9 +119,16 @@ def read_summary(workdir: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
     """Writes a whole file or none: what a later run reads must never be half there."""
+    with whole(path) as partial:
+        partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Gives a path to write to, which becomes `path` where all has been written, and else is removed."""
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+        yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
