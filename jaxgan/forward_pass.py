@@ -39,7 +39,8 @@ def losses(
       indices: int [B], which example of the step each one is; decides its noise.
 
     Returns:
-      (loss_gen, loss_disc), aux. What the caller does not use of it the compiler does not compute.
+      (loss_gen, loss_disc), aux. Each loss is to be differentiated in its own network's parameters. What the caller
+      does not use the compiler does not compute.
     """
     real_images = _passed(gan.augmentations, Purpose.AUGMENTATION, state, batch.images, indices)
     z = draw_z(gan, step_key(state, Purpose.Z), indices)
@@ -59,9 +60,12 @@ def losses(
             raise ValueError(f"the discriminator must give one logit for each image, [B], not {list(logits.shape)}")
         return logits, (extra, stats)
 
-    fake_logits, (fake_extra, disc_stats), pull_fake = _with_pullback(
-        gan, lambda images: judge(images, generated_labels, state.disc.batch_stats, real=False), generated
-    )
+    def judge_fake(images: jax.Array) -> tuple[jax.Array, Any]:
+        return judge(images, generated_labels, state.disc.batch_stats, real=False)
+
+    known = _is_known(gan, judge_fake, generated)
+    seen_by_disc = jax.lax.stop_gradient(generated) if known else generated
+    fake_logits, (fake_extra, disc_stats), pull_fake = _with_pullback(gan, judge_fake, seen_by_disc)
     real_logits, (real_extra, disc_stats), pull_real = _with_pullback(
         gan, lambda images: judge(images, batch.labels, disc_stats, real=True), real_images
     )
@@ -69,7 +73,7 @@ def losses(
         images=real_images,
         labels=batch.labels,
         z=z,
-        generated=generated,
+        generated=seen_by_disc,
         generated_labels=generated_labels,
         real_logits=real_logits,
         fake_logits=fake_logits,
@@ -77,7 +81,8 @@ def losses(
         fake_extra=fake_extra,
     )
     fake_gradient = None if pull_fake is None else pull_fake(jnp.ones_like(fake_logits))[0]
-    loss_gen = _scalar("loss.gen", gan.loss.gen(_with_known_gradient(gan, forward, fake_gradient)))
+    of_gen = _with_known_gradient(forward, generated, fake_gradient) if known else forward
+    loss_gen = _scalar("loss.gen", gan.loss.gen(of_gen))
     loss_disc = _scalar("loss.disc", gan.loss.disc(forward))
     for regularizer in gan.regularizers:
         loss_gen += _scalar("a regularizer", regularizer(gen_params))
@@ -107,17 +112,25 @@ def _with_pullback(gan: GAN, judge: Callable, images: jax.Array) -> tuple[jax.Ar
     return logits, aux, pull
 
 
-def _with_known_gradient(gan: GAN, forward: Forward, fake_gradient: jax.Array | None) -> Forward:
-    """The pass as the generator's loss sees it, which takes D's gradient as known where it can.
+def _is_known(gan: GAN, judge_fake: Callable, generated: jax.Array) -> bool:
+    """Whether the generator's loss can take D's gradient in its images from the penalties, as follows.
 
     By the chain rule the gradient of a loss in generated image i is its derivative in logit i times the gradient of
-    that logit in the image, where no other logit depends on it. The second factor is what R2 has computed. So no pass
-    back through D is left for the generator, and the numbers are the same up to rounding.
+    that logit in the image: where no other logit depends on it, and D returns nothing else that the loss could see.
+    The second factor is what R2 computes. So no pass back through D is left for the generator, and the numbers are the
+    same up to rounding.
     """
-    if fake_gradient is None or not judges_alone(gan, train=True):
-        return forward
-    constants = jax.lax.stop_gradient((forward.fake_logits, fake_gradient))
-    return forward.replace(fake_logits=_logits_of_known_gradient(forward.generated, *constants))
+    if not gan.penalties or not judges_alone(gan, train=True):
+        return False
+    _, (extra, _) = jax.eval_shape(judge_fake, generated)
+    return extra is None
+
+
+def _with_known_gradient(forward: Forward, generated: jax.Array, fake_gradient: jax.Array) -> Forward:
+    """The pass as the generator's loss sees it: its logits are functions of the images alone, of known gradients."""
+    real_logits, *known = jax.lax.stop_gradient((forward.real_logits, forward.fake_logits, fake_gradient))
+    fake_logits = _logits_of_known_gradient(generated, *known)
+    return forward.replace(generated=generated, real_logits=real_logits, fake_logits=fake_logits)
 
 
 @jax.custom_jvp
