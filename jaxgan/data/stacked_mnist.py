@@ -1,4 +1,4 @@
-"""Stacked MNIST: three handwritten digits as the red, green and blue of one image, so 1,000 modes that can be counted."""
+"""Stacked MNIST: three handwritten digits as the red, green and blue of one image, so 1,000 modes to be counted."""
 
 import numpy as np
 
