@@ -40,13 +40,15 @@ def check(group: Any) -> None:
             raise ValueError(f"--{field.name.replace('_', '-')} must be {wrong}, not {value!r}")
         if choices and (get_origin(field.type) is Literal or isinstance(value, str)):
             allowed = Allowed(f"one of {', '.join(choices)}", lambda x, choices=choices: x in choices)
-        if allowed and not allowed.holds(value):
+        if allowed and not callable(value) and not allowed.holds(value):
             raise ValueError(f"--{field.name.replace('_', '-')} must be {allowed.words}, not {value}")
 
 
 def _wrong_type(annotation: Any, value: Any) -> str:
     """What a plain value should be, in words, where it is not; else nothing."""
     kinds = {int: ("a whole number", int), float: ("a number", int | float), str: ("a name", str)}
+    if float in get_args(annotation) and value is not None:  # a number or a schedule of it
+        return "" if callable(value) else _wrong_type(float, value)
     words, kind = kinds.get(annotation, ("", object))
     return "" if isinstance(value, kind) and not (words and isinstance(value, bool)) else words
 

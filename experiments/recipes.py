@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from experiments.settings import FORMER, Data, Objective, Optimization, Recipe, Schedule
+from experiments.groups import Data, Objective, Optimization, Schedule
+from experiments.settings import FORMER, Recipe
 from jaxgan import networks
 
 CHANGED = (

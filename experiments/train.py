@@ -14,8 +14,9 @@ import tyro
 from experiments import recipes
 from experiments.cli import Cluster, fail, keep_programs, one_line_errors, parse
 from experiments.described import is_plain
+from experiments.groups import GROUPS
 from experiments.scored_run import Scored, run_scored
-from experiments.settings import GROUPS, Recipe
+from experiments.settings import Recipe
 from jaxgan.run import Options, processes
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import read_config

@@ -14,6 +14,7 @@ from jaxgan import (
     parallel,
     penalties,
     sampling,
+    schedules,
     transforms,
 )
 from jaxgan.gan import GAN, Batch, GANState, init
@@ -41,6 +42,7 @@ __all__ = [
     "penalties",
     "sample",
     "sampling",
+    "schedules",
     "train_step",
     "train_steps",
     "transforms",

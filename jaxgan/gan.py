@@ -7,8 +7,11 @@ in how large a piece of the batch, it is computed.
 
 import dataclasses
 import enum
+import functools
 import inspect
+import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -37,6 +40,7 @@ class Purpose(enum.IntEnum):
     TRANSFORM_FAKE = 8  # the first transform of generated images; the i-th after it has 1000 * i more
     TRANSFORM_REAL = 9
     PENALTIES = 10  # what the i-th penalty draws has 1000 * i more
+    AUGMENTATION = 11  # of real images; the i-th has 1000 * i more
     ORDER = 100  # of the data
     SCORES = 101  # the fixed latents that a run is scored by
 
@@ -70,11 +74,14 @@ class GAN:
       z_size: the length of a latent.
       prior: the distribution of latents: "normal" is N(0, 1), "uniform" is U(-1, 1).
       classes: how many classes the images have; with 0 the GAN is unconditional, and labels are None everywhere.
+      generated_labels: where the labels of generated images come from: "uniform" draws them, each class as likely;
+        "real" gives generated image i the label of real image i, as pairs of a relativistic loss need it.
       image_range: what 0 and 255 become before an image reaches the discriminator.
       update: "shared" updates both networks from one forward pass, "alternating" the discriminator first and then the
         generator, against the new discriminator.
       training_ratio: updates of the discriminator for each one of the generator. The first training_ratio - 1 of a
         shared step are the discriminator's alone.
+      augmentations: what real images pass before all else, functions as in `jaxgan.transforms`.
       transforms: what all images, real and generated, pass on their way to the discriminator, in this order.
       penalties: what is added to the discriminator's loss, functions as in `jaxgan.penalties`.
       regularizers: what is added to the generator's loss, functions of its parameters.
@@ -99,9 +106,11 @@ class GAN:
     z_size: int
     prior: Literal["normal", "uniform"] = "normal"
     classes: int = 0
+    generated_labels: Literal["uniform", "real"] = "uniform"
     image_range: tuple[float, float] = (-1.0, 1.0)
     update: Literal["shared", "alternating"] = "shared"
     training_ratio: int = 1
+    augmentations: tuple[Transform, ...] = ()
     transforms: tuple[Transform, ...] = ()
     penalties: tuple[Penalty, ...] = ()
     regularizers: tuple[Regularizer, ...] = ()
@@ -216,18 +225,43 @@ def _some_labels(gan: GAN) -> jax.Array | None:
     return jnp.zeros((1,), jnp.int32) if gan.classes else None
 
 
-def judges_alone(gan: GAN, state: GANState) -> bool:
-    """Whether the discriminator judges each image alone, its batch statistics aside: without minibatch features."""
+def judges_alone(gan: GAN, train: bool = False) -> bool:
+    """Whether the discriminator judges each image alone: without minibatch features.
 
-    @jax.jit
-    def first_logit(others: jax.Array) -> jax.Array:
-        images = jnp.concatenate([jnp.zeros((1, *image_shape(gan))), others])
-        labels = jnp.zeros(len(images), jnp.int32) if gan.classes else None
-        judged = gan.disc.apply(state.disc.variables, images, labels, Context())
-        return (judged[0] if isinstance(judged, tuple) else judged)[0]
+    With `train` batch normalisation counts as well, which uses the batch's own moments then. It is tried out, with
+    weights that say nothing, and in programs that are traced as well: once for each discriminator.
+    """
+    # A thread of its own, since a program that is just being traced would otherwise trace this as a part of it.
+    with ThreadPoolExecutor(1) as other:
+        return other.submit(_judges_alone, gan.disc, image_shape(gan), gan.classes, train).result()
 
-    noise = jax.random.normal(jax.random.key(0), (3, *image_shape(gan)))
-    return bool(first_logit(noise) == first_logit(jnp.zeros_like(noise)))
+
+@functools.lru_cache
+def _judges_alone(disc: nn.Module, shape: tuple[int, int, int], classes: int, train: bool) -> bool:
+    labels = jnp.zeros(4, jnp.int32) if classes else None
+    context = Context(train, jax.random.split(jax.random.key(0), 4))
+
+    def judge(variables: Any, images: jax.Array) -> jax.Array:
+        judged, _ = disc.apply(variables, images, labels, context, mutable=["batch_stats"])
+        return judged[0] if isinstance(judged, tuple) else judged
+
+    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    def logits(images: jax.Array) -> jax.Array:
+        like = jax.eval_shape(disc.init, jax.random.key(0), images, labels, Context())
+        variables = jax.tree.map(_waves, like)
+        stats = jax.tree.map(lambda x: x + 1.5, variables.pop("batch_stats", {}))  # variances are positive
+        return judge({**variables, "batch_stats": stats}, images)
+
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        images = _waves(jax.ShapeDtypeStruct((4, *shape), jnp.float32))
+        logit, among_others, other = (logits(x)[0] for x in (images, images.at[1:].multiply(-2), -images))
+        return bool(logit == among_others) and bool(logit != other)
+
+
+def _waves(like: jax.ShapeDtypeStruct) -> jax.Array:
+    """Values of that shape that are no two alike, about as large as weights are, and quickly made."""
+    values = jnp.cos(jnp.arange(math.prod(like.shape), dtype=like.dtype) * 2.39996)
+    return values.reshape(like.shape) / math.sqrt(max(1, math.prod(like.shape[:-1])))
 
 
 def step_key(state: GANState, purpose: int) -> jax.Array:

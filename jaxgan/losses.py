@@ -110,6 +110,35 @@ def least_squares_disc(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Ar
     return jnp.mean(jnp.square(real_logits - 1)) + jnp.mean(jnp.square(fake_logits))
 
 
+def hinge_gen(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    """-mean D(fake) (Lim and Ye 2017, arXiv:1705.02894); also the generator's loss of the Wasserstein GAN."""
+    return -jnp.mean(fake_logits)
+
+
+def hinge_disc(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    """Mean max(0, 1 - D(real)) + mean max(0, 1 + D(fake)) (Lim and Ye 2017, arXiv:1705.02894)."""
+    return jnp.mean(jax.nn.relu(1 - real_logits)) + jnp.mean(jax.nn.relu(1 + fake_logits))
+
+
+def wasserstein_disc(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    """Mean D(fake) - mean D(real), for a D that something keeps Lipschitz (Arjovsky et al. 2017, arXiv:1701.07875)."""
+    return jnp.mean(fake_logits) - jnp.mean(real_logits)
+
+
+def relativistic_gen(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    """Mean softplus(-(D(fake_i) - D(real_i))): the pairing loss of Huang et al. 2024 (arXiv:2501.05441), equation 2.
+
+    The relativistic loss of Jolicoeur-Martineau 2018 (arXiv:1807.00734), of pairs: generated image i is judged against
+    real image i of the batch.
+    """
+    return cross_entropy(fake_logits - real_logits, 1.0)
+
+
+def relativistic_disc(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    """Mean softplus(-(D(real_i) - D(fake_i))), as `relativistic_gen`."""
+    return cross_entropy(real_logits - fake_logits, 1.0)
+
+
 def non_saturating(real_label: float = 1.0, disc_scale: float = 1.0) -> Loss:
     """Cross-entropy with the non-saturating generator's loss, as a `Loss`."""
     disc = functools.partial(non_saturating_disc, real_label=real_label) if real_label != 1 else non_saturating_disc
@@ -119,3 +148,18 @@ def non_saturating(real_label: float = 1.0, disc_scale: float = 1.0) -> Loss:
 def least_squares(disc_scale: float = 1.0) -> Loss:
     """Least squares (LSGAN), as a `Loss`."""
     return of_logits(least_squares_gen, least_squares_disc, disc_scale)
+
+
+def hinge(disc_scale: float = 1.0) -> Loss:
+    """The hinge loss, as a `Loss`."""
+    return of_logits(hinge_gen, hinge_disc, disc_scale)
+
+
+def wasserstein(disc_scale: float = 1.0) -> Loss:
+    """The Wasserstein loss, as a `Loss`; for a D that is kept Lipschitz, as by `jaxgan.penalties.WGANGP`."""
+    return of_logits(hinge_gen, wasserstein_disc, disc_scale)
+
+
+def relativistic(disc_scale: float = 1.0) -> Loss:
+    """The relativistic pairing loss, as a `Loss`."""
+    return of_logits(relativistic_gen, relativistic_disc, disc_scale)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgan.losses import Forward
+from jaxgan.schedules import Schedule, at
 
 
 class Disc(NamedTuple):
@@ -45,13 +46,83 @@ class R1:
     """gamma / 2 times the mean over real images of |gradient of D in the image|^2 (arXiv:1801.04406, equation 9).
 
     The squares are summed over all pixels of an image. With transforms the gradient is in the image before them.
+
+    Attributes:
+      gamma: the weight, or a schedule of it: a function of the step.
     """
 
-    gamma: float
+    gamma: float | Schedule
 
     def __call__(self, forward: Forward, disc: Disc) -> jax.Array:
         """The penalty of that pass."""
-        return self.gamma / 2 * jnp.mean(jnp.sum(jnp.square(disc.real_gradient()), axis=(1, 2, 3)))
+        return at(self.gamma, disc.step) / 2 * _mean_square(disc.real_gradient())
+
+
+@dataclasses.dataclass(frozen=True)
+class R2:
+    """`R1`, at the generated images (arXiv:1801.04406, section 4.1).
+
+    Where D judges each image alone, the generator's gradient is taken from the same gradients of D: R2 in every step
+    then makes the generator's pass back through D unnecessary (`forward_pass.losses`).
+
+    Attributes:
+      gamma: the weight, or a schedule of it: a function of the step.
+    """
+
+    gamma: float | Schedule
+
+    def __call__(self, forward: Forward, disc: Disc) -> jax.Array:
+        """The penalty of that pass."""
+        return at(self.gamma, disc.step) / 2 * _mean_square(disc.fake_gradient())
+
+
+@dataclasses.dataclass(frozen=True)
+class WGANGP:
+    """`weight` times the mean of (|gradient of D| - 1)^2 between real and generated images.
+
+    Each is taken at u * real image + (1 - u) * generated image, with u from U(0, 1) for each pair (Gulrajani et al.
+    2017, arXiv:1704.00028, algorithm 1). D is asked with the real images' labels. It must be without batch
+    normalisation: a norm is each image's own.
+
+    Attributes:
+      weight: of the penalty; lambda in the paper.
+    """
+
+    weight: float = 10.0
+
+    def __call__(self, forward: Forward, disc: Disc) -> jax.Array:
+        """The penalty of that pass."""
+        u = jax.vmap(lambda key: jax.random.uniform(key, (1, 1, 1)))(disc.keys)
+        mixed = u * forward.images + (1 - u) * forward.generated
+        gradient = jax.grad(lambda images: jnp.sum(disc.judge(images, forward.labels)))(mixed)
+        return self.weight * jnp.mean(jnp.square(_norm(gradient) - 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Lazy:
+    """A penalty at every k-th step only, with k times its weight (Karras et al. 2020, arXiv:1912.04958, section 3.1).
+
+    Attributes:
+      penalty: which.
+      every: k, at least 1; step 0 has it.
+    """
+
+    penalty: Penalty
+    every: int
+
+    def __post_init__(self):
+        """Refuses an interval that is none."""
+        if not (isinstance(self.every, int) and self.every >= 1):
+            raise ValueError(f"every must be a whole number of steps, at least 1, not {self.every!r}")
+
+    def __call__(self, forward: Forward, disc: Disc) -> jax.Array:
+        """The penalty of that pass."""
+
+        def penalty() -> jax.Array:
+            return self.every * self.penalty(forward, disc)
+
+        like = jax.eval_shape(penalty)
+        return jax.lax.cond(disc.step % self.every == 0, penalty, lambda: jnp.zeros(like.shape, like.dtype))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,3 +134,15 @@ class L2:
     def __call__(self, params: Any) -> jax.Array:
         """The regulariser at those parameters."""
         return self.weight * sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(params))
+
+
+def _mean_square(gradient: jax.Array) -> jax.Array:
+    """The mean over images of the squared norm: [B, H, W, C] -> scalar."""
+    return jnp.mean(jnp.sum(jnp.square(gradient), axis=(1, 2, 3)))
+
+
+def _norm(gradient: jax.Array) -> jax.Array:
+    """The norm of each image's gradient, [B, H, W, C] -> [B], whose own gradient at zero is zero and not NaN."""
+    squares = jnp.sum(jnp.square(gradient), axis=(1, 2, 3))
+    none = squares == 0
+    return jnp.where(none, 0, jnp.sqrt(jnp.where(none, 1, squares)))

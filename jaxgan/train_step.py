@@ -10,30 +10,22 @@ Keras"). The alternating step is what most codebases do: a pass for the discrimi
 the generator's.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgan.forward_pass import losses
 from jaxgan.gan import (
     GAN,
     Batch,
     GANState,
     NetState,
-    Purpose,
-    draw_labels,
-    draw_z,
-    example_keys,
     from_uint8,
     image_shape,
-    step_key,
 )
-from jaxgan.losses import Forward
-from jaxgan.networks.layers import Context
-from jaxgan.penalties import Disc
+from jaxgan.networks.spectral import power_iteration
 from jaxgan.whole_batch import Aux, Grads, Metrics, mean_gradients, position
 
 
@@ -98,74 +90,6 @@ def train_steps(
     return jax.lax.fori_loop(0, count, update, (state, zeros))
 
 
-def losses(
-    gan: GAN, state: GANState, gen_params: Any, disc_params: Any, batch: Batch, indices: jax.Array
-) -> tuple[tuple[jax.Array, jax.Array], Aux]:
-    """The forward pass of both networks, and both losses.
-
-    Args:
-      gan: the static description.
-      state: gives batch statistics, the step and the key.
-      gen_params: the generator's parameters.
-      disc_params: the discriminator's parameters.
-      batch: real images, [B, H, W, C] in `gan.image_range`, and their labels.
-      indices: int [B], which example of the step each one is; decides its noise.
-
-    Returns:
-      (loss_gen, loss_disc), aux. What the caller does not use of it the compiler does not compute.
-    """
-    z = draw_z(gan, step_key(state, Purpose.Z), indices)
-    generated_labels = draw_labels(gan, step_key(state, Purpose.LABELS), indices)
-    keys = example_keys(step_key(state, Purpose.DROPOUT_GEN), indices)
-    generated, gen_stats = _apply(gan, gan.gen, gen_params, state.gen.batch_stats, z, generated_labels, keys)
-
-    def judge(images: jax.Array, labels: jax.Array | None, stats: Any, real: bool) -> tuple[jax.Array, Any]:
-        images = _transformed(gan, state, images, indices, real)
-        keys = example_keys(step_key(state, Purpose.DROPOUT_REAL if real else Purpose.DROPOUT_FAKE), indices)
-        judged, stats = _apply(gan, gan.disc, disc_params, stats, images, labels, keys)
-        logits, extra = judged if isinstance(judged, tuple) else (judged, None)
-        if logits.shape != (images.shape[0],):
-            raise ValueError(f"the discriminator must give one logit for each image, [B], not {list(logits.shape)}")
-        return logits, (extra, stats)
-
-    fake_logits, (fake_extra, disc_stats), pull_fake = _with_pullback(
-        gan, lambda images: judge(images, generated_labels, state.disc.batch_stats, real=False), generated
-    )
-    real_logits, (real_extra, disc_stats), pull_real = _with_pullback(
-        gan, lambda images: judge(images, batch.labels, disc_stats, real=True), batch.images
-    )
-    forward = Forward(
-        images=batch.images,
-        labels=batch.labels,
-        z=z,
-        generated=generated,
-        generated_labels=generated_labels,
-        real_logits=real_logits,
-        fake_logits=fake_logits,
-        real_extra=real_extra,
-        fake_extra=fake_extra,
-    )
-    loss_gen, loss_disc = _scalar("loss.gen", gan.loss.gen(forward)), _scalar("loss.disc", gan.loss.disc(forward))
-    for regularizer in gan.regularizers:
-        loss_gen += _scalar("a regularizer", regularizer(gen_params))
-    for i, penalty in enumerate(gan.penalties):
-        disc = Disc(
-            real_gradient=lambda: pull_real(jnp.ones_like(real_logits))[0],
-            fake_gradient=lambda: pull_fake(jnp.ones_like(fake_logits))[0],
-            judge=lambda images, labels: judge(images, labels, disc_stats, real=True)[0],
-            keys=example_keys(step_key(state, Purpose.PENALTIES + 1000 * i), indices),
-            step=state.step,
-        )
-        loss_disc += _scalar("a penalty", penalty(forward, disc))
-    metrics = {
-        "loss_gen": loss_gen,
-        "loss_disc": loss_disc,
-        "logit_real": jnp.mean(real_logits),
-        "logit_fake": jnp.mean(fake_logits),
-    }
-    return (loss_gen, loss_disc), Aux(gen_stats, disc_stats, metrics)
-
-
 def shared_gradients(gan: GAN, state: GANState, batch: Batch, indices: jax.Array) -> tuple[Grads, Aux]:
     """The gradient of each loss for its own network, from one shared forward pass.
 
@@ -215,6 +139,7 @@ def shared_update(gan: GAN, state: GANState, batch: Batch) -> tuple[NetState, Ne
     *earlier, (last, indices) = _batches(gan, batch)
     for each in earlier:
         state, _ = _update_disc(gan, state, *each)
+    state = state.replace(gen=_ready(state.gen), disc=_ready(state.disc))
     grads, aux = mean_gradients(shared_gradients, gan, state, last, indices)
     gen, gen_norm = _descend("gen", gan.gen_optimizer, state.gen, grads, aux.gen_stats)
     disc, disc_norm = _descend("disc", gan.disc_optimizer, state.disc, grads, aux.disc_stats)
@@ -233,6 +158,7 @@ def alternating_update(gan: GAN, state: GANState, batch: Batch) -> tuple[NetStat
     device, devices = position(gan)
     share, all_images = len(indices), len(batch.images)
     fresh = devices * all_images + device * share + jnp.arange(share)  # examples that D has not seen
+    state = state.replace(gen=_ready(state.gen))
     grads, aux = mean_gradients(gen_gradients, gan, state, last, fresh)
     gen, gen_norm = _descend("gen", gan.gen_optimizer, state.gen, grads, aux.gen_stats)
     return gen, state.disc, metrics | {"loss_gen": aux.metrics["loss_gen"]} | gen_norm
@@ -270,45 +196,15 @@ def _batches(gan: GAN, batch: Batch) -> list[tuple[Batch, jax.Array]]:
 
 def _update_disc(gan: GAN, state: GANState, batch: Batch, indices: jax.Array) -> tuple[GANState, Metrics]:
     """The state after one update of the discriminator, on `batch` and as many generated images."""
+    state = state.replace(disc=_ready(state.disc))
     grads, aux = mean_gradients(disc_gradients, gan, state, batch, indices)
     disc, norm = _descend("disc", gan.disc_optimizer, state.disc, grads, aux.disc_stats)
     return state.replace(disc=disc), aux.metrics | norm
 
 
-def _with_pullback(gan: GAN, judge: Callable, images: jax.Array) -> tuple[jax.Array, Any, Callable | None]:
-    """judge(images) -> (logits, aux), and from cotangents of the logits to those of the images where penalties ask."""
-    if not gan.penalties:
-        return *judge(images), None
-    logits, pull, aux = jax.vjp(judge, images, has_aux=True)
-    return logits, aux, pull
-
-
-def _scalar(what: str, value: jax.Array) -> jax.Array:
-    """The value of a function of the user's, if it is one number."""
-    if jnp.shape(value) != ():
-        raise ValueError(f"{what} must give a scalar, a mean over examples, not shape {list(jnp.shape(value))}")
-    return value
-
-
-def _transformed(gan: GAN, state: GANState, images: jax.Array, indices: jax.Array, real: bool) -> jax.Array:
-    """The images after the GAN's transforms."""
-    purpose = Purpose.TRANSFORM_REAL if real else Purpose.TRANSFORM_FAKE
-    for i, transform in enumerate(gan.transforms):
-        images = transform(images, example_keys(step_key(state, purpose + 1000 * i), indices), state.step)
-    return images
-
-
-def _apply(
-    gan: GAN, net: nn.Module, params: Any, stats: Any, x: jax.Array, labels: jax.Array | None, keys: jax.Array
-) -> tuple[Any, Any]:
-    """Applies a network in training mode: its output, and its batch statistics updated; both in float32 at least."""
-    if gan.precision == "bf16":
-        params, x = jax.tree.map(lambda value: value.astype(jnp.bfloat16), (params, x))
-    context = Context(train=True, keys=keys, axis_name=gan.axis_name)
-    variables = {"params": params, "batch_stats": stats}
-    out, updated = net.apply(variables, x, labels, context, mutable=["batch_stats"])
-    out = jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), out)
-    return out, updated.get("batch_stats", {})
+def _ready(net: NetState) -> NetState:
+    """A network before a pass for its own update: the vectors of spectral normalisation are advanced."""
+    return net.replace(batch_stats=power_iteration(net.params, net.batch_stats))
 
 
 def _descend(

@@ -22,6 +22,7 @@ from common import (
 
 import jaxgan
 from jaxgan import losses, sampling
+from jaxgan.forward_pass import losses as both_losses
 from jaxgan.gan import (
     Batch,
     draw_labels,
@@ -37,7 +38,6 @@ from jaxgan.gan import (
 from jaxgan.networks import layers
 from jaxgan.penalties import L2, R1, Disc
 from jaxgan.train_step import disc_gradients, gen_gradients, shared_gradients
-from jaxgan.train_step import losses as both_losses
 from jaxgan.transforms import InstanceNoise
 
 GAN = small_gan(3, penalties=(R1(1.0),), transforms=(InstanceNoise(0.1, 0.9),), regularizers=(L2(0.1),))

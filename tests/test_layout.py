@@ -11,11 +11,12 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "jaxgan"
 # Rooms from the bottom up: each may import itself and those of the lines above its own.
 ORDER = [
-    ["convolutions", "losses", "images"],
+    ["convolutions", "losses", "images", "schedules"],
     ["networks"],
     ["penalties", "transforms"],
     ["gan"],
     ["whole_batch", "sampling", "data", "evaluation"],
+    ["forward_pass"],
     ["train_step"],
     ["parallel"],
     ["run"],

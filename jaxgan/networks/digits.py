@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from jaxgan.networks.conditional import append_embedding, projection
 from jaxgan.networks.layers import Context, Conv, Dense, batch_norm, depth_to_space, flat, flat_logits
 
 
@@ -23,7 +24,7 @@ class DigitsGen(nn.Module):
         """Generates one image for each latent."""
         norm = partial(batch_norm, context, momentum=0.9)
         if self.classes:
-            z = jnp.concatenate([z, nn.Embed(self.classes, z.shape[-1])(labels).astype(z.dtype)], axis=-1)
+            z = append_embedding(z, labels, self.classes)
         x = Dense(4 * 4 * 64, use_bias=False)(z).reshape(-1, 4, 4, 64)
         x = nn.relu(norm()(x))
         x = Conv(64, 3, use_bias=False)(x)
@@ -37,8 +38,7 @@ class DigitsDisc(nn.Module):
     """The discriminator: images [B, 8, 8, 1] -> logits [B].
 
     Attributes:
-      classes: where not 0, the logit has the product of the last features with an embedding of the label added
-        (projection, Miyato and Koyama 2018, arXiv:1802.05637).
+      classes: where not 0, the logit has the label's projection on the last features added.
     """
 
     classes: int = 0
@@ -52,7 +52,5 @@ class DigitsDisc(nn.Module):
         x = nn.leaky_relu(norm()(Conv(128, 3, 2, use_bias=False)(x)), 0.2)
         logits = flat_logits(x)
         if self.classes:
-            features = flat(x)
-            of_class = nn.Embed(self.classes, features.shape[-1], embedding_init=nn.initializers.zeros)(labels)
-            logits += jnp.sum(of_class.astype(x.dtype) * features, axis=-1)
+            logits += projection(flat(x), labels, self.classes)
         return logits

@@ -131,7 +131,7 @@ def prepare(
         config["data_sha256"] = same["data_sha256"] = dataset.sha256(labels=bool(gan.classes))
         check(workdir, config, defaults, accepted)
         state = init(gan, root_key(seed))
-        _check_accumulate(recipe, gan, state)
+        _check_accumulate(recipe, gan)
     _claim(workdir, config, stack)
     with processes.together() as same:
         checkpoints = stack.enter_context(
@@ -200,8 +200,8 @@ def _check_data(dataset: data.Dataset, gan: GAN) -> None:
         raise data.DataError(f"{dataset.name} has {len(dataset.classes)} classes, and the recipe {gan.classes}")
 
 
-def _check_accumulate(recipe: Recipe, gan: GAN, state: GANState) -> None:
-    if recipe.accumulate > 1 and not judges_alone(gan, state):
+def _check_accumulate(recipe: Recipe, gan: GAN) -> None:
+    if recipe.accumulate > 1 and not judges_alone(gan):
         raise RunError(
             f"--accumulate {recipe.accumulate}: the discriminator compares the images of a batch with one "
             "another, and would see a part of them at a time; leave it at 1, and use more devices"
