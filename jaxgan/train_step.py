@@ -136,9 +136,10 @@ def disc_gradients(gan: GAN, state: GANState, batch: Batch, indices: jax.Array) 
 
 def shared_update(gan: GAN, state: GANState, batch: Batch) -> tuple[NetState, NetState, Metrics]:
     """Updates both networks from one forward pass, both at the old weights (simultaneous descent)."""
-    *earlier, (last, indices) = _batches(gan, batch)
-    for each in earlier:
-        state, _ = _update_disc(gan, state, *each)
+    batches = _batches(gan, batch)
+    if gan.training_ratio > 1:
+        state, _ = _update_disc(gan, state, *jax.tree.map(lambda x: x[:-1], batches))
+    last, indices = jax.tree.map(lambda x: x[-1], batches)
     state = state.replace(gen=_ready(state.gen), disc=_ready(state.disc))
     grads, aux = mean_gradients(shared_gradients, gan, state, last, indices)
     gen, gen_norm = _descend("gen", gan.gen_optimizer, state.gen, grads, aux.gen_stats)
@@ -152,9 +153,8 @@ def alternating_update(gan: GAN, state: GANState, batch: Batch) -> tuple[NetStat
     The batch statistics of each network change in its own updates only.
     """
     batches = _batches(gan, batch)
-    for each in batches:
-        state, metrics = _update_disc(gan, state, *each)
-    last, indices = batches[-1]
+    state, metrics = _update_disc(gan, state, *batches)
+    last, indices = jax.tree.map(lambda x: x[-1], batches)
     device, devices = position(gan)
     share, all_images = len(indices), len(batch.images)
     fresh = devices * all_images + device * share + jnp.arange(share)  # examples that D has not seen
@@ -184,22 +184,34 @@ def _checked(gan: GAN, batch: Batch | jax.Array) -> Batch:
     return Batch(from_uint8(images, gan.image_range), labels)
 
 
-def _batches(gan: GAN, batch: Batch) -> list[tuple[Batch, jax.Array]]:
-    """The batch of each update of the discriminator, and which examples of the step it holds.
+def _batches(gan: GAN, batch: Batch) -> tuple[Batch, jax.Array]:
+    """The batch of each update of the discriminator, and which examples of the step it holds: [training_ratio, …].
 
     Taken in turn, so that the share of any device holds its share of each.
     """
     count, ratio = len(batch.images), gan.training_ratio
     indices = position(gan)[0] * count + jnp.arange(count)
-    return [jax.tree.map(lambda x, j=j: x[j::ratio], (batch, indices)) for j in range(ratio)]
+    return jax.tree.map(lambda x: x.reshape(-1, ratio, *x.shape[1:]).swapaxes(0, 1), (batch, indices))
 
 
-def _update_disc(gan: GAN, state: GANState, batch: Batch, indices: jax.Array) -> tuple[GANState, Metrics]:
-    """The state after one update of the discriminator, on `batch` and as many generated images."""
-    state = state.replace(disc=_ready(state.disc))
-    grads, aux = mean_gradients(disc_gradients, gan, state, batch, indices)
-    disc, norm = _descend("disc", gan.disc_optimizer, state.disc, grads, aux.disc_stats)
-    return state.replace(disc=disc), aux.metrics | norm
+def _update_disc(gan: GAN, state: GANState, batches: Batch, indices: jax.Array) -> tuple[GANState, Metrics]:
+    """The state after an update of the discriminator on each of `batches` and as many generated images.
+
+    Several are a loop, so that a program does not grow with their number. The metrics are those of the last.
+    """
+
+    def update(disc: NetState, each: tuple[Batch, jax.Array]) -> tuple[NetState, Metrics]:
+        disc = _ready(disc)
+        grads, aux = mean_gradients(disc_gradients, gan, state.replace(disc=disc), *each)
+        disc, norm = _descend("disc", gan.disc_optimizer, disc, grads, aux.disc_stats)
+        return disc, aux.metrics | norm
+
+    if len(indices) == 1:
+        disc, metrics = update(state.disc, jax.tree.map(lambda x: x[0], (batches, indices)))
+    else:
+        disc, metrics = jax.lax.scan(update, state.disc, (batches, indices))
+        metrics = jax.tree.map(lambda x: x[-1], metrics)
+    return state.replace(disc=disc), metrics
 
 
 def _ready(net: NetState) -> NetState:
