@@ -4,10 +4,12 @@ import functools
 import json
 import sys
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+import jaxgan
 from experiments import modes as script
 from jaxgan.evaluation.modes import SAMPLES
 from jaxgan.gan import image_shape, judges_alone
@@ -70,6 +72,14 @@ def test_every_method_sees_as_many_real_images_in_the_same_networks():
         assert (recipe.gen, recipe.disc, recipe.name) == (script.BASE.gen, script.BASE.disc, name)
         assert judges_alone(gan, train=True), "penalties on each image's gradient allow no batch normalisation"
         assert image_shape(gan) == (28, 28, 3)
+
+
+def test_the_networks_by_their_parameters():
+    gan = script.BASE.build()
+    variables = jax.eval_shape(lambda: jaxgan.init(gan, jax.random.key(0)))
+    gen, disc = (sum(x.size for x in jax.tree.leaves(net.params)) for net in (variables.gen, variables.disc))
+    assert gen == (64 * 2352 + 2352) + (4 * 4 * 48 * 24 + 24) + (4 * 4 * 24 * 3 + 3)
+    assert disc == (3 * 3 * 3 * 24 + 24) + (3 * 3 * 24 * 48 + 48) + (3 * 3 * 48 * 96 + 96) + (4 * 4 * 96 + 1)
 
 
 def test_the_first_seed_of_each_comes_first_and_one_that_diverges_is_counted(call, counted, tmp_path):
