@@ -100,8 +100,7 @@ def main() -> None:
                 try:
                     found = count(name, seed, flags)
                 except (RunError, WorkdirError) as error:
-                    ours = str(error).replace("--workdir", "--runs").replace("--steps", "--images, updates")
-                    raise type(error)(ours) from error
+                    raise type(error)(_by_our_flags(str(error), name, flags)) from error
                 results[name] = _with_seed(results.get(name), method(name, flags.images), found)
                 if REAL not in results:
                     results[REAL] = _of_real_images(flags.data_dir)
@@ -180,6 +179,12 @@ def table(results: dict[str, Any]) -> str:
         found, divergence, least = (results[REAL][what] for what in ("found", "divergence", "floor"))
         lines.append(f"| real images | - | - | - | - | {found} | {divergence:.3g} | {least:.3g} | - | - |")
     return "\n".join(lines)
+
+
+def _by_our_flags(message: str, name: str, flags: OfModes) -> str:
+    """What `run` says of a run, by the flags of this script."""
+    steps = method(name, flags.images).steps
+    return message.replace("--workdir", "--runs").replace(f"--steps {steps}", f"--images {flags.images}")
 
 
 def _of_real_images(data_dir: str | None) -> dict[str, Any]:
