@@ -106,9 +106,9 @@ def shared_gradients(gan: GAN, state: GANState, batch: Batch, indices: jax.Array
         return losses(gan, state, gen_params, disc_params, batch, indices)
 
     values, pullback, aux = jax.vjp(both, state.gen.params, state.disc.params, has_aux=True)
-    one, zero = jnp.ones_like(values[0]), jnp.zeros_like(values[0])
-    gen_grads, _ = pullback((one, zero))
-    _, disc_grads = pullback((zero, one))
+    loss_gen, loss_disc = values
+    gen_grads, _ = pullback((jnp.ones_like(loss_gen), jnp.zeros_like(loss_disc)))
+    _, disc_grads = pullback((jnp.zeros_like(loss_gen), jnp.ones_like(loss_disc)))
     return {"gen": gen_grads, "disc": disc_grads}, aux
 
 

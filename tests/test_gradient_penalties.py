@@ -1,0 +1,201 @@
+"""The package's penalties of D's gradients: against PyTorch's double backward pass, and what they share with G."""
+
+import dataclasses
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from common import (
+    QUICK,
+    STEP,
+    assert_close,
+    drawn,
+    in_range,
+    on,
+    real_batch,
+    small_gan,
+    small_state,
+    written_out,
+)
+
+import jaxgan
+from experiments import recipes
+from jaxgan import losses
+from jaxgan.gan import Purpose
+from jaxgan.losses import Loss
+from jaxgan.penalties import R1, R2, WGANGP, Lazy
+from jaxgan.schedules import Linear
+from jaxgan.train_step import disc_gradients, gen_gradients, shared_gradients
+
+forward_pass = importlib.import_module("jaxgan.forward_pass")
+
+NOTHING = Loss(lambda forward: 0.0 * jnp.sum(forward.fake_logits), lambda forward: 0.0 * jnp.sum(forward.real_logits))
+
+
+def jitted(gradients):
+    return jax.jit(gradients, static_argnums=0, compiler_options=QUICK)
+
+
+@pytest.mark.parametrize("penalty", [R1(3.0), R2(3.0), WGANGP(7.0)], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("name", ["tf2_gan", pytest.param("gan_elements", marks=pytest.mark.slow)])
+def test_a_penalty_is_pytorchs_double_backward_pass(name, penalty, x64):
+    """Value and gradient in D's parameters."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    import torch_layout
+    import torch_reference as reference
+
+    gan = dataclasses.replace(recipes.get(name).build(), loss=NOTHING, penalties=(penalty,))
+    state = small_state(gan)
+    batch = in_range(gan, real_batch(gan, 4))
+    grads, aux = jitted(disc_gradients)(gan, state, batch, np.arange(4))
+    nothing = lambda real, fake: 0.0  # noqa: E731
+    made = written_out(gan, state, batch, range(4), gen=nothing, disc=nothing).forward
+    real, fake = torch_layout.nchw(made.images), torch_layout.nchw(made.fake)
+    u = torch.from_numpy(np.array(drawn(jax.random.uniform, state, Purpose.PENALTIES, range(4)))).reshape(4, 1, 1, 1)
+    at = {R1: real, R2: fake, WGANGP: u * real + (1 - u) * fake}[type(penalty)].requires_grad_()
+    torch.set_default_dtype(torch.float64)
+    try:
+        layers = reference.NETWORKS[name]()[1]
+        torch_layout.load(state.disc.params, layers)
+        (gradient,) = torch.autograd.grad(reference.apply(layers, at, None).sum(), at, create_graph=True)
+        norms = gradient.flatten(1).norm(dim=1)
+        of_norms = (norms - 1).square() * 7 if isinstance(penalty, WGANGP) else norms.square() * 3 / 2
+        parameters = reference.parameters(layers)
+        want = torch.autograd.grad(of_norms.mean(), parameters, materialize_grads=True)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert of_norms.mean().item() > 1e-3
+    np.testing.assert_allclose(aux.metrics["loss_disc"], of_norms.mean().item(), rtol=1e-10)
+    largest = max(float(g.abs().max()) for g in want)
+    for got, expected in zip(torch_layout.flat(grads["disc"], layers), want, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-10 * largest)
+
+
+def test_a_norm_of_zero_has_a_gradient():
+    """Of a D that says the same of every image the norm is 0: weight * 1, and no NaN in any gradient."""
+    gan = small_gan(norm=False, penalties=(WGANGP(10.0),), loss=NOTHING)
+    state = jax.tree.map(lambda x: x, small_state(gan))
+    silent = jax.tree.map(jnp.zeros_like, state.disc.params)
+    state = state.replace(disc=state.disc.replace(params=silent))
+    grads, aux = jitted(disc_gradients)(gan, state, in_range(gan, real_batch(gan, 4)), np.arange(4))
+    assert aux.metrics["loss_disc"] == 10
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(grads))
+
+
+def penalty_at(penalty, step):
+    gan = small_gan(norm=False, loss=NOTHING, penalties=(penalty,))
+    state = jaxgan.init(gan, jax.random.key(0)).replace(step=jnp.int32(step))
+    return float(
+        jitted(disc_gradients)(gan, state, in_range(gan, real_batch(gan, 4)), np.arange(4))[1].metrics["loss_disc"]
+    )
+
+
+@pytest.mark.parametrize("kind", [R1, R2])
+def test_gamma_may_be_a_schedule(kind):
+    schedule = kind(Linear(2.0, 1.0, 10))
+    for step, gamma in ((0, 2.0), (5, 1.5), (20, 1.0)):
+        np.testing.assert_allclose(penalty_at(schedule, step), penalty_at(kind(gamma), step), rtol=1e-6)
+
+
+@pytest.mark.parametrize("penalty", [R1(1.0), R2(1.0), WGANGP()], ids=lambda p: type(p).__name__)
+def test_a_lazy_penalty_comes_every_so_many_steps_with_their_weight(penalty):
+    lazy = Lazy(penalty, 3)
+    for step in (0, 1, 2, 3):
+        want = 0 if step % 3 else 3 * penalty_at(penalty, step)
+        np.testing.assert_allclose(penalty_at(lazy, step), want, rtol=1e-6)
+    with pytest.raises(ValueError, match="at least 1, not 0"):
+        Lazy(penalty, 0)
+
+
+LOSSES = {
+    "relativistic": losses.relativistic(),
+    "hinge": losses.hinge(),
+    # Of the logits, of the images themselves and of another head's output at once.
+    "everything": Loss(
+        lambda f: jnp.mean(f.fake_logits**2) + jnp.mean(f.generated**2) + jnp.mean(jnp.sin(f.fake_extra * f.z[:, 0])),
+        lambda f: jnp.mean(f.fake_logits - f.real_logits),
+    ),
+}
+
+
+class WithExtra(type(small_gan().disc)):
+    """SmallDisc, and an extra output of the same image."""
+
+    def __call__(self, images, labels, context):
+        logits = super().__call__(images, labels, context)
+        return logits, logits**2
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("gradients", [shared_gradients, gen_gradients], ids=["shared", "alternating"])
+def test_the_generators_gradient_from_r2s_own_is_the_gradient(loss, gradients, x64, monkeypatch):
+    """Against a pass back through D, with transforms and labels, for any loss."""
+    disc = WithExtra(3, norm=False) if loss == "everything" else type(small_gan().disc)(3, norm=False)
+    double = lambda images, keys, step: 2 * images**2  # noqa: E731
+    gan = small_gan(3, norm=False, disc=disc, loss=LOSSES[loss], penalties=(R1(1.0), R2(2.0)), transforms=(double,))
+    args = small_state(gan), in_range(gan, real_batch(gan, 8)), np.arange(8)
+    got, _ = jitted(gradients)(gan, *args)
+    calls = []
+    monkeypatch.setattr(forward_pass, "_with_known_gradient", lambda gan, forward, known: calls.append(1) or forward)
+    want, _ = jitted(gradients)(dataclasses.replace(gan, penalties=(R1(1.0), R2(2.0), lambda f, d: 0.0)), *args)
+    assert calls
+    assert_close(got, want, rtol=1e-9)
+    assert max(np.abs(x).max() for x in jax.tree.leaves(want["gen"])) > 1e-4
+
+
+def test_where_d_compares_images_the_gradient_is_taken_through_it(x64, monkeypatch):
+    """With batch normalisation another image's logit depends on this one: the short way would be wrong."""
+    gan = small_gan(loss=losses.relativistic(), penalties=(R2(2.0),))
+    args = small_state(gan), in_range(gan, real_batch(gan, 8)), np.arange(8)
+    got, _ = jitted(shared_gradients)(gan, *args)
+    without, _ = jitted(shared_gradients)(dataclasses.replace(gan, penalties=()), *args)
+    assert_close(got["gen"], without["gen"])
+    monkeypatch.setattr(forward_pass, "judges_alone", lambda gan, train: True)
+    wrong, _ = jitted(shared_gradients)(dataclasses.replace(gan, penalties=(R2(2.0), lambda f, d: 0.0)), *args)
+    largest = max(np.abs(x).max() for x in jax.tree.leaves(got["gen"]))
+    assert max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (got["gen"], wrong["gen"])), strict=True)) > (
+        0.01 * largest
+    )
+
+
+PENALISED = {
+    "relativistic": {"loss": losses.relativistic(), "penalties": (R1(1.0), R2(2.0)), "generated_labels": "real"},
+    "wasserstein": {"loss": losses.wasserstein(), "penalties": (WGANGP(),), "training_ratio": 2},
+}
+
+
+@pytest.mark.parametrize("method", PENALISED)
+@pytest.mark.parametrize(
+    ("form", "update"),
+    [
+        ("shard_map", "shared"),
+        pytest.param("shard_map", "alternating", marks=pytest.mark.slow),
+        pytest.param("pmap", "shared", marks=pytest.mark.slow),
+    ],
+)
+def test_one_device_and_four_do_the_same(method, form, update, x64):
+    gan = small_gan(3, norm=False, update=update, **PENALISED[method])
+    state, batch = small_state(gan), real_batch(gan, 16)
+    want, metrics = STEP(gan, state, batch)
+    got, on_four = on(form, 4, gan, state, batch)
+    assert_close(got.gen.params, want.gen.params)
+    assert_close(got.disc.params, want.disc.params)
+    assert_close(on_four, metrics)
+
+
+@pytest.mark.parametrize("method", PENALISED)
+def test_microbatches_do_the_same_and_bf16_nearly(method, x64):
+    gan = small_gan(3, norm=False, **PENALISED[method])
+    state, batch = small_state(gan), real_batch(gan, 16)
+    want, _ = STEP(gan, state, batch)
+    parts, _ = STEP(dataclasses.replace(gan, accumulate=4), state, batch)
+    assert_close(parts.gen.params, want.gen.params)
+    assert_close(parts.disc.params, want.disc.params)
+    coarse, _ = STEP(dataclasses.replace(gan, precision="bf16"), state, batch)
+    for net in ("gen", "disc"):
+        old, new, rough = (jax.tree.leaves(getattr(s, net).params) for s in (state, want, coarse))
+        step = np.concatenate([np.ravel(n - o) for o, n in zip(old, new, strict=True)])
+        off = np.concatenate([np.ravel(r - n) for r, n in zip(rough, new, strict=True)])
+        assert 0 < np.linalg.norm(off) < 0.1 * np.linalg.norm(step)
