@@ -28,7 +28,7 @@ class Data:
     """
 
     data: str | Callable[[], Dataset] = setting(
-        "digits", "The images: digits (embedded), a TensorFlow dataset's name, or folder:PATH."
+        "digits", "The images: digits (embedded), a TensorFlow dataset's name, stacked_mnist, or folder:PATH."
     )
     split: str = setting("train", "The split of a TensorFlow dataset; train+test joins two.")
     border: int = setting(0, "Black pixels on each side of a real image, within the recipe's size.", NOT_NEGATIVE)

@@ -5,9 +5,6 @@ first, then the second of each, so that what there is time for says most.
 """
 
 import dataclasses
-import json
-import os
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -17,7 +14,7 @@ import numpy as np
 import tyro
 
 import jaxgan
-from experiments import recipes
+from experiments import recipes, results_page
 from experiments.cli import check_names, fail, keep_programs, one_line_errors, parse
 from experiments.scored_run import Scored
 from experiments.seeds import study
@@ -42,7 +39,6 @@ UPDATES = {
     "keras_dcgan": (10_000, 1),
     "keras_mnist": (300, 1),
 }
-SHOWN = re.compile(r"(?<=<!-- scores -->\n).*?(?=<!-- end -->)", re.DOTALL)  # the table in results/README.md
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,14 +65,11 @@ def main() -> None:
     check_names(flags.recipes, UPDATES, "recipe with results")
     if flags.seeds is not None and flags.seeds < 1:
         fail(f"--seeds must be at least 1, not {flags.seeds}")
-    try:
-        flags.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        fail(f"--out {flags.out} cannot be made ({error.strerror}); name another")
+    results_page.make_folder(flags.out)
     failed = set()
     keep_programs()
     with one_line_errors():
-        results = _read_results(flags.out)
+        results = results_page.read_results(flags.out / "results.json")
         wanted = {name: flags.seeds or UPDATES[name][1] for name in flags.recipes}
         for seeds in range(1, max(wanted.values()) + 1):
             for name in [name for name in wanted if seeds <= wanted[name] and name not in failed]:
@@ -86,7 +79,7 @@ def main() -> None:
                     print(f"{name}: {error}", file=sys.stderr)
                     failed.add(name)
                 write_json(flags.out / "results.json", dict(sorted(results.items())))
-                _show(flags.out / "README.md", results)
+                results_page.show(flags.out / "README.md", "scores", table(results))
     print(f"see {flags.out}")
     if failed:
         fail(f"{', '.join(sorted(failed))} did not reach the last step", 1)
@@ -118,24 +111,8 @@ def table(results: dict[str, Any]) -> str:
 
 
 def _cell(score: dict[str, Any] | None) -> str:
-    """The mean over the seeds, ± the standard deviation where there are several; a dash where there is no score."""
-    if score is None:
-        return "-"
-    return f"{score['mean']:.3g}" + ("" if score["std"] is None else f" ± {score['std']:.2g}")
-
-
-def _show(readme: Path, results: dict[str, Any]) -> None:
-    """Puts the table into the page where there is one."""
-    if readme.exists():
-        readme.write_text(SHOWN.sub(lambda _: f"{table(results)}\n", readme.read_text()))
-
-
-def _read_results(out: Path) -> dict[str, Any]:
-    path = out / "results.json"
-    try:
-        return dict(json.loads(path.read_text())) if path.exists() else {}
-    except ValueError:
-        fail(f"{path} is not what this script has written; move it away")
+    """The mean over the seeds and the spread; a dash where there is no score."""
+    return results_page.mean_and_spread(score["values"] if score else ())
 
 
 def _reproduce(name: str, seeds: int, flags: Reproduce) -> dict[str, Any]:
@@ -159,7 +136,7 @@ def _reproduce(name: str, seeds: int, flags: Reproduce) -> dict[str, Any]:
     return {
         "updates": recipe.steps,
         "minutes": [round(seed["seconds"] / 60, 1) for seed in ended],
-        "machine": f"{os.cpu_count()} CPU cores" if device == "cpu" else device,
+        "machine": results_page.machine(device),
         "loss_gen": round(float(np.mean([m["loss_gen"] for m in late])), 3),
         "loss_disc": round(float(np.mean([m["loss_disc"] for m in late])), 3),
         "state_sha256": [seed["state_sha256"] for seed in ended],

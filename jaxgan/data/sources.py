@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxgan.data import folder, pixels, tfds
+from jaxgan.data import folder, pixels, stacked_mnist, tfds
 from jaxgan.data.dataset import DataError, Dataset
 
 
@@ -21,7 +21,8 @@ def load(
 
     Args:
       name: "digits" (scikit-learn's 1,797 handwritten digits, which need no download), the name of
-        an image dataset of TensorFlow Datasets, or "folder:PATH" for all image files below PATH.
+        an image dataset of TensorFlow Datasets, "stacked_mnist" (made of its MNIST, three digits in each image), or
+        "folder:PATH" for all image files below PATH.
       data_dir: where TensorFlow Datasets keeps its data; by default its own ~/tensorflow_datasets.
       image_shape: (H, W, C) to bring images to: cropped around the centre to the aspect ratio of
         H x W, resized, and converted to grey (C = 1) or RGB (C = 3). By default they stay as they are.
@@ -40,6 +41,8 @@ def load(
         dataset = folder.load(path, shape)
     elif name == "digits":
         dataset = _digits(shape)
+    elif name == stacked_mnist.NAME:
+        dataset = stacked_mnist.load(data_dir, shape, split)
     else:
         dataset = tfds.load(name, data_dir, shape, split)
     if not border:
@@ -55,7 +58,9 @@ def splits(name: str, data_dir: str | None = None) -> tuple[str, ...]:
     Raises:
       DataError: with one line that says what is wrong and what would help.
     """
-    return () if name == "digits" or name.startswith("folder:") else tfds.splits(name, data_dir)
+    if name == "digits" or name.startswith("folder:"):
+        return ()
+    return stacked_mnist.splits(data_dir) if name == stacked_mnist.NAME else tfds.splits(name, data_dir)
 
 
 def _within(shape: pixels.Shape | None, border: int) -> pixels.Shape | None:

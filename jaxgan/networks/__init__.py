@@ -14,6 +14,7 @@ from jaxgan.networks.keras_dcgan import KerasDCGANDisc, KerasDCGANGen
 from jaxgan.networks.keras_mnist import KerasMNISTDisc, KerasMNISTGen
 from jaxgan.networks.layers import Context
 from jaxgan.networks.sngan import SNGANDisc, SNGANGen
+from jaxgan.networks.stacked_mnist import StackedMNISTDisc, StackedMNISTGen
 from jaxgan.networks.tf2 import TF2DCGANDisc, TF2DCGANGen, TF2GANDisc, TF2GANGen
 from jaxgan.networks.wgan_gp import WGANGPDisc, WGANGPGen
 
@@ -31,6 +32,8 @@ __all__ = [
     "KerasMNISTGen",
     "SNGANDisc",
     "SNGANGen",
+    "StackedMNISTDisc",
+    "StackedMNISTGen",
     "TF2DCGANDisc",
     "TF2DCGANGen",
     "TF2GANDisc",

@@ -1,0 +1,100 @@
+"""Stacked MNIST: which digits make up an image, against MNIST itself, and what is refused."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_data import error_of
+
+from experiments import scoring, train
+from jaxgan import data
+from jaxgan.data import Dataset
+from jaxgan.data import tfds as room
+from jaxgan.run import processes
+
+TFDS = Path(__file__).parents[2] / "shared/data/tfds"
+needs_tfds = pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared TensorFlow datasets in {TFDS}")
+MNIST = Dataset(
+    "mnist",
+    np.random.default_rng(0).integers(0, 256, (50, 28, 28, 1), np.uint8),
+    np.arange(50) % 10,
+    tuple("0123456789"),
+)
+
+
+@pytest.fixture
+def mnist(monkeypatch):
+    """MNIST is 50 images of noise, of known labels."""
+    monkeypatch.setattr(room, "load", lambda name, data_dir, shape, split: {"mnist": MNIST}[name])
+    monkeypatch.setattr(room, "splits", lambda name, data_dir: {"mnist": ("train", "test")}[name])
+
+
+def places(images, channel):
+    """Which image of MNIST each image has in a channel."""
+    same = (images[:, None, ..., channel] == MNIST.images[None, ..., 0]).all((2, 3))
+    assert (same.sum(1) == 1).all()
+    return same.argmax(1)
+
+
+def test_each_digit_is_once_in_each_channel_and_the_label_says_which(mnist):
+    stacked = data.load("stacked_mnist")
+    assert (stacked.name, stacked.images.shape) == ("stacked_mnist", (50, 28, 28, 3))
+    found = [places(stacked.images, channel) for channel in range(3)]
+    for channel, place in enumerate(found):
+        np.testing.assert_array_equal(place, np.random.RandomState(channel).permutation(50))
+    digits = [[int(digit) for digit in stacked.classes[label]] for label in stacked.labels]
+    np.testing.assert_array_equal(digits, np.stack([MNIST.labels[place] for place in found], axis=1))
+    assert (len(stacked.classes), stacked.classes[7], stacked.classes[-1]) == (1000, "007", "999")
+
+
+def test_it_is_always_the_same(mnist):
+    assert data.load("stacked_mnist").sha256(labels=True) == data.load("stacked_mnist").sha256(labels=True)
+
+
+def test_it_has_the_splits_of_mnist(mnist):
+    assert data.splits("stacked_mnist") == ("train", "test")
+
+
+def test_images_are_resized_and_padded_as_those_of_other_data(mnist):
+    whole = data.load("stacked_mnist").images
+    np.testing.assert_array_equal(data.load("stacked_mnist", image_shape=(28, 28, 3)).images, whole)
+    padded = data.load("stacked_mnist", image_shape=(32, 32, 3), border=2).images
+    np.testing.assert_array_equal(padded[:, 2:-2, 2:-2], whole)
+    assert padded.sum(dtype=np.int64) == whole.sum(dtype=np.int64)
+    assert data.load("stacked_mnist", image_shape=(14, 14, 3)).images.shape == (50, 14, 14, 3)
+    assert data.load("stacked_mnist", image_shape=(28, 28, 1)).images.shape == (50, 28, 28, 1)
+
+
+def test_a_missing_mnist_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "_online", lambda: False)
+    message = error_of("stacked_mnist", str(tmp_path))
+    assert all(word in message for word in ["mnist: ", "no network", "--data-dir"]), message
+    assert "split 'tset'" in error_of("stacked_mnist", str(TFDS), None, "tset") or not TFDS.is_dir()
+
+
+@needs_tfds
+def test_the_test_split_is_that_of_mnist():
+    assert set(data.splits("stacked_mnist", str(TFDS))) == {"train", "test"}
+    stacked = data.load("stacked_mnist", str(TFDS), split="test")
+    assert stacked.images.shape == (10_000, 28, 28, 3)
+    plain = data.load("mnist", str(TFDS), split="test")
+    for channel in range(3):
+        order = np.random.RandomState(channel).permutation(10_000)
+        np.testing.assert_array_equal(stacked.images[..., [channel]], plain.images[order])
+    assert stacked.sha256(labels=True) == "0441e796c50c2930f8c5e6bf9016b0b826c352e562e0a98b2c690c074825e695"
+
+
+@pytest.mark.slow
+def test_a_run_on_it_is_scored_by_the_features_of_colour_images(mnist, monkeypatch, tmp_path):
+    for name in ("COUNT", "LEAST"):
+        monkeypatch.setattr(scoring, name, 20)
+    monkeypatch.setattr("os._exit", sys.exit)
+    monkeypatch.setattr(processes, "join", lambda **_: None)  # too late: devices are in use
+    flags = ["--data", "stacked_mnist", "--steps", "2", "--batch-size", "8", "--evaluate-every", "1", "--devices", "1"]
+    monkeypatch.setattr(sys, "argv", ["train", "canton_lsgan", *flags, "--workdir", str(tmp_path)])
+    train.main()
+    final = json.loads((tmp_path / "summary.json").read_text())["final"]
+    assert (final["features"]["name"], final["reference"]["data"]) == ("cifar10", "stacked_mnist")
+    assert np.isfinite(final["scores"]["frechet_distance"])
