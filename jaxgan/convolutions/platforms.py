@@ -4,10 +4,11 @@ The platform is asked for where a program is lowered (`jax.lax.platform_dependen
 that is exported for a GPU on a machine without one holds what a GPU is to run. The choice is made inside of maps whose
 gradients are given (`bilinear`), since a choice that is itself differentiated keeps the residuals of every platform.
 
-A CPU takes the forms of `cpu`, and of `grouped`. Any other platform takes XLA's convolution, and for each gradient the one convolution
-that JAX makes of it. There a transposed convolution is one that computes all its phases (`phases`). The other way, a
-convolution of the input spread out with zeros, can multiply with the zeros: XLA avoids that on a GPU where it sees
-the gradient of a convolution, by a kernel that is reversed, which that of a layer is not.
+A CPU takes the forms of `cpu`, and for groups those of `grouped`. Any other platform takes XLA's convolution, and for
+each gradient the one convolution that JAX makes of it. There a transposed convolution is one that computes all its
+phases (`phases`). The other way, a convolution of the input spread out with zeros, can multiply with the zeros: XLA
+avoids that on a GPU where it sees the gradient of a convolution, by a kernel that is reversed, which that of a layer is
+not.
 """
 
 import os

@@ -59,12 +59,13 @@ class Conv(nn.Module):
     padding: Padding = "SAME"
     groups: int = 1
     use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = glorot_uniform
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Applies the layer to `x` [B, H, W, C]."""
         function = functools.partial(conv, stride=self.stride, padding=self.padding, groups=self.groups)
-        return _kernel_and_bias(self, function, x, self.groups)
+        return _kernel_and_bias(self, function, x, self.groups, self.kernel_init)
 
 
 class ConvTranspose(nn.Module):
@@ -122,10 +123,16 @@ class SubPixelConv(nn.Module):
         return depth_to_space(x, self.factor)
 
 
-def _kernel_and_bias(layer: nn.Module, function: Callable, x: jax.Array, groups: int = 1) -> jax.Array:
+def _kernel_and_bias(
+    layer: nn.Module,
+    function: Callable,
+    x: jax.Array,
+    groups: int = 1,
+    kernel_init: nn.initializers.Initializer = glorot_uniform,
+) -> jax.Array:
     check_groups(x.shape[-1], layer.features, groups)
     shape = (layer.kernel_size, layer.kernel_size, x.shape[-1] // groups, layer.features)
-    kernel = layer.param("kernel", glorot_uniform, shape, jnp.float32)
+    kernel = layer.param("kernel", kernel_init, shape, jnp.float32)
     bias = layer.param("bias", nn.initializers.zeros, (layer.features,), jnp.float32) if layer.use_bias else None
     x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
     y = function(x, kernel)
