@@ -2,7 +2,8 @@
 
 For every convolution of a recipe's networks, at its batch size, the milliseconds that each form in
 `jaxgan.convolutions.cpu` takes for each pass, the fastest first; the one that is chosen has a star. In brackets, the
-operations that a form performs, as a multiple of those that the definition asks for.
+operations that a form performs, as a multiple of those that the definition asks for. Those of a grouped convolution are
+in `jaxgan.convolutions.grouped`; the operations inside of its loop are counted for one group alone.
 
 A star that is not first, and is well behind, asks for another choice. The constants that choices are made by
 are where stars would be first most often:
@@ -29,7 +30,7 @@ from jax import lax
 
 from experiments import recipes
 from experiments.cli import check_names, parse
-from jaxgan.convolutions import cpu, platforms
+from jaxgan.convolutions import cpu, grouped, platforms
 from jaxgan.convolutions.bilinear import Pads, Shape
 from jaxgan.gan import GAN, image_shape
 from jaxgan.networks import Context
@@ -46,7 +47,10 @@ class Convolutions:
 
 
 class Convolution(NamedTuple):
-    """The shapes that decide everything: of y = conv(x, kernel), or where it is transposed, of x from y."""
+    """The shapes that decide everything: of y = conv(x, kernel), or where it is transposed, of x from y.
+
+    In groups, the kernel has the channels of one of them: there are x[3] / kernel[2].
+    """
 
     transposed: bool
     x: Shape
@@ -99,8 +103,13 @@ def calls(gan: GAN, batch_size: int) -> list[Convolution]:
         found.append(Convolution(True, x.shape, kernel.shape, y.shape, stride, pads))
         return x
 
+    def grouped_conv(x, kernel, stride, pads):
+        y = grouped.native_conv(x, kernel, stride, pads)
+        found.append(Convolution(False, *(_together(a.shape) for a in (x, kernel, y)), stride, pads))
+        return y
+
     nets = ((gan.gen, (gan.z_size,)), (gan.disc, image_shape(gan)))
-    with mock.patch.multiple(platforms, conv=conv, conv_transpose=conv_transpose):
+    with mock.patch.multiple(platforms, conv=conv, conv_transpose=conv_transpose, grouped_conv=grouped_conv):
         for net, shape in nets:
             labels = jnp.zeros(batch_size, jnp.int32) if gan.classes else None
             trace = functools.partial(net.init_with_output, jax.random.key(0), labels=labels, context=Context())
@@ -111,6 +120,13 @@ def calls(gan: GAN, batch_size: int) -> list[Convolution]:
 def passes(convolution: Convolution) -> dict[str, Pass]:
     """The three passes, with the forms that apply to these shapes. Forward is one of the first two."""
     _, x, kernel, y, stride, pads = convolution
+    groups, sizes, taps = x[3] // kernel[2], x[1:3], kernel[:2]
+    if groups > 1:
+        x, kernel, y = ((*a[:3], groups, a[3] // groups) for a in (x, kernel, y))
+        args = ((x, kernel), (stride, pads)), ((y, kernel), (stride, pads, sizes)), ((x, y), (stride, pads, taps))
+        forms = zip(grouped.NATIVE, grouped.ON_CPU, strict=True)
+        three = (Pass(pair, pair[1], *one) for pair, one in zip(forms, args, strict=True))
+        return dict(zip(("conv", "transpose", "kernel"), three, strict=True))
     c = cpu
     plain = stride == 1
     square = plain and (x[1], kernel[0], pads[0]) == (x[2], kernel[1], pads[1])
@@ -130,7 +146,6 @@ def passes(convolution: Convolution) -> dict[str, Pass]:
     conv, transpose, kernel_gradient = (
         tuple(form for form, applies in forms.items() if applies) for forms in (conv, transpose, kernel_gradient)
     )
-    sizes, taps = x[1:3], kernel[:2]
     return {
         "conv": Pass(conv, c.conv_form(x, kernel, stride, pads), (x, kernel), (stride, pads)),
         "transpose": Pass(
@@ -150,11 +165,13 @@ def operations(convolution: Convolution) -> int:
 def describe(convolution: Convolution, rate: float) -> str:
     """A line on a convolution; `rate` in operations a second."""
     transposed, x, kernel, y, stride, pads = convolution
-    patch, ideal = math.prod(kernel[:3]), operations(convolution) / rate
+    patch, ideal, groups = math.prod(kernel[:3]), operations(convolution) / rate, x[3] // kernel[2]
     kind, source, target = ("conv_transpose", y, x) if transposed else ("conv", x, y)
+    divided = f"{groups} groups, " if groups > 1 else ""
     return (
-        f"{kind} {_times(source)} -> {_times(target)}, kernel {_times(kernel)}, stride {stride}, pads {pads}\n"
-        f"  {1e3 * ideal:.2f} ms at that rate; {patch:,} values in a patch, {math.prod(y[:3]) * patch:,} in all patches"
+        f"{kind} {_times(source)} -> {_times(target)}, kernel {_times(kernel)}, {divided}stride {stride}, pads {pads}\n"
+        f"  {1e3 * ideal:.2f} ms at that rate; {patch:,} values in a patch, "
+        f"{math.prod(y[:3]) * groups * patch:,} in all patches"
     )
 
 
@@ -216,6 +233,11 @@ def _apply(form: Callable, settings: tuple, x: jax.Array, y: jax.Array) -> jax.A
 def _short(form: Callable) -> str:
     """`kernel_gradient_by_rows` is rows."""
     return "native" if form.__name__.startswith("native") else form.__name__.split("_by_")[1]
+
+
+def _together(shape: Shape) -> Shape:
+    """Of an array without an axis for its groups."""
+    return (*shape[:3], math.prod(shape[3:]))
 
 
 def _times(shape: Shape) -> str:

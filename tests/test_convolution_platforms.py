@@ -37,13 +37,25 @@ def xla_upsample_conv(x, kernel, factor):
     return xla_conv(jnp.repeat(jnp.repeat(x, factor, 1), factor, 2), kernel, 1)
 
 
+def grouped_conv(x, kernel, stride):
+    return convolutions.conv(x, kernel, stride, groups=x.shape[3] // kernel.shape[2])
+
+
+def xla_grouped_conv(x, kernel, stride):
+    groups = x.shape[3] // kernel.shape[2]
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (stride,) * 2, "SAME", None, None, numbers, feature_group_count=groups)
+
+
 PAIRS = {
     "conv": (convolutions.conv, xla_conv),
     "conv_transpose": (convolutions.conv_transpose, xla_conv_transpose),
     "upsample_conv": (convolutions.upsample_conv, xla_upsample_conv),
+    "grouped_conv": (grouped_conv, xla_grouped_conv),
 }
-# There is time for one: it takes all three maps, and, as a transposed convolution, a form of its own elsewhere.
-CASES = [("upsample_conv", 3, 3, 2)]
+# There is time for two: one takes all three maps, and, as a transposed convolution, a form of its own elsewhere; the
+# other loops over three groups.
+CASES = [("upsample_conv", 3, 3, 2), ("grouped_conv", 4, 3, 1)]
 SLOW = [(name, *sizes) for name in PAIRS for sizes in [(5, 3, 1), (4, 4, 2), (6, 5, 2)]]
 CASES += [pytest.param(case, marks=pytest.mark.slow) for case in SLOW]
 
@@ -53,7 +65,8 @@ def case(request, x64):
     """(ours, XLA's, x, kernel), in float64."""
     name, size, k, stride = request.param
     rng = np.random.default_rng(0)
-    x, kernel = jnp.asarray(rng.normal(size=(4, size, size, 3))), jnp.asarray(rng.normal(size=(k, k, 3, 2)))
+    c, features = (1, 6) if name == "grouped_conv" else (3, 2)
+    x, kernel = jnp.asarray(rng.normal(size=(4, size, size, 3))), jnp.asarray(rng.normal(size=(k, k, c, features)))
     return (*pair(name, stride), x, kernel)
 
 

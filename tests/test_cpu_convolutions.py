@@ -196,6 +196,12 @@ def test_frequencies_are_chosen_where_they_save_most_of_the_work():
     assert work[cpu.conv] < 0.5 * work[cpu.native_conv]
 
 
+@pytest.mark.parametrize("channels", [8, 512])
+def test_a_convolution_of_single_pixels_is_a_matrix_product(channels):
+    x, kernel, no_pads = (64, 16, 16, channels), (1, 1, channels, 64), ((0, 0), (0, 0))
+    assert cpu.conv_form(x, kernel, 1, no_pads) is cpu.conv_by_patches
+
+
 def test_the_script_finds_every_convolution_of_a_recipe():
     found = forms.calls(recipes.get("tf2_dcgan").build(), 128)
     assert [(one.transposed, one.x, one.kernel, one.y, one.stride) for one in found] == [

@@ -21,25 +21,40 @@ from jax import lax
 from jaxgan.convolutions import cpu, platforms
 from jaxgan.convolutions.platforms import native
 
-__all__ = ["Padding", "conv", "conv_transpose", "depth_to_space", "native", "upsample_conv"]
+__all__ = ["Padding", "check_groups", "conv", "conv_transpose", "depth_to_space", "native", "upsample_conv"]
 
 Padding = Literal["SAME", "VALID"]
 
 
-def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: Padding = "SAME") -> jax.Array:
-    """`lax.conv_general_dilated(x, kernel, (stride, stride), padding)`.
+def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: Padding = "SAME", groups: int = 1) -> jax.Array:
+    """`lax.conv_general_dilated(x, kernel, (stride, stride), padding, feature_group_count=groups)`.
 
     Args:
       x: [B, H, W, C].
-      kernel: [k, k, C, features].
+      kernel: [k, k, C / groups, features].
       stride: of both axes.
       padding: "SAME" or "VALID".
+      groups: into how many groups channels and features are divided, in their order; features of the i-th see the
+        channels of the i-th alone.
 
     Returns:
       [B, ceil(H / stride), ceil(W / stride), features]; with VALID, H and W first lose k - 1.
     """
-    pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), padding)
-    return platforms.conv(x, kernel, stride, tuple(pads))
+    channels, features = x.shape[3], kernel.shape[3]
+    check_groups(channels, features, groups)
+    pads = tuple(lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), padding))
+    if groups == 1:
+        return platforms.conv(x, kernel, stride, pads)
+    x = x.reshape(*x.shape[:3], groups, channels // groups)
+    kernel = kernel.reshape(*kernel.shape[:3], groups, features // groups)
+    y = platforms.grouped_conv(x, kernel, stride, pads)
+    return y.reshape(*y.shape[:3], features)
+
+
+def check_groups(channels: int, features: int, groups: int) -> None:
+    """Raises a ValueError where channels and features cannot be divided into that many groups."""
+    if groups < 1 or channels % groups or features % groups:
+        raise ValueError(f"{channels} channels and {features} features cannot be divided into groups = {groups}")
 
 
 def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding = "SAME") -> jax.Array:

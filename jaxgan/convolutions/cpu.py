@@ -52,7 +52,8 @@ def conv_form(x: Shape, kernel: Shape, stride: int, pads: Pads) -> Callable:
     if frequencies.save_work(x, kernel, stride, pads):
         return conv_by_frequencies if stride == 1 else conv_by_phases
     k_h, k_w, c, _ = kernel
-    if min(x[1:3]) <= max(k_h, k_w) or k_h * k_w * c <= NARROW:
+    # Patches of one pixel are the map itself.
+    if k_h * k_w == 1 or min(x[1:3]) <= max(k_h, k_w) or k_h * k_w * c <= NARROW:
         return conv_by_patches
     return native_conv
 

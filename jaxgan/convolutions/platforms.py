@@ -4,10 +4,11 @@ The platform is asked for where a program is lowered (`jax.lax.platform_dependen
 that is exported for a GPU on a machine without one holds what a GPU is to run. The choice is made inside of maps whose
 gradients are given (`bilinear`), since a choice that is itself differentiated keeps the residuals of every platform.
 
-A CPU takes the forms of `cpu`. Any other platform takes XLA's convolution, and for each gradient the one convolution
-that JAX makes of it. There a transposed convolution is one that computes all its phases (`phases`). The other way, a
-convolution of the input spread out with zeros, can multiply with the zeros: XLA avoids that on a GPU where it sees
-the gradient of a convolution, by a kernel that is reversed, which that of a layer is not.
+A CPU takes the forms of `cpu`, and for groups those of `grouped`. Any other platform takes XLA's convolution, and for
+each gradient the one convolution that JAX makes of it. There a transposed convolution is one that computes all its
+phases (`phases`). The other way, a convolution of the input spread out with zeros, can multiply with the zeros: XLA
+avoids that on a GPU where it sees the gradient of a convolution, by a kernel that is reversed, which that of a layer is
+not.
 """
 
 import os
@@ -17,7 +18,7 @@ from contextlib import AbstractContextManager
 import jax
 from jax import lax
 
-from jaxgan.convolutions import cpu
+from jaxgan.convolutions import cpu, grouped
 from jaxgan.convolutions.bilinear import Maps, Pads, Sizes, differentiable, some
 from jaxgan.convolutions.phases import conv_transpose_by_phases
 
@@ -41,6 +42,11 @@ def native() -> AbstractContextManager[None]:
 def conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
     """A convolution; shapes as in `bilinear.Maps`."""
     return (xla_conv if _native.value else _CONV.conv)(*_on_same_axes(x, kernel), stride, pads)
+
+
+def grouped_conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
+    """A convolution of each group; shapes as in `grouped`."""
+    return (grouped.native_conv if _native.value else _GROUPED.conv)(*_on_same_axes(x, kernel), stride, pads)
 
 
 def conv_transpose(y: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: Sizes) -> jax.Array:
@@ -95,9 +101,10 @@ def _by_platform(on_cpu: Callable, elsewhere: Callable) -> Callable:
     return choose
 
 
-def _maps(elsewhere: Maps) -> Maps:
-    return differentiable(Maps(*(_by_platform(*pair) for pair in zip(cpu.MAPS, elsewhere, strict=True))))
+def _maps(on_cpu: Maps, elsewhere: Maps) -> Maps:
+    return differentiable(Maps(*(_by_platform(*pair) for pair in zip(on_cpu, elsewhere, strict=True))))
 
 
-_CONV = _maps(Maps(xla_conv, _xla_conv_transpose, _xla_kernel_gradient))
-_CONV_TRANSPOSE = _maps(Maps(xla_conv, _xla_phases, _xla_kernel_gradient))
+_CONV = _maps(cpu.MAPS, Maps(xla_conv, _xla_conv_transpose, _xla_kernel_gradient))
+_CONV_TRANSPOSE = _maps(cpu.MAPS, Maps(xla_conv, _xla_phases, _xla_kernel_gradient))
+_GROUPED = _maps(grouped.ON_CPU, grouped.NATIVE)

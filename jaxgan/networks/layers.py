@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import lax
 
-from jaxgan.convolutions import Padding, conv, conv_transpose, depth_to_space, upsample_conv
+from jaxgan.convolutions import Padding, check_groups, conv, conv_transpose, depth_to_space, upsample_conv
 
 glorot_uniform = nn.initializers.glorot_uniform()
 
@@ -49,20 +49,23 @@ def batch_norm(context: Context, momentum: float = 0.99) -> nn.BatchNorm:
 class Conv(nn.Module):
     """A convolution with a square kernel: [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features].
 
-    With VALID padding H and W first lose kernel_size - 1. Parameters are those of `flax.linen.Conv`:
-    `kernel` [k, k, C, features] and `bias` [features].
+    With VALID padding H and W first lose kernel_size - 1. In groups, features see the channels of their own group
+    alone. Parameters are those of `flax.linen.Conv`: `kernel` [k, k, C / groups, features] and `bias` [features].
     """
 
     features: int
     kernel_size: int
     stride: int = 1
     padding: Padding = "SAME"
+    groups: int = 1
     use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = glorot_uniform
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Applies the layer to `x` [B, H, W, C]."""
-        return _kernel_and_bias(self, lambda x, kernel: conv(x, kernel, self.stride, self.padding), x)
+        function = functools.partial(conv, stride=self.stride, padding=self.padding, groups=self.groups)
+        return _kernel_and_bias(self, function, x, self.groups, self.kernel_init)
 
 
 class ConvTranspose(nn.Module):
@@ -120,9 +123,16 @@ class SubPixelConv(nn.Module):
         return depth_to_space(x, self.factor)
 
 
-def _kernel_and_bias(layer: nn.Module, function: Callable, x: jax.Array) -> jax.Array:
-    shape = (layer.kernel_size, layer.kernel_size, x.shape[-1], layer.features)
-    kernel = layer.param("kernel", glorot_uniform, shape, jnp.float32)
+def _kernel_and_bias(
+    layer: nn.Module,
+    function: Callable,
+    x: jax.Array,
+    groups: int = 1,
+    kernel_init: nn.initializers.Initializer = glorot_uniform,
+) -> jax.Array:
+    check_groups(x.shape[-1], layer.features, groups)
+    shape = (layer.kernel_size, layer.kernel_size, x.shape[-1] // groups, layer.features)
+    kernel = layer.param("kernel", kernel_init, shape, jnp.float32)
     bias = layer.param("bias", nn.initializers.zeros, (layer.features,), jnp.float32) if layer.use_bias else None
     x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
     y = function(x, kernel)
