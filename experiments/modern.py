@@ -1,10 +1,47 @@
 """Systems of the years after the six, as recipes: as published, and small forms of them for two CPU cores."""
 
+import dataclasses
+
 from experiments.groups import Data, Objective, Optimization, Schedule
 from experiments.settings import Recipe
 from jaxgan import networks
-from jaxgan.penalties import WGANGP
-from jaxgan.schedules import Linear
+from jaxgan.penalties import R1, R2, WGANGP
+from jaxgan.schedules import Cosine, Linear
+from jaxgan.transforms import Mirror
+
+
+def _r3gan(
+    *,
+    name: str,
+    about: str,
+    gen: networks.R3GANGen,
+    disc: networks.R3GANDisc,
+    batch_size: int,
+    rates: tuple[float, float],
+    gammas: tuple[float, float],
+    images: int,
+    half_life: float,
+    schedule: Schedule,
+) -> Recipe:
+    """R3GAN's recipe for CIFAR-10: what changes does so by a cosine, while D sees so many real images."""
+    steps = images // batch_size
+    gamma = Cosine(*gammas, steps)
+    return Recipe(
+        name=name,
+        about=about,
+        gen=gen,
+        disc=disc,
+        source=Data(data="cifar10", batch_size=batch_size, augmentations=(Mirror(),)),
+        objective=Objective(z_size=64, loss="relativistic", penalties=(R1(gamma), R2(gamma))),
+        optimization=Optimization(
+            gen_learning_rate=Cosine(*rates, steps),
+            disc_learning_rate=Cosine(*rates, steps),
+            beta1=0.0,
+            beta2=Cosine(0.9, 0.99, steps),
+        ),
+        schedule=dataclasses.replace(schedule, ema_half_life=half_life),
+    )
+
 
 _PUBLISHED = (
     Recipe(
@@ -33,6 +70,60 @@ _PUBLISHED = (
         ),
         schedule=Schedule(steps=50_000, update="alternating", training_ratio=5, ema_decay=0.0),
     ),
+    _r3gan(
+        name="r3gan",
+        about="R3GAN (2024), CIFAR-10: relativistic pairs, R1 and R2, no normalisation anywhere",
+        gen=networks.R3GANGen(),
+        disc=networks.R3GANDisc(),
+        batch_size=512,
+        rates=(2e-4, 5e-5),
+        gammas=(0.05, 0.005),
+        images=20_000_000,  # over which rates and weights change
+        half_life=5_000_000,
+        schedule=Schedule(steps=80_000, update="alternating"),
+    ),
 )
 
-MODERN = {recipe.name: recipe for recipe in _PUBLISHED}
+_SMALL = (
+    _PUBLISHED[1].replace(
+        name="sngan_small",
+        about="sngan, small: half an hour on two cores",
+        gen=networks.SNGANGen(width=32),
+        disc=networks.SNGANDisc(width=32),
+        batch_size=32,
+        training_ratio=2,
+        gen_learning_rate=Linear(4e-4, 0.0, 10_000),
+        disc_learning_rate=Linear(4e-4, 0.0, 10_000),
+        steps=10_000,
+        ema_decay=0.999,
+    ),
+    _r3gan(
+        name="r3gan_small",
+        about="r3gan, small: half an hour on two cores",
+        gen=networks.R3GANGen((128, 64, 32, 16), blocks=1),
+        disc=networks.R3GANDisc((128, 64, 32, 16), blocks=1),
+        batch_size=32,
+        rates=(1e-3, 2e-4),
+        gammas=(0.5, 0.05),
+        images=16_000 * 32,
+        half_life=20_000,
+        schedule=Schedule(steps=16_000),
+    ),
+)
+
+
+def _conditional(recipe: Recipe) -> Recipe:
+    """An R3GAN with CIFAR-10's labels: generated image i has real image i's, with which it makes a pair."""
+    return recipe.replace(
+        name=f"{recipe.name}_conditional",
+        about=f"{recipe.name} with labels",
+        gen=recipe.gen.clone(classes=10),
+        disc=recipe.disc.clone(classes=10),
+        classes=10,
+        generated_labels="real",
+    )
+
+
+_RECIPES = (*_PUBLISHED, _conditional(_PUBLISHED[2]), *_SMALL, _conditional(_SMALL[1]))
+
+MODERN = {recipe.name: recipe for recipe in _RECIPES}

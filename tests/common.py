@@ -18,6 +18,7 @@ from jaxgan.gan import Batch, Purpose, from_uint8, image_shape
 from jaxgan.losses import non_saturating
 from jaxgan.networks.layers import Context, batch_norm
 
+LARGE = ("sngan", "r3gan", "r3gan_conditional")  # recipes that take minutes on a CPU; their small forms do not
 QUICK = {"xla_backend_optimization_level": 0}  # to compile
 STEP = jax.jit(jaxgan.train_step, static_argnums=0, compiler_options=QUICK)
 PLAIN = jax.jit(jaxgan.train_step, static_argnums=0)  # the same to the last bit as what is compiled for a device

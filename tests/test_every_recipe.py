@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from common import LARGE
 from PIL import Image
 
 from experiments import recipes, scoring, train
@@ -50,7 +51,7 @@ def run(monkeypatch, workdir, name, *flags):
     [
         pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
         for name in recipes.RECIPES
-        if name != "canton_lsgan_subpixel"  # of which the last test is
+        if name not in (*LARGE, "canton_lsgan_subpixel")  # of which the last test is
     ],
 )
 def test_on_the_embedded_digits(name, monkeypatch, tmp_path):
@@ -61,7 +62,7 @@ def test_on_the_embedded_digits(name, monkeypatch, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared TensorFlow datasets in {TFDS}")
-@pytest.mark.parametrize("name", [name for name in recipes.RECIPES if name != "canton_lsgan_subpixel"])
+@pytest.mark.parametrize("name", [name for name in recipes.RECIPES if name not in (*LARGE, "canton_lsgan_subpixel")])
 def test_on_its_own_data(name, monkeypatch, tmp_path):
     monkeypatch.setattr(scoring, "COUNT", 1_000)
     every = "1000" if name in SCORED else "0"

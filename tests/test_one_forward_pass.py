@@ -16,8 +16,8 @@ import jaxgan
 from experiments import recipes
 from jaxgan import convolutions
 from jaxgan.gan import Batch, image_shape
-from jaxgan.losses import of_logits
-from jaxgan.penalties import R1
+from jaxgan.losses import of_logits, relativistic
+from jaxgan.penalties import R1, R2
 
 # tf2_dcgan: both networks have three convolutions and a dense layer. D's dense layer has one output, so the gradient of
 # its input is an outer product of vectors, and no product is needed for it.
@@ -66,9 +66,9 @@ def for_cpu(function, *args):
         return counted(jax.jit(function).lower(*args))
 
 
-def steps(**changes):
-    """`train_steps` of tf2_dcgan, the program that runs take, and its arguments."""
-    gan = dataclasses.replace(recipes.get("tf2_dcgan").build(), **changes)
+def steps(name="tf2_dcgan", **changes):
+    """`train_steps` of a recipe, the program that runs take, and its arguments."""
+    gan = dataclasses.replace(recipes.get(name).build(), **changes)
     return functools.partial(jaxgan.train_steps, gan), *arguments(gan)
 
 
@@ -111,3 +111,33 @@ def test_a_relativistic_loss_costs_a_shared_step_nothing(update, real):
 def test_what_a_penalty_does_not_ask_for_is_not_computed():
     assert for_gpu(*steps(penalties=(lambda forward, disc: jnp.mean(forward.real_logits**2),))) == MINIMUM
     assert for_gpu(*steps(penalties=(R1(1.0),))) > MINIMUM
+
+
+# gan_elements has as many layers as tf2_dcgan, of the same kinds, and no batch normalisation in D. A penalty asks for
+# D's gradients in its images. The gradient of their squares in D's weights leads once more through each layer, and to
+# its weights; not into the forward pass, since D's slopes are constant.
+PENALTY = total(DISC_TO_IMAGES, (3 + 3, 1))
+PENALISED = {"loss": relativistic(), "penalties": (R1(1.0), R2(1.0))}
+
+
+@pytest.mark.parametrize("count", [for_cpu, pytest.param(for_gpu, marks=pytest.mark.slow)])
+def test_with_r2_the_generator_needs_no_pass_back_through_d(count):
+    """Of three passes back to the generated images, D's loss's, R2's and G's, the last is R2's own."""
+    convolutions, products = total(MINIMUM, PENALTY, PENALTY)
+    shared = count(*steps("gan_elements", update="shared", **PENALISED))
+    assert shared == (convolutions - DISC_TO_IMAGES[0], products) == (43, 8)
+
+
+@pytest.mark.slow
+def test_an_alternating_step_with_r1_and_r2_has_a_quarter_more_to_do():
+    """Another pass of G, and two of D, as its loss compares generated images with real ones."""
+    function, *args = steps("gan_elements", update="alternating", **PENALISED)
+    separate = total(MINIMUM, PENALTY, PENALTY, G_FORWARD, D_FORWARD, D_FORWARD)
+    assert for_gpu(function, *args) == separate == (55, 11)
+    shared, *_ = steps("gan_elements", update="shared", **PENALISED)
+
+    def flops(function):
+        with convolutions.native():
+            return jax.jit(function).lower(*args).compile(QUICK).cost_analysis()["flops"]
+
+    assert flops(function) > 1.25 * flops(shared)
