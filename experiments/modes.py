@@ -20,7 +20,7 @@ from experiments.results_page import mean_and_spread
 from experiments.settings import Recipe
 from jaxgan import images
 from jaxgan.evaluation import modes
-from jaxgan.networks import StackedMNISTDisc, StackedMNISTGen
+from jaxgan.networks import PlainDisc, PlainGen
 from jaxgan.penalties import R1, R2, WGANGP
 from jaxgan.run import Options, RunError, WorkdirError, checkpoint, run
 from jaxgan.run.metrics import read_metrics
@@ -31,8 +31,8 @@ from jaxgan.run.workdir import check, write_json
 
 BASE = Recipe(
     name="modes",
-    gen=StackedMNISTGen(),
-    disc=StackedMNISTDisc(),
+    gen=PlainGen(),
+    disc=PlainDisc(),
     source=Data(data="stacked_mnist", batch_size=64),
     objective=Objective(z_size=64),
     optimization=Optimization(gen_learning_rate=2e-4, disc_learning_rate=2e-4),

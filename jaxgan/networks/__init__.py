@@ -13,9 +13,9 @@ from jaxgan.networks.gan_elements import GANElementsDisc, GANElementsGen
 from jaxgan.networks.keras_dcgan import KerasDCGANDisc, KerasDCGANGen
 from jaxgan.networks.keras_mnist import KerasMNISTDisc, KerasMNISTGen
 from jaxgan.networks.layers import Context
+from jaxgan.networks.plain import PlainDisc, PlainGen
 from jaxgan.networks.r3gan import R3GANDisc, R3GANGen
 from jaxgan.networks.sngan import SNGANDisc, SNGANGen
-from jaxgan.networks.stacked_mnist import StackedMNISTDisc, StackedMNISTGen
 from jaxgan.networks.tf2 import TF2DCGANDisc, TF2DCGANGen, TF2GANDisc, TF2GANGen
 from jaxgan.networks.wgan_gp import WGANGPDisc, WGANGPGen
 
@@ -31,12 +31,12 @@ __all__ = [
     "KerasDCGANGen",
     "KerasMNISTDisc",
     "KerasMNISTGen",
+    "PlainDisc",
+    "PlainGen",
     "R3GANDisc",
     "R3GANGen",
     "SNGANDisc",
     "SNGANGen",
-    "StackedMNISTDisc",
-    "StackedMNISTGen",
     "TF2DCGANDisc",
     "TF2DCGANGen",
     "TF2GANDisc",
