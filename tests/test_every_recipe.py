@@ -1,4 +1,4 @@
-"""Every recipe by its command, two steps long: on its own data, and on the embedded digits with the other update.
+"""Every recipe by its command, two steps long: on its own data, and some on the embedded digits with the other update.
 
 That each has a step in either update is tested by shapes in `test_recipes`.
 """
@@ -20,6 +20,7 @@ from jaxgan.run import processes
 TFDS = Path(__file__).parents[2] / "shared/data/tfds"
 SCORED = ("tf2_gan", "canton_lsgan", "digits_conditional")  # the others are not scored, which takes half a minute
 FAST = ("tf2_gan",)
+OTHERS = ("keras_mnist", "canton_lsgan", "digits_conditional", "sngan_small", "r3gan_small")
 OTHER = {"shared": "alternating", "alternating": "shared"}
 
 
@@ -48,11 +49,7 @@ def run(monkeypatch, workdir, name, *flags):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
-        for name in recipes.RECIPES
-        if name not in (*LARGE, "canton_lsgan_subpixel")  # of which the last test is
-    ],
+    [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)],
 )
 def test_on_the_embedded_digits(name, monkeypatch, tmp_path):
     update = OTHER[recipes.get(name).update]

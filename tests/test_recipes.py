@@ -125,7 +125,7 @@ def arguments(gan):
     "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in recipes.RECIPES]
 )
 def test_every_recipe_has_a_step(name):
-    """By its shapes. A step changes none of them. With the other update each runs in `test_every_recipe`."""
+    """By its shapes. A step changes none of them. With the other update some run in `test_every_recipe`."""
     gan = recipes.get(name).build()
     state, batch = arguments(gan)
     after, metrics = jax.eval_shape(functools.partial(jaxgan.train_step, gan), state, batch)
