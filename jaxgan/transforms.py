@@ -86,7 +86,7 @@ class Cutout:
             size = images.shape[1 + axis]
             length = int(size * self.share + 0.5)
             centres = _whole_numbers(keys, axis, size + 1 - length % 2)  # an even length has its centre between pixels
-            from_start = jnp.arange(size) - (centres[:, None] - length // 2)
+            from_start = jnp.arange(size)[None] - (centres[:, None] - length // 2)
             return (from_start >= 0) & (from_start < length)
 
         hole = hit(0)[:, :, None, None] & hit(1)[:, None, :, None]

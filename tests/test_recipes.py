@@ -143,7 +143,7 @@ def test_every_recipe_has_a_step(name, own):
         ("digits", {"training_ratio": 0}, "--training-ratio must be at least 1, not 0"),
         ("digits", {"clip": 0.0}, "--clip must be above 0"),
         ("digits", {"clip": float("inf")}, "--clip must be above 0 and finite"),
-        ("digits", {"loss": "hinges"}, "--loss must be one of non_saturating, least_squares, not hinges"),
+        ("digits", {"loss": "hinges"}, "--loss must be one of non_saturating, .*hinge, .*, not hinges"),
         ("digits", {"prior": ["normal"]}, "--prior must be one of normal, uniform"),
         ("digits", {"border": -1}, "--border must be at least 0"),
         ("digits", {"instance_noise_decay": 1.5}, "--instance-noise-decay must be above 0 and at most 1"),
