@@ -1,7 +1,6 @@
 """Spectral normalisation: against numpy's and PyTorch's, and when a step advances its vectors."""
 
 import dataclasses
-import functools
 
 import flax.linen as nn
 import jax
@@ -25,7 +24,7 @@ from common import (
 )
 
 import jaxgan
-from jaxgan.networks.layers import Conv, Dense
+from jaxgan.networks.layers import Conv, Dense, SubPixelConv
 from jaxgan.networks.spectral import VECTORS, SpectralNorm, power_iteration
 
 
@@ -47,7 +46,7 @@ def largest(w):
 
 
 def kernels(params):
-    return {name: layer["layer"]["kernel"] for name, layer in params.items() if name.startswith("Spectral")}
+    return {name: layer["weights"]["kernel"] for name, layer in params.items() if name.startswith("Spectral")}
 
 
 def vectors(stats):
@@ -63,22 +62,22 @@ def started(kind):
     layer, shape = LAYERS[kind]
     layer, x = SpectralNorm(layer), jnp.asarray(np.random.default_rng(0).normal(size=shape))
     variables = jax.jit(layer.init, compiler_options=QUICK)(jax.random.key(1), x)
-    params = {"layer": {name: jnp.asarray(np.float64(w)) for name, w in variables["params"]["layer"].items()}}
-    params["layer"]["bias"] += np.linspace(1, 2, 5)
+    params = {"weights": {name: jnp.asarray(np.float64(w)) for name, w in variables["params"]["weights"].items()}}
+    params["weights"]["bias"] += np.linspace(1, 2, 5)
     return layer, x, params, jax.tree.map(lambda v: jnp.asarray(np.float64(v)), variables["batch_stats"])
 
 
 @CASES
 def test_iteration_ends_at_the_largest_singular_value(kind, x64):
     layer, x, params, stats = started(kind)
-    w, v = matrix(params["layer"]["kernel"]), np.asarray(stats[VECTORS]["kernel"])
+    w, v = matrix(params["weights"]["kernel"]), np.asarray(stats[VECTORS]["kernel"])
     assert set(stats[VECTORS]) == {"kernel"}
     first = np.linalg.norm(w @ v) / largest(w)
     assert 0.97 < first < 1 - 1e-12  # 15 iterations before the first step; none would give about 0.5
     np.testing.assert_allclose(power_iteration(params, stats)[VECTORS]["kernel"], advanced(w, v), rtol=1e-12)
     many = jax.jit(lambda s: jax.lax.fori_loop(0, 500, lambda _, s: power_iteration(params, s), s))(stats)
     flat = layer.apply({"params": params, "batch_stats": many}, x)
-    plain = {**params["layer"], "kernel": params["layer"]["kernel"] / largest(w)}
+    plain = {**params["weights"], "kernel": params["weights"]["kernel"] / largest(w)}
     np.testing.assert_allclose(flat, LAYERS[kind][0].apply({"params": plain}, x), rtol=1e-9)
 
 
@@ -87,7 +86,7 @@ def test_it_is_pytorchs_in_value_and_gradient(kind, x64):
     """At a v of ours, of any length; PyTorch's u is W v, normalised."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     layer, x, params, stats = started(kind)
-    kernel, bias = (np.array(params["layer"][name]) for name in ("kernel", "bias"))
+    kernel, bias = (np.array(params["weights"][name]) for name in ("kernel", "bias"))
     v = np.random.default_rng(1).normal(size=stats[VECTORS]["kernel"].shape)  # far from the first singular vector
     if kind == "dense":
         module, to_torch = torch.nn.Linear(7, 5), lambda w: np.moveaxis(w, -1, 0)
@@ -114,8 +113,8 @@ def test_it_is_pytorchs_in_value_and_gradient(kind, x64):
     np.testing.assert_allclose(out, last(want), rtol=1e-9)
     np.testing.assert_allclose(x_grad, last(x_of_torch.grad), rtol=1e-9, atol=1e-12)
     original = module.parametrizations.weight.original.grad.numpy()
-    np.testing.assert_allclose(to_torch(np.asarray(grads["layer"]["kernel"])), original, rtol=1e-9, atol=1e-10)
-    np.testing.assert_allclose(grads["layer"]["bias"], module.bias.grad.numpy(), rtol=1e-9)
+    np.testing.assert_allclose(to_torch(np.asarray(grads["weights"]["kernel"])), original, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(grads["weights"]["bias"], module.bias.grad.numpy(), rtol=1e-9)
 
 
 class NormedDisc(nn.Module):
@@ -148,7 +147,7 @@ def moving(seed, size=0.5):
 
 
 def normed_gan(**changes):
-    return small_gan(gen=NormedGen(), disc=NormedDisc(), **{"disc_optimizer": MOVING, **changes})
+    return small_gan(**{"gen": NormedGen(), "disc": NormedDisc(), "disc_optimizer": MOVING, **changes})
 
 
 MOVING, BY = moving(3)
@@ -159,8 +158,8 @@ def judged(params, vs, images):
     x = np.float64(images).reshape(len(images), -1)
     both = (params["SpectralNorm_0"], params["Inner_0"]["SpectralNorm_0"], params["SpectralNorm_1"])
     for i, (layer, v) in enumerate(zip(both, vs, strict=True)):
-        w = matrix(layer["layer"]["kernel"])
-        x = x @ (w / np.linalg.norm(w @ v)).T + np.asarray(layer["layer"]["bias"])
+        w = matrix(layer["weights"]["kernel"])
+        x = x @ (w / np.linalg.norm(w @ v)).T + np.asarray(layer["weights"]["bias"])
         x = np.logaddexp(0, x) if i < 2 else x
     return x[:, 0]
 
@@ -173,9 +172,9 @@ def disc_vectors(stats):
 @pytest.mark.parametrize(
     ("update", "ratio", "accumulate"),
     [
-        ("shared", 3, 2),
+        ("shared", 1, 1),
         ("alternating", 3, 2),
-        pytest.param("shared", 1, 1, marks=pytest.mark.slow),
+        pytest.param("shared", 3, 2, marks=pytest.mark.slow),
         pytest.param("alternating", 1, 1, marks=pytest.mark.slow),
     ],
 )
@@ -185,9 +184,9 @@ def test_vectors_advance_once_before_each_update_and_all_images_meet_them(update
     state, batch = small_state(gan), real_batch(gan, 4 * ratio)
     new, metrics = STEP(gan, state, batch)
     params, vs = jax.tree.map(np.asarray, state.disc.params), disc_vectors(state.disc.batch_stats)
-    for j in range(ratio):
+    for _ in range(ratio):
         layers = (params["SpectralNorm_0"], params["Inner_0"]["SpectralNorm_0"], params["SpectralNorm_1"])
-        vs = [advanced(matrix(layer["layer"]["kernel"]), v) for layer, v in zip(layers, vs, strict=True)]
+        vs = [advanced(matrix(layer["weights"]["kernel"]), v) for layer, v in zip(layers, vs, strict=True)]
         last = params
         params = jax.tree.map(lambda x: x + BY(x), params)
     for got, want in zip(disc_vectors(new.disc.batch_stats), vs, strict=True):
@@ -196,11 +195,11 @@ def test_vectors_advance_once_before_each_update_and_all_images_meet_them(update
     once = {name: advanced(matrix(w), gen_vectors[name]) for name, w in kernels(state.gen.params).items()}
     assert_close(vectors(new.gen.batch_stats), once)
 
-    real = in_range(gan, batch).images[j::ratio]
+    real = in_range(gan, batch).images[ratio - 1 :: ratio]
     stats = state.gen.batch_stats  # what D is updated with: a shared pass is the generator's own, too
     if update == "shared":
         stats = {name: {VECTORS: {"kernel": jnp.asarray(v)}} for name, v in once.items()}
-    fake, _ = apply(gan.gen, state.gen.params, stats, latents(gan, state, np.arange(4 * ratio)[j::ratio]))
+    fake, _ = apply(gan.gen, state.gen.params, stats, latents(gan, state, np.arange(4 * ratio)[ratio - 1 :: ratio]))
     np.testing.assert_allclose(metrics["logit_real"], judged(last, vs, real).mean(), rtol=1e-9)
     np.testing.assert_allclose(metrics["logit_fake"], judged(last, vs, fake).mean(), rtol=1e-9)
     if update == "alternating":
@@ -214,15 +213,15 @@ def generated_for_gen(gan, state, new, examples):
 
 
 @pytest.mark.parametrize(
-    ("form", "update"),
+    ("form", "update", "several"),
     [
-        ("shard_map", "alternating"),
-        pytest.param("shard_map", "shared", marks=pytest.mark.slow),
-        pytest.param("pmap", "shared", marks=pytest.mark.slow),
+        pytest.param("shard_map", "shared", 1, marks=pytest.mark.slow),
+        pytest.param("pmap", "shared", 2, marks=pytest.mark.slow),
+        pytest.param("shard_map", "alternating", 2, marks=pytest.mark.slow),
     ],
 )
-def test_one_device_and_four_do_the_same(form, update, x64):
-    gan = normed_gan(update=update, training_ratio=2, accumulate=2, disc_optimizer=optax.sgd(0.2))
+def test_one_device_and_four_do_the_same(form, update, several, x64):
+    gan = normed_gan(update=update, training_ratio=several, accumulate=several, disc_optimizer=optax.sgd(0.2))
     state, batch = small_state(gan), real_batch(gan, 16)
     want, metrics = PLAIN(gan, state, batch)
     got, on_four = on(form, 4, gan, state, batch)
@@ -232,6 +231,7 @@ def test_one_device_and_four_do_the_same(form, update, x64):
     assert_close(on_four, metrics)
 
 
+@pytest.mark.slow
 def test_in_bf16_the_vectors_and_their_iteration_stay_in_float32():
     gan = normed_gan(gen=type(small_gan().gen)(norm=False), disc_optimizer=optax.sgd(0.2))
     state, batch = jaxgan.init(gan, jax.random.key(0)), real_batch(gan, 8)
@@ -260,11 +260,41 @@ def test_the_average_of_a_generator_samples_with_weights_of_norm_one():
         layer = nn.Dense(kernel.shape[1])
         variables = {kind: average[kind][name] for kind in ("params", "batch_stats")}
         x = jnp.eye(len(kernel))
-        effective = SpectralNorm(layer).apply(variables, x) - variables["params"]["layer"]["bias"][None]
+        effective = SpectralNorm(layer).apply(variables, x) - variables["params"]["weights"]["bias"][None]
         np.testing.assert_allclose(largest(np.asarray(effective)), 1, atol=0.02)
         longer = {**variables, "batch_stats": jax.tree.map(lambda v: 7 * v, variables["batch_stats"])}
-        again = SpectralNorm(layer).apply(longer, x) - variables["params"]["layer"]["bias"][None]
+        again = SpectralNorm(layer).apply(longer, x) - variables["params"]["weights"]["bias"][None]
         np.testing.assert_allclose(again, effective, atol=1e-6)
+
+
+class InSetup(nn.Module):
+    """As Flax also has modules: made in `setup`, one of them of parts."""
+
+    def setup(self):
+        self.parts = SpectralNorm(SubPixelConv(2, 3))
+
+    def __call__(self, x):
+        return self.parts(x)
+
+
+@pytest.mark.parametrize("network", [InSetup(), SpectralNorm(SubPixelConv(2, 3))], ids=["setup", "alone"])
+def test_a_layer_may_be_made_anywhere_and_have_parts(network):
+    x = jnp.ones((1, 2, 2, 3))
+    variables = jax.jit(network.init, compiler_options=QUICK)(jax.random.key(0), x)
+    params, stats = variables["params"], variables["batch_stats"]
+    v, *others = jax.tree.leaves(power_iteration(params, stats))
+    assert not others
+    kernel = params.get("parts", params)["weights"]["Conv_0"]["kernel"]
+    np.testing.assert_allclose(np.linalg.norm(matrix(kernel) @ v), largest(matrix(kernel)), rtol=0.02)
+    plain = {
+        "params": {
+            "Conv_0": {
+                "kernel": kernel / np.linalg.norm(matrix(kernel) @ jax.tree.leaves(stats)[0]),
+                "bias": jnp.zeros(8),
+            }
+        }
+    }
+    np.testing.assert_allclose(network.apply(variables, x), SubPixelConv(2, 3).apply(plain, x), atol=1e-5)
 
 
 def test_other_networks_are_left_as_they_are():
