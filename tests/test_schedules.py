@@ -1,6 +1,7 @@
 """Schedules by their formulas, what they do to optimisers and metrics, and how recipes hold them."""
 
 import dataclasses
+import functools
 import json
 
 import flax.linen as nn
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from common import QUICK, STEP, STEPS, real_images, small_gan
+from common import QUICK, STEP, STEPS, on, real_images, small_gan
 
 import jaxgan
 from experiments import recipes, train
@@ -144,10 +145,29 @@ def test_rates_that_stay_are_no_metrics_and_several_steps_say_the_last():
     assert not recipes.get("digits").build().schedules
 
 
+def test_schedules_of_adam_in_several_steps_and_on_four_devices():
+    """The state keeps its types, so that steps can be a loop; and is the same on all devices."""
+    changes = {"gen_learning_rate": Linear(0.02, 0.0, 4), "beta2": Cosine(0.5, 0.99, 3), "beta1": 0.5}
+    gan = recipe(optimizer="adam", training_ratio=1, **changes).build()
+    start, data = jaxgan.init(gan, jax.random.key(0)), real_images(gan, 8)
+    state = start
+    for _ in range(3):
+        state, metrics = STEP(gan, state, data)
+    at_once, last = STEPS(gan, start, data, np.tile(np.arange(8), (3, 1)), 3)
+    on_four, of_four = on("shard_map", 4, gan, start, data)
+    once, of_once = STEP(gan, start, data)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
+    for got, want in ((at_once.gen, state.gen), (at_once.disc, state.disc), (last, metrics), (of_four, of_once)):
+        jax.tree.map(close, got, want)
+    jax.tree.map(close, (on_four.gen, on_four.disc), (once.gen, once.disc))
+    assert float(jnp.abs(state.disc.params["number"] - 1)) > 0.01
+
+
 def test_half_of_the_average_is_forgotten_after_so_many_images():
     """Once the early steps, in which more is forgotten, are over."""
     gan = recipe(ema_half_life=48.0, batch_size=16, training_ratio=1).build()
     np.testing.assert_allclose(gan.ema_decay**3, 0.5)
+    np.testing.assert_allclose(recipe(ema_half_life=48.0, batch_size=8, training_ratio=2).build().ema_decay ** 3, 0.5)
     assert recipe(ema_decay=0.75, batch_size=16).build().ema_decay == 0.75
     assert recipes.get("digits").replace(ema_half_life=1.0, batch_size=10_000).build().ema_decay == 0
     gan = dataclasses.replace(small_gan(), ema_decay=gan.ema_decay, gen_optimizer=optax.sgd(0.0))

@@ -175,7 +175,6 @@ def disc_vectors(stats):
         ("shared", 1, 1),
         ("alternating", 3, 2),
         pytest.param("shared", 3, 2, marks=pytest.mark.slow),
-        pytest.param("alternating", 1, 1, marks=pytest.mark.slow),
     ],
 )
 def test_vectors_advance_once_before_each_update_and_all_images_meet_them(update, ratio, accumulate, x64):
