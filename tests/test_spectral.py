@@ -108,7 +108,8 @@ def test_it_is_pytorchs_in_value_and_gradient(kind, x64):
         out = layer.apply({"params": params, "batch_stats": {VECTORS: {"kernel": 0.3 * v}}}, x)
         return jnp.sum(out**3), out
 
-    (_, out), (grads, x_grad) = jax.value_and_grad(cubes, (0, 1), has_aux=True)(params, x)
+    both = jax.jit(jax.value_and_grad(cubes, (0, 1), has_aux=True), compiler_options=QUICK)
+    (_, out), (grads, x_grad) = both(params, x)
     last = lambda a: np.moveaxis(a.detach().numpy(), 1, -1)  # noqa: E731
     np.testing.assert_allclose(out, last(want), rtol=1e-9)
     np.testing.assert_allclose(x_grad, last(x_of_torch.grad), rtol=1e-9, atol=1e-12)
@@ -137,6 +138,9 @@ class NormedGen(nn.Module):
     def __call__(self, z, labels, context):
         x = nn.softplus(SpectralNorm(nn.Dense(8))(z))
         return jnp.tanh(SpectralNorm(nn.Dense(16))(x)).reshape(-1, 4, 4, 1)
+
+
+generate = jax.jit(apply, static_argnums=0, compiler_options=QUICK)
 
 
 def moving(seed, size=0.5):
@@ -198,7 +202,7 @@ def test_vectors_advance_once_before_each_update_and_all_images_meet_them(update
     stats = state.gen.batch_stats  # what D is updated with: a shared pass is the generator's own, too
     if update == "shared":
         stats = {name: {VECTORS: {"kernel": jnp.asarray(v)}} for name, v in once.items()}
-    fake, _ = apply(gan.gen, state.gen.params, stats, latents(gan, state, np.arange(4 * ratio)[ratio - 1 :: ratio]))
+    fake, _ = generate(gan.gen, state.gen.params, stats, latents(gan, state, np.arange(4 * ratio)[ratio - 1 :: ratio]))
     np.testing.assert_allclose(metrics["logit_real"], judged(last, vs, real).mean(), rtol=1e-9)
     np.testing.assert_allclose(metrics["logit_fake"], judged(last, vs, fake).mean(), rtol=1e-9)
     if update == "alternating":
@@ -208,7 +212,7 @@ def test_vectors_advance_once_before_each_update_and_all_images_meet_them(update
 
 def generated_for_gen(gan, state, new, examples):
     """What the generator makes for its own update, with vectors that have been advanced."""
-    return apply(gan.gen, state.gen.params, new.gen.batch_stats, latents(gan, state, np.array(examples)))[0]
+    return generate(gan.gen, state.gen.params, new.gen.batch_stats, latents(gan, state, np.array(examples)))[0]
 
 
 @pytest.mark.parametrize(
@@ -245,6 +249,7 @@ def test_in_bf16_the_vectors_and_their_iteration_stay_in_float32():
     assert 0 < np.linalg.norm(off) < 0.05 * np.linalg.norm(step)
 
 
+@pytest.mark.slow
 def test_the_average_of_a_generator_samples_with_weights_of_norm_one():
     """Of its averaged vectors, which are shorter than 1, the direction counts."""
     optimizer, _ = moving(5, size=0.1)
@@ -259,10 +264,11 @@ def test_the_average_of_a_generator_samples_with_weights_of_norm_one():
         layer = nn.Dense(kernel.shape[1])
         variables = {kind: average[kind][name] for kind in ("params", "batch_stats")}
         x = jnp.eye(len(kernel))
-        effective = SpectralNorm(layer).apply(variables, x) - variables["params"]["weights"]["bias"][None]
+        normed = jax.jit(SpectralNorm(layer).apply, compiler_options=QUICK)
+        effective = normed(variables, x) - variables["params"]["weights"]["bias"][None]
         np.testing.assert_allclose(largest(np.asarray(effective)), 1, atol=0.02)
         longer = {**variables, "batch_stats": jax.tree.map(lambda v: 7 * v, variables["batch_stats"])}
-        again = SpectralNorm(layer).apply(longer, x) - variables["params"]["weights"]["bias"][None]
+        again = normed(longer, x) - variables["params"]["weights"]["bias"][None]
         np.testing.assert_allclose(again, effective, atol=1e-6)
 
 
