@@ -47,8 +47,9 @@ def check(group: Any) -> None:
 def _wrong_type(annotation: Any, value: Any) -> str:
     """What a plain value should be, in words, where it is not; else nothing."""
     kinds = {int: ("a whole number", int), float: ("a number", int | float), str: ("a name", str)}
-    if float in get_args(annotation) and value is not None:  # a number or a schedule of it
-        return "" if callable(value) else _wrong_type(float, value)
+    if others := set(get_args(annotation)) - {float} if float in get_args(annotation) else ():  # a schedule, or None
+        allowed = value is None if others == {type(None)} else callable(value)
+        return "" if allowed else _wrong_type(float, value)
     words, kind = kinds.get(annotation, ("", object))
     return "" if isinstance(value, kind) and not (words and isinstance(value, bool)) else words
 

@@ -179,8 +179,9 @@ class Schedule:
     __post_init__ = check
 
     def kept(self, batch_size: int) -> float:
-        """The share of the averaged generator that is kept at each step of `batch_size` real images."""
-        return 0.5 ** (batch_size / self.ema_half_life) if self.ema_half_life else self.ema_decay
+        """The share of the averaged generator kept at each step, of `batch_size` real images for each update of D."""
+        images = batch_size * self.training_ratio
+        return 0.5 ** (images / self.ema_half_life) if self.ema_half_life else self.ema_decay
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The losses against their formulas, written with log and sigmoid in numpy's longest float."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -28,6 +30,9 @@ from jaxgan import losses
 from jaxgan.losses import Forward, Loss, of_logits
 
 logits = arrays(np.float32, st.integers(1, 20), elements=st.floats(-30, 30, width=32))
+pairs = st.integers(1, 20).flatmap(
+    lambda n: st.tuples(*2 * (arrays(np.float32, n, elements=st.floats(-30, 30, width=32)),))
+)
 
 
 def sigmoid(x):
@@ -57,6 +62,51 @@ def test_least_squares(real, fake):
     np.testing.assert_allclose(losses.least_squares_disc(real, fake), expected, rtol=1e-5, atol=1e-6)
 
 
+@given(logits, logits)
+def test_hinge_and_wasserstein(real, fake):
+    real64, fake64 = real.astype(np.float64), fake.astype(np.float64)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
+    close(losses.hinge_gen(None, fake), -np.mean(fake64))
+    close(losses.hinge_disc(real, fake), np.mean(np.fmax(0, 1 - real64)) + np.mean(np.fmax(0, 1 + fake64)))
+    close(losses.wasserstein_disc(real, fake), np.mean(fake64) - np.mean(real64))
+
+
+@given(pairs)
+def test_relativistic_is_of_pairs(pair):
+    real, fake = pair
+    expected = -np.mean(np.log(sigmoid(fake.astype(np.longdouble) - real)))
+    np.testing.assert_allclose(losses.relativistic_gen(real, fake), float(expected), rtol=1e-5, atol=1e-5)
+    expected = -np.mean(np.log(sigmoid(real.astype(np.longdouble) - fake)))
+    np.testing.assert_allclose(losses.relativistic_disc(real, fake), float(expected), rtol=1e-5, atol=1e-5)
+
+
+def step_function(x):
+    return 1.0 if x > 0 else 0.0
+
+
+def stable_sigmoid(x):
+    return np.exp(-np.logaddexp(0, -x))
+
+
+GRADIENTS = {  # at one real and one fake logit: in the real one, and in the fake one
+    "hinge_gen": lambda r, f: (0.0, -1.0),
+    "hinge_disc": lambda r, f: (-step_function(1 - r), step_function(1 + f)),
+    "wasserstein_disc": lambda r, f: (-1.0, 1.0),
+    "relativistic_gen": lambda r, f: (stable_sigmoid(r - f), -stable_sigmoid(r - f)),
+    "relativistic_disc": lambda r, f: (-stable_sigmoid(f - r), stable_sigmoid(f - r)),
+}
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_gradients_of_the_others_are_finite_and_right_at_any_logits(name):
+    for real in (-1e4, -30.0, 0.5, 30.0, 1e4):
+        for fake in (-1e4, -20.0, 0.0, 20.0, 1e4):
+            both = np.float32([real]), np.float32([fake])
+            value, got = jax.value_and_grad(getattr(losses, name), (0, 1))(*both)
+            assert np.isfinite(value)
+            np.testing.assert_allclose(np.ravel(got), GRADIENTS[name](real, fake), rtol=1e-5, atol=1e-30)
+
+
 @pytest.mark.parametrize("logit", [-1e4, -100.0, 0.0, 100.0, 1e4])
 def test_values_and_gradients_stay_finite_and_right_at_any_logit(logit):
     x = jnp.array([logit])
@@ -70,6 +120,10 @@ def test_real_images_have_label_one():
     assert losses.non_saturating_disc(sure, -sure) < 0.01 < losses.non_saturating_disc(-sure, sure)
     assert losses.non_saturating_gen(-sure, sure) < 0.01
     assert losses.least_squares_disc(jnp.ones(1), jnp.zeros(1)) == 0
+    assert losses.hinge_disc(sure, -sure) == 0 < losses.hinge_disc(-sure, sure)
+    assert losses.wasserstein_disc(sure, -sure) < losses.wasserstein_disc(-sure, sure)
+    assert losses.relativistic_disc(sure, -sure) < 0.01 < losses.relativistic_disc(-sure, sure)
+    assert losses.relativistic_gen(-sure, sure) < 0.01 < losses.relativistic_gen(sure, -sure)
 
 
 @pytest.mark.parametrize("label", [0.0, 0.9, 1.0])
@@ -83,12 +137,22 @@ def test_gradients_of_cross_entropy_keep_all_digits_where_logits_are_large(label
 
 @given(logits, logits, st.sampled_from([1.0, 0.5]))
 def test_a_loss_of_a_pass_is_that_of_its_logits(real, fake, scale):
+    check_the_losses_of_a_pass(real, fake, scale, ("least_squares", "hinge", "wasserstein"))
+
+
+@given(pairs, st.sampled_from([1.0, 0.5]))
+def test_and_so_is_that_of_pairs(pair, scale):
+    check_the_losses_of_a_pass(*pair, scale, ("relativistic",))
+
+
+def check_the_losses_of_a_pass(real, fake, scale, names):
     forward = Forward(None, None, None, None, None, real_logits=jnp.asarray(real), fake_logits=jnp.asarray(fake))
     smoothed = losses.non_saturating_disc(real, fake, real_label=0.9)
-    for loss, gen, disc in (
-        (losses.non_saturating(0.9, scale), losses.non_saturating_gen(real, fake), smoothed),
-        (losses.least_squares(scale), losses.least_squares_gen(real, fake), losses.least_squares_disc(real, fake)),
-    ):
+    cases = [(losses.non_saturating(0.9, scale), losses.non_saturating_gen(real, fake), smoothed)]
+    for name in names:
+        gen = getattr(losses, f"{name.replace('wasserstein', 'hinge')}_gen")  # they share it
+        cases.append((getattr(losses, name)(scale), gen(real, fake), getattr(losses, f"{name}_disc")(real, fake)))
+    for loss, gen, disc in cases:
         np.testing.assert_allclose(loss.gen(forward), gen, rtol=1e-6)
         np.testing.assert_allclose(loss.disc(forward), scale * disc, rtol=1e-6)
 

@@ -12,15 +12,17 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-VECTORS = "right_singular"  # their name in `batch_stats`
+WEIGHTS = "weights"  # the name of a layer's parameters; `layer` is that of the layer itself
+VECTORS = "right_singular"  # of the vectors, in `batch_stats`
 FIRST = 15  # iterations before the first step, from a random vector, as in PyTorch
 
 
 class SpectralNorm(nn.Module):
     """A layer with its weights W, seen as matrices, divided by |W v|: v is the estimate of their first right vector.
 
-    Gradients flow through W in both places. Parameters are the layer's own, under `layer`; biases, and all else of
+    Gradients flow through W in both places. Parameters are the layer's own, under `weights`; biases, and all else of
     fewer than two axes, are left as they are.
 
     Attributes:
@@ -33,10 +35,10 @@ class SpectralNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Applies the layer to `x`."""
         layer = self.layer.clone(parent=None)
-        params = self.param("layer", lambda key: layer.init(key, x)["params"])
+        params = flatten_dict(self.param(WEIGHTS, lambda key: layer.init(key, x)["params"]), sep="/")
         stats = self.variable("batch_stats", VECTORS, lambda: _first_vectors(self.make_rng("params"), params))
         weights = {name: _normalised(w, stats.value[name]) for name, w in params.items() if name in stats.value}
-        return layer.apply({"params": {**params, **weights}}, x)
+        return layer.apply({"params": unflatten_dict({**params, **weights}, sep="/")}, x)
 
 
 def power_iteration(params: Mapping[str, Any], stats: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +51,7 @@ def power_iteration(params: Mapping[str, Any], stats: Mapping[str, Any]) -> dict
       stats: its batch statistics, of which only those vectors are changed.
     """
     if VECTORS in stats:
-        weights = jax.lax.stop_gradient(params["layer"])
+        weights = jax.lax.stop_gradient(flatten_dict(params[WEIGHTS], sep="/"))
         vectors = {name: _advanced(weights[name], v) for name, v in stats[VECTORS].items()}
         return {**stats, VECTORS: vectors}
     return {
