@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from jaxgan.convolutions import native
 from jaxgan.losses import Loss
 from jaxgan.networks.layers import Context
 from jaxgan.penalties import Penalty, Regularizer
@@ -252,7 +253,7 @@ def _judges_alone(disc: nn.Module, shape: tuple[int, int, int], classes: int, tr
         stats = jax.tree.map(lambda x: x + 1.5, variables.pop("batch_stats", {}))  # variances are positive
         return judge({**variables, "batch_stats": stats}, images)
 
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+    with jax.default_device(jax.local_devices(backend="cpu")[0]), native():  # whose programs are compiled soonest
         images = _waves(jax.ShapeDtypeStruct((2, *shape), jnp.float32))
         (logit, other), (beside_another, _) = logits(images), logits(images.at[1].multiply(-2))
         return bool(logit == beside_another) and bool(logit != other)

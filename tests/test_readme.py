@@ -78,7 +78,7 @@ def test_an_exported_generator_needs_nothing_of_this_package(tmp_path, name):
 
 def test_the_quoted_core_is_the_code():
     source = " ".join((ROOT / "jaxgan" / "train_step.py").read_text().split())
-    for line in example("README.md", "pullback, aux").splitlines():
+    for line in example("README.md", "(loss_gen, loss_disc), pullback").splitlines():
         assert line in source, line
 
 
