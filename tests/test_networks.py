@@ -218,7 +218,7 @@ def test_the_dense_digits_are_as_described(x64):
     z, images = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(4, 64), (4, 8, 8, 1)]))
     gen, disc = networks.DenseDigitsGen(classes=10, width=30), networks.DenseDigitsDisc(classes=10, width=20)
     of_gen, of_disc = randomised(gen, z, 0, labels)["params"], randomised(disc, images, 1, labels)["params"]
-    layer = lambda p, i, x: x @ p[f"Dense_{i}"]["kernel"] + p[f"Dense_{i}"]["bias"]  # noqa: E731
+    layer = lambda p, i, x: x @ p[f"Dense_{i}"]["kernel"] + p[f"Dense_{i}"]["bias"][None]  # noqa: E731
 
     x = jnp.concatenate([z, of_gen["Embed_0"]["embedding"][labels]], axis=-1)
     x = layer(of_gen, 2, jax.nn.relu(layer(of_gen, 1, jax.nn.relu(layer(of_gen, 0, x)))))
