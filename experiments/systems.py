@@ -1,8 +1,10 @@
-"""The six reference systems, one for the embedded digits, and variants of them, as recipes."""
+"""The six reference systems, two for the embedded digits, and a variant, as recipes."""
 
 from experiments.groups import Data, Objective, Optimization, Schedule
 from experiments.settings import Recipe
 from jaxgan import networks
+from jaxgan.penalties import R1, R2
+from jaxgan.schedules import Cosine
 
 _SYSTEMS = {
     recipe.name: recipe
@@ -90,12 +92,27 @@ _SYSTEMS = {
 }
 
 _VARIANTS = (
-    _SYSTEMS["digits"].replace(
+    Recipe(
         name="digits_conditional",
-        about="digits with labels: a row of each class",
-        gen=networks.DigitsGen(classes=10),
-        disc=networks.DigitsDisc(classes=10),
+        about="the embedded digits by dense networks, a row of each class; half a minute on two cores",
+        gen=networks.DenseDigitsGen(classes=10),
+        disc=networks.DenseDigitsDisc(classes=10),
         classes=10,
+        source=Data(batch_size=64),
+        objective=Objective(
+            z_size=64,
+            loss="relativistic",
+            generated_labels="real",
+            instance_noise=0.2,
+            penalties=(R1(0.05), R2(0.05)),
+        ),
+        optimization=Optimization(
+            gen_learning_rate=Cosine(2e-3, 1e-4, 20_000),
+            disc_learning_rate=Cosine(2e-3, 1e-4, 20_000),
+            beta1=0.0,
+            beta2=0.99,
+        ),
+        schedule=Schedule(steps=20_000),
     ),
     _SYSTEMS["canton_lsgan"].replace(
         name="canton_lsgan_subpixel",

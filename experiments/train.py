@@ -21,7 +21,7 @@ from jaxgan.run import Options, processes
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import read_config
 
-DEFAULT = "digits"
+DEFAULT = "digits_conditional"
 TITLES = {"source": "data", "optimization": "optimiser"}  # of groups, in --help, where they are not their names
 
 

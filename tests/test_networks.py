@@ -210,3 +210,26 @@ def test_the_conditional_digits_embed_their_labels(x64):
             return got, want + jnp.sum(table[labels] * lrelu(features, 0.2), axis=-1)
 
         np.testing.assert_allclose(*both(variables, rest, x), rtol=1e-9, atol=1e-12)
+
+
+def test_the_dense_digits_are_as_described(x64):
+    """Two hidden layers in each; the label's embedding beside z, and its product with D's last features."""
+    labels = jnp.array([3, 0, 9, 3])
+    z, images = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(4, 64), (4, 8, 8, 1)]))
+    gen, disc = networks.DenseDigitsGen(classes=10, width=30), networks.DenseDigitsDisc(classes=10, width=20)
+    of_gen, of_disc = randomised(gen, z, 0, labels)["params"], randomised(disc, images, 1, labels)["params"]
+    layer = lambda p, i, x: x @ p[f"Dense_{i}"]["kernel"] + p[f"Dense_{i}"]["bias"][None]  # noqa: E731
+
+    x = jnp.concatenate([z, of_gen["Embed_0"]["embedding"][labels]], axis=-1)
+    x = layer(of_gen, 2, jax.nn.relu(layer(of_gen, 1, jax.nn.relu(layer(of_gen, 0, x)))))
+    made = gen.apply({"params": of_gen}, z, labels, Context())
+    np.testing.assert_allclose(made, jnp.tanh(x).reshape(4, 8, 8, 1), rtol=1e-9, atol=1e-12)
+
+    x = lrelu(layer(of_disc, 1, lrelu(layer(of_disc, 0, images.reshape(4, 64)), 0.2)), 0.2)
+    want = layer(of_disc, 2, x)[:, 0] + jnp.sum(of_disc["Embed_0"]["embedding"][labels] * x, axis=-1)
+    judged = disc.apply({"params": of_disc}, images, labels, Context(train=True))
+    np.testing.assert_allclose(judged, want, rtol=1e-9, atol=1e-12)
+
+    plain = jax.eval_shape(lambda: networks.DenseDigitsGen().init_with_output(jax.random.key(0), z, None, Context()))
+    assert plain[0].shape == (4, 8, 8, 1)
+    assert "Embed_0" not in plain[1]["params"]

@@ -31,15 +31,18 @@ from common import (
 import jaxgan
 from experiments import recipes
 from jaxgan.gan import Batch
+from jaxgan.networks import DigitsDisc, DigitsGen
 from jaxgan.train_step import shared_gradients
 
 GRADIENTS = jax.jit(shared_gradients, static_argnums=0, compiler_options=QUICK)
 UPDATES = pytest.mark.parametrize("update", ["shared", "alternating"])
 LARGE = pytest.mark.slow
+LABELLED = recipes.get("digits").replace(
+    name="digits labelled", gen=DigitsGen(classes=10), disc=DigitsDisc(classes=10), classes=10
+)
 SYSTEMS = [
-    pytest.param("digits", marks=LARGE),
-    pytest.param("digits_conditional", marks=LARGE),
-    pytest.param("tf2_dcgan", marks=LARGE),
+    pytest.param(recipe, id=recipe.name, marks=LARGE)
+    for recipe in (recipes.get("digits"), LABELLED, recipes.get("tf2_dcgan"))
 ]
 
 
@@ -50,9 +53,9 @@ def small(x64):
     return gan, small_state(gan), real_batch(gan, 8)
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
-def test_gradients_equal_those_of_each_loss_written_out(name, x64):
-    recipe = recipes.get(name).replace(real_label=0.9)
+@pytest.mark.parametrize("recipe", SYSTEMS)
+def test_gradients_equal_those_of_each_loss_written_out(recipe, x64):
+    recipe = recipe.replace(real_label=0.9)
     gan = recipe.build()
     state = as_float64(jaxgan.init(gan, jax.random.key(3)))
     batch = in_range(gan, real_batch(gan, 6))

@@ -8,7 +8,7 @@ A generator without a dense layer takes a grid of latents too, [B, h, w, z_size]
 """
 
 from jaxgan.networks.canton_lsgan import CantonLSGANDisc, CantonLSGANGen
-from jaxgan.networks.digits import DigitsDisc, DigitsGen
+from jaxgan.networks.digits import DenseDigitsDisc, DenseDigitsGen, DigitsDisc, DigitsGen
 from jaxgan.networks.gan_elements import GANElementsDisc, GANElementsGen
 from jaxgan.networks.keras_dcgan import KerasDCGANDisc, KerasDCGANGen
 from jaxgan.networks.keras_mnist import KerasMNISTDisc, KerasMNISTGen
@@ -23,6 +23,8 @@ __all__ = [
     "CantonLSGANDisc",
     "CantonLSGANGen",
     "Context",
+    "DenseDigitsDisc",
+    "DenseDigitsGen",
     "DigitsDisc",
     "DigitsGen",
     "GANElementsDisc",

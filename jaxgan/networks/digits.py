@@ -1,4 +1,7 @@
-"""A small DCGAN for scikit-learn's handwritten digits, 8x8; conditional where it is given labels."""
+"""Small networks for scikit-learn's handwritten digits, 8x8: a DCGAN, and dense ones.
+
+All are conditional where they are given labels.
+"""
 
 from functools import partial
 
@@ -53,4 +56,47 @@ class DigitsDisc(nn.Module):
         logits = flat_logits(x)
         if self.classes:
             logits += projection(flat(x), labels, self.classes)
+        return logits
+
+
+class DenseDigitsGen(nn.Module):
+    """A dense generator: z [B, z_size] -> images [B, 8, 8, 1] in [-1, 1].
+
+    Attributes:
+      classes: where not 0, labels are embedded beside z.
+      width: of the two hidden layers.
+    """
+
+    classes: int = 0
+    width: int = 256
+
+    @nn.compact
+    def __call__(self, z: Array, labels: Array | None, context: Context) -> Array:
+        """Generates one image for each latent."""
+        x = append_embedding(z, labels, self.classes) if self.classes else z
+        for _ in range(2):
+            x = nn.relu(Dense(self.width)(x))
+        return jnp.tanh(Dense(8 * 8)(x)).reshape(-1, 8, 8, 1)
+
+
+class DenseDigitsDisc(nn.Module):
+    """A dense discriminator, which judges each image alone: images [B, 8, 8, 1] -> logits [B].
+
+    Attributes:
+      classes: where not 0, the logit has the label's projection on the last features added.
+      width: of the two hidden layers.
+    """
+
+    classes: int = 0
+    width: int = 256
+
+    @nn.compact
+    def __call__(self, images: Array, labels: Array | None, context: Context) -> Array:
+        """Judges each image."""
+        x = flat(images)
+        for _ in range(2):
+            x = nn.leaky_relu(Dense(self.width)(x), 0.2)
+        logits = flat_logits(x)
+        if self.classes:
+            logits += projection(x, labels, self.classes)
         return logits
