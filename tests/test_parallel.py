@@ -98,10 +98,8 @@ def wgan_gp(forward, disc):
 @pytest.mark.parametrize(
     ("form", "update"),
     [
-        ("shard_map", "shared"),
+        pytest.param("shard_map", "shared", marks=SLOW),
         pytest.param("pmap", "alternating", marks=SLOW),
-        pytest.param("pmap", "shared", marks=SLOW),
-        pytest.param("shard_map", "alternating", marks=SLOW),
     ],
 )
 def test_ideas_are_the_same_on_four_devices(form, update, x64):

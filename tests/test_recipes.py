@@ -122,7 +122,11 @@ def arguments(gan):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in recipes.RECIPES]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in (*LARGE, "r3gan_small_conditional") else ())
+        for name in recipes.RECIPES
+    ],
 )
 def test_every_recipe_has_a_step(name):
     """By its shapes. A step changes none of them. With the other update some run in `test_every_recipe`."""
