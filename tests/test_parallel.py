@@ -221,9 +221,9 @@ def test_the_noise_of_each_example_is_equal_to_the_last_bit(name, changes, varia
     seen = {}
     for form, count in [("plain", 1), *variants]:
         state = jaxgan.init(gan, KEY).replace(step=jnp.int32(5))
-        if gan.accumulate > 1:  # a loop, whose state must have its shape from the start
-            part = jax.tree.map(lambda x: x[:: gan.accumulate], batch)
-            shaped, _ = STEP(dataclasses.replace(gan, accumulate=1), state, part)
+        if (loops := gan.accumulate * gan.training_ratio) > 1:  # whose state must have its shape from the start
+            part = jax.tree.map(lambda x, loops=loops: x[::loops], batch)
+            shaped, _ = STEP(dataclasses.replace(gan, accumulate=1, training_ratio=1), state, part)
             state = shaped.replace(step=state.step)
         state, _ = on(form, count, gan, state, batch)
         seen[form, count] = jax.device_get({"gen": state.gen.batch_stats, "disc": state.disc.batch_stats})
