@@ -38,7 +38,7 @@ class Agreement:
     """Trains for a few updates on several devices, and on one, and compares the losses."""
 
     recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE …]")] = tuple(
-        recipes.RECIPES
+        recipes.SYSTEMS
     )
     """Which ones."""
     devices: int = 8

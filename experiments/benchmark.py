@@ -70,7 +70,7 @@ class Benchmark:
     """Measures the training update of each recipe, beside what bounds it."""
 
     recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE …]")] = tuple(
-        recipes.RECIPES
+        recipes.SYSTEMS
     )
     """Which ones."""
     json: Path | None = None

@@ -42,7 +42,7 @@ class Communication:
     """Counts the bytes that the devices exchange in one update."""
 
     recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE …]")] = tuple(
-        recipes.RECIPES
+        recipes.SYSTEMS
     )
     """Which ones."""
 

@@ -41,7 +41,7 @@ class Convolutions:
     """Times each form of each convolution, on this CPU."""
 
     recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE …]")] = tuple(
-        recipes.RECIPES
+        recipes.SYSTEMS
     )
     """Which ones."""
 
