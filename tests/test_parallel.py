@@ -41,8 +41,8 @@ EACH_FORM = pytest.mark.parametrize("form", [pytest.param("pmap", marks=SLOW), "
 # Of the noise a recipe decides the classes, the prior, the transforms, and how a batch is divided.
 NOISY = ("tf2_gan", "canton_lsgan", "keras_mnist")
 LABELLED = {"classes": 10}
-# canton_lsgan_subpixel differs from canton_lsgan in layers that see one image at a time, tf2_dcgan and gan_elements have
-# no others than these, and labels are in `small_gan`.
+# canton_lsgan_subpixel differs from canton_lsgan in layers that see one image at a time, tf2_dcgan and gan_elements
+# have no others than these, and labels are in `small_gan`.
 OTHERS = ("keras_dcgan", "keras_mnist", "canton_lsgan")
 
 
