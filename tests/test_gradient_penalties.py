@@ -99,7 +99,7 @@ def test_gamma_may_be_a_schedule(kind):
         np.testing.assert_allclose(penalty_at(schedule, step), penalty_at(kind(gamma), step), rtol=1e-6)
 
 
-@pytest.mark.parametrize("penalty", [R1(1.0), R2(1.0), WGANGP()], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("penalty", [R2(1.0), pytest.param(WGANGP(), marks=pytest.mark.slow)])
 def test_a_lazy_penalty_comes_every_so_many_steps_with_their_weight(penalty):
     lazy = Lazy(penalty, 3)
     for step in (0, 1, 2, 3):
@@ -129,7 +129,11 @@ class WithExtra(type(small_gan().disc)):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("gradients", [shared_gradients, gen_gradients], ids=["shared", "alternating"])
+@pytest.mark.parametrize(
+    "gradients",
+    [shared_gradients, pytest.param(gen_gradients, marks=pytest.mark.slow)],
+    ids=["shared", "alternating"],
+)
 def test_the_generators_gradient_from_r2s_own_is_the_gradient(loss, gradients, x64, monkeypatch):
     """Against a pass back through D, with transforms and labels, for any loss."""
     disc = WithExtra(3, norm=False) if loss == "everything" else type(small_gan().disc)(3, norm=False)
@@ -191,7 +195,7 @@ def test_one_device_and_four_do_the_same(method, form, update, x64):
     assert_close(on_four, metrics)
 
 
-@pytest.mark.parametrize("method", PENALISED)
+@pytest.mark.parametrize("method", ["relativistic", pytest.param("wasserstein", marks=pytest.mark.slow)])
 def test_microbatches_do_the_same_and_bf16_nearly(method, x64):
     gan = small_gan(3, norm=False, **PENALISED[method])
     state, batch = small_state(gan), real_batch(gan, 16)

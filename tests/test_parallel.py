@@ -51,7 +51,6 @@ OTHERS = ("keras_dcgan", "keras_mnist", "canton_lsgan")
     [
         ("tf2_gan", 3, FOUR),
         pytest.param("tf2_gan", 20, ALL[1:], marks=SLOW),
-        pytest.param("digits", 20, [("pmap", 8), ("shard_map", 4)], marks=SLOW),
         *(pytest.param(name, 3 if name == "keras_mnist" else 5, [("pmap", 4)], marks=SLOW) for name in OTHERS),
     ],
 )

@@ -102,16 +102,6 @@ def test_two_processes_make_one_run_and_one_alone_goes_on_with_it(start, tmp_pat
     assert len(losses_of(tmp_path)) == 6
 
 
-@pytest.mark.slow
-def test_two_processes_with_two_devices_do_what_one_with_four_does(start, tmp_path):
-    """tf2_gan, where rounding grows slowly."""
-    args = ("tf2_gan", *QUICK, "--steps", 20, "--workdir")
-    assert ends(start("train", *args, tmp_path / "two")) == [(0, ""), (0, "")]
-    assert ends(start("train", *args, tmp_path / "one", own_args=[()], devices=4)) == [(0, "")]
-    np.testing.assert_allclose(losses_of(tmp_path / "two"), losses_of(tmp_path / "one"), rtol=1e-4)
-    assert summary_of(tmp_path / "two")["devices"] == summary_of(tmp_path / "one")["devices"]
-
-
 WORKER = """
 import json, sys
 import jax

@@ -124,7 +124,7 @@ def arguments(gan):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow if name in (*LARGE, "r3gan_small_conditional") else ())
+        pytest.param(name, marks=pytest.mark.slow if name in (*LARGE, "r3gan_small", "r3gan_small_conditional") else ())
         for name in recipes.RECIPES
     ],
 )
