@@ -8,7 +8,7 @@ the plain one would have ended by the clock. Started again, it goes on where it 
 import dataclasses
 import statistics
 import tempfile
-from collections.abc import Collection
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,7 +97,7 @@ def main() -> None:
     with one_line_errors():
         results = results_page.read_results(flags.out / "methods.json")
         if flags.rounds:
-            for name, times in _times({"plain", *flags.methods}, flags.rounds).items():
+            for name, times in _times(list(dict.fromkeys(["plain", *flags.methods])), flags.rounds).items():
                 results[name] = results.get(name, {}) | times
             _write(flags, results)
         for seeds in range(1, flags.seeds + 1):
@@ -141,7 +141,7 @@ def _at(distances: dict[str, float], step: float) -> float:
     return distances[max((s for s in distances if int(s) <= step), key=int, default=min(distances, key=int))]
 
 
-def _times(names: Collection[str], rounds: int) -> dict[str, dict[str, float]]:
+def _times(names: Sequence[str], rounds: int) -> dict[str, dict[str, float]]:
     """Of each method the milliseconds of an update, and how many times the plain one's, measured in turns."""
     with timing.workers() as start, tempfile.TemporaryDirectory() as cache:
         workers = {}
@@ -165,7 +165,7 @@ def _times(names: Collection[str], rounds: int) -> dict[str, dict[str, float]]:
 
 def _scores(name: str, seeds: int, flags: Methods) -> dict[str, Any]:
     """Trains and scores a method under some seeds: the distances of each by step, None where it diverged."""
-    recipe, folder, every = method(name, flags.steps), flags.runs / name, max(1, flags.steps // 20)
+    recipe, folder, every = method(name, flags.steps), flags.runs / name, max(1, flags.steps // 10)
     options = Options(flags.data_dir, log_every=20, sample_every=max(1, flags.steps // 4), checkpoint_every=every)
     found = study(recipe, folder, seeds, options, Scored(every))
     distances = []
