@@ -55,7 +55,7 @@ class R1:
 
     def __call__(self, forward: Forward, disc: Disc) -> jax.Array:
         """The penalty of that pass."""
-        return at(self.gamma, disc.step) / 2 * _mean_square(disc.real_gradient())
+        return at(self.gamma, disc.step) / 2 * jnp.mean(_squares(disc.real_gradient()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ class R2:
 
     def __call__(self, forward: Forward, disc: Disc) -> jax.Array:
         """The penalty of that pass."""
-        return at(self.gamma, disc.step) / 2 * _mean_square(disc.fake_gradient())
+        return at(self.gamma, disc.step) / 2 * jnp.mean(_squares(disc.fake_gradient()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,13 +136,13 @@ class L2:
         return self.weight * sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(params))
 
 
-def _mean_square(gradient: jax.Array) -> jax.Array:
-    """The mean over images of the squared norm: [B, H, W, C] -> scalar."""
-    return jnp.mean(jnp.sum(jnp.square(gradient), axis=(1, 2, 3)))
+def _squares(gradient: jax.Array) -> jax.Array:
+    """The squared norm of each image's gradient: [B, H, W, C] -> [B]."""
+    return jnp.sum(jnp.square(gradient), axis=(1, 2, 3))
 
 
 def _norm(gradient: jax.Array) -> jax.Array:
     """The norm of each image's gradient, [B, H, W, C] -> [B], whose own gradient at zero is zero and not NaN."""
-    squares = jnp.sum(jnp.square(gradient), axis=(1, 2, 3))
+    squares = _squares(gradient)
     none = squares == 0
     return jnp.where(none, 0, jnp.sqrt(jnp.where(none, 1, squares)))
