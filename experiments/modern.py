@@ -4,6 +4,7 @@ import dataclasses
 
 from experiments.groups import Data, Objective, Optimization, Schedule
 from experiments.settings import Recipe
+from experiments.systems import SYSTEMS
 from jaxgan import networks
 from jaxgan.penalties import R1, R2, WGANGP
 from jaxgan.schedules import Cosine, Linear
@@ -124,6 +125,22 @@ def _conditional(recipe: Recipe) -> Recipe:
     )
 
 
-_RECIPES = (*_PUBLISHED, _conditional(_PUBLISHED[2]), *_SMALL, _conditional(_SMALL[1]))
+_KERAS_DCGAN_MODERN = SYSTEMS["keras_dcgan"].replace(
+    name="keras_dcgan_modern",
+    about="keras_dcgan's networks by later methods: labels, R1 and R2, no batch normalisation in D",
+    gen=networks.KerasDCGANGen(classes=10),
+    disc=networks.KerasDCGANDisc(classes=10, alone=True),
+    classes=10,
+    generated_labels="real",
+    real_label=1.0,
+    penalties=(R1(0.1), R2(0.1)),
+    gen_learning_rate=Linear(3.2e-3, 0.0, 7_000),
+    disc_learning_rate=Linear(3.2e-3, 0.0, 7_000),
+    beta1=0.0,
+    beta2=0.99,
+    steps=7_000,
+)
+
+_RECIPES = (*_PUBLISHED, _conditional(_PUBLISHED[2]), *_SMALL, _conditional(_SMALL[1]), _KERAS_DCGAN_MODERN)
 
 MODERN = {recipe.name: recipe for recipe in _RECIPES}

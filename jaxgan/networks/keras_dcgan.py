@@ -1,4 +1,4 @@
-"""The networks of "Fast DCGAN in Keras"."""
+"""The networks of "Fast DCGAN in Keras"; with labels, or with a discriminator that judges each image alone."""
 
 from functools import partial
 
@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from jaxgan.networks.conditional import ConditionalBatchNorm, projection
 from jaxgan.networks.layers import Context, Conv, ConvTranspose, append_diff, as_map, batch_norm
 
 
@@ -13,27 +14,45 @@ class KerasDCGANGen(nn.Module):
     """The generator of "Fast DCGAN in Keras": z [B, 100] -> images [B, 32, 32, 3] in [-1, 1].
 
     Fully convolutional: z [B, h, w, 100] -> [B, 8 * (h + 3), 8 * (w + 3), 3].
+
+    Attributes:
+      classes: where not 0, batch normalisation has a scale and a shift for each class.
     """
+
+    classes: int = 0
 
     @nn.compact
     def __call__(self, z: Array, labels: Array | None, context: Context) -> Array:
         """Generates one image for each latent, or for each grid of them."""
-        norm = partial(batch_norm, context)
+
+        def norm(x: Array) -> Array:
+            return ConditionalBatchNorm(context, self.classes)(x, labels) if self.classes else batch_norm(context)(x)
+
         x = ConvTranspose(192, 4, padding="VALID")(as_map(z))
-        x = nn.leaky_relu(norm()(x), 0.2)
+        x = nn.leaky_relu(norm(x), 0.2)
         for features in (96, 48, 24):
-            x = nn.leaky_relu(norm()(ConvTranspose(features, 4, 2)(x)), 0.2)
+            x = nn.leaky_relu(norm(ConvTranspose(features, 4, 2)(x)), 0.2)
         return jnp.tanh(ConvTranspose(3, 4)(x))
 
 
 class KerasDCGANDisc(nn.Module):
-    """The discriminator of "Fast DCGAN in Keras": images [B, 32, 32, 3] -> logits [B]."""
+    """The discriminator of "Fast DCGAN in Keras": images [B, 32, 32, 3] -> logits [B].
+
+    Attributes:
+      classes: where not 0, the logit has the label's projection on the last features, summed over the map, added.
+      alone: whether each image is judged alone: no batch normalisation, and no features of the batch's other images.
+    """
+
+    classes: int = 0
+    alone: bool = False
 
     @nn.compact
     def __call__(self, images: Array, labels: Array | None, context: Context) -> Array:
-        """Judges each image, beside the others of its batch."""
-        norm = partial(batch_norm, context)
-        x = append_diff(nn.leaky_relu(Conv(24, 4, 2)(images), 0.2), context.axis_name)
+        """Judges each image; beside the others of its batch, unless `alone`."""
+        norm = (lambda: lambda x: x) if self.alone else partial(batch_norm, context)
+        beside_others = (lambda x: x) if self.alone else partial(append_diff, axis_name=context.axis_name)
+        x = beside_others(nn.leaky_relu(Conv(24, 4, 2)(images), 0.2))
         for features in (48, 96, 192):
-            x = append_diff(nn.leaky_relu(norm()(Conv(features, 4, 2)(x)), 0.2), context.axis_name)
-        return Conv(1, 2, padding="VALID")(x).reshape(-1)
+            x = beside_others(nn.leaky_relu(norm()(Conv(features, 4, 2)(x)), 0.2))
+        logits = Conv(1, 2, padding="VALID")(x).reshape(-1)
+        return logits + projection(jnp.sum(x, (1, 2)), labels, self.classes) if self.classes else logits
