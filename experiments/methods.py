@@ -6,17 +6,13 @@ the plain one would have ended by the clock. Started again, it goes on where it 
 """
 
 import dataclasses
-import statistics
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from experiments import results_page
-from experiments.bench import timing
-from experiments.bench.updates import jax_update
+from experiments.bench import turns
 from experiments.cli import check_names, fail, keep_programs, one_line_errors, parse
 from experiments.groups import Data, Objective, Optimization, Schedule
 from experiments.results_page import mean_and_spread
@@ -97,7 +93,8 @@ def main() -> None:
     with one_line_errors():
         results = results_page.read_results(flags.out / "methods.json")
         if flags.rounds:
-            for name, times in _times(list(dict.fromkeys(["plain", *flags.methods])), flags.rounds).items():
+            timed = {name: method(name, 1) for name in dict.fromkeys(["plain", *flags.methods])}
+            for name, times in turns.times(timed, flags.rounds).items():
                 results[name] = results.get(name, {}) | times
             _write(flags, results)
         for seeds in range(1, flags.seeds + 1):
@@ -139,28 +136,6 @@ def table(results: dict[str, Any]) -> str:
 def _at(distances: dict[str, float], step: float) -> float:
     """The last of the distances during training that was measured by that step."""
     return distances[max((s for s in distances if int(s) <= step), key=int, default=min(distances, key=int))]
-
-
-def _times(names: Sequence[str], rounds: int) -> dict[str, dict[str, float]]:
-    """Of each method the milliseconds of an update, and how many times the plain one's, measured in turns."""
-    with timing.workers() as start, tempfile.TemporaryDirectory() as cache:
-        workers = {}
-        for name in names:
-            say(f"{name}: compiling")
-            workers[name] = start(jax_update, method(name, 1), cache)
-        samples = {name: [] for name in names}
-        for number in range(rounds):
-            say(f"timing, round {number + 1} of {rounds}")
-            for name, worker in workers.items():
-                samples[name].append(statistics.median(timing.measure(worker, 1.0)))
-    slower = {
-        name: statistics.median(s / plain for s, plain in zip(of, samples["plain"], strict=True))
-        for name, of in samples.items()
-    }
-    return {
-        name: {"milliseconds": round(1e3 * statistics.median(samples[name]), 2), "slower": round(slower[name], 3)}
-        for name in names
-    }
 
 
 def _scores(name: str, seeds: int, flags: Methods) -> dict[str, Any]:
