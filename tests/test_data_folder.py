@@ -13,7 +13,7 @@ from PIL import Image
 from small_data import NOISE, encoded, error_of, folder_of, png
 
 from jaxgan import data
-from jaxgan.data import folder, stack
+from jaxgan.data import folder, progress
 
 
 def flat(value):
@@ -158,8 +158,16 @@ def test_a_bad_folder_is_refused_with_what_would_help(tmp_path, case):
     assert all(word in message for word in [str(tmp_path), *words]), message
 
 
-def test_two_sizes_are_refused_even_where_images_are_resized(tmp_path):
-    assert "b.png is 40x20" in error_of(folder_of(tmp_path, {"a.png": NOISE, "b.png": SMALL}), image_shape=(8, 8, 3))
+def test_images_of_several_sizes_are_brought_to_a_shape(tmp_path):
+    """Each is what it is alone."""
+    files = {"a.png": NOISE, "b.png": SMALL, "c.png": NOISE[:, :20]}
+    for fit in ("crop", "pad"):
+        together = data.load(folder_of(tmp_path, files), image_shape=(8, 8, 3), fit=fit).images
+        for i, name in enumerate(files):
+            alone = data.load(
+                folder_of(tmp_path / f"{fit}-{name}", {name: files[name]}), image_shape=(8, 8, 3), fit=fit
+            )
+            np.testing.assert_array_equal(together[i], alone.images[0])
 
 
 @pytest.mark.parametrize(
@@ -256,7 +264,7 @@ def test_images_are_resized_to_height_and_width(tmp_path):
 
 def test_images_that_memory_does_not_hold_are_refused():
     with pytest.raises(data.DataError, match=r"x: 1,125,899,906,842,624 images take 6291456\.0 GiB"):
-        stack.stack([("a.png", np.zeros((2, 3, 1), np.uint8))], 2**50, "x")
+        data.Source("x", 2**50, (2, 3, 1), None, None).load()
 
 
 class Terminal:
@@ -292,7 +300,7 @@ def test_progress_is_shown_on_a_terminal_alone(monkeypatch, is_terminal, count, 
         monkeypatch.setenv(name, value)
     terminal = Terminal(is_terminal)
     monkeypatch.setattr(sys, "stderr", terminal)
-    assert list(stack.progress(range(count), count, "folder:pics[bold]\n:smile:")) == list(range(count))
+    assert list(progress.progress(range(count), count, "folder:pics[bold]\n:smile:")) == list(range(count))
     assert (r"loading folder:pics[bold]\n:smile:" in terminal.text) == shown
     assert bool(terminal.text) == shown
 

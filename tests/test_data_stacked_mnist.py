@@ -2,6 +2,7 @@
 
 import json
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ MNIST = Dataset(
 @pytest.fixture
 def mnist(monkeypatch):
     """MNIST is 50 images of noise, of known labels."""
-    monkeypatch.setattr(room, "load", lambda name, data_dir, shape, split: {"mnist": MNIST}[name])
+    monkeypatch.setattr(room, "source", lambda *_: types.SimpleNamespace(load=lambda: MNIST))
     monkeypatch.setattr(room, "splits", lambda name, data_dir: {"mnist": ("train", "test")}[name])
 
 

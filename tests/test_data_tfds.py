@@ -138,6 +138,10 @@ def overwrite(folder):
     shard(folder).write_bytes(content)
 
 
+def cut_off(folder):
+    shard(folder).write_bytes(shard(folder).read_bytes()[:500])
+
+
 def lengths(count):
     return lambda folder: edit(
         folder / "dataset_info.json", lambda info: info["splits"][0].update(shardLengths=[str(count)])
@@ -145,10 +149,13 @@ def lengths(count):
 
 
 DAMAGES = {
-    "bytes changed": (overwrite, ["examples 0 to 11 cannot be read"]),
-    "cut off": (lambda f: shard(f).write_bytes(shard(f).read_bytes()[:500]), ["examples 0 to 11 cannot be read"]),
+    "bytes changed": (overwrite, ["example 0 cannot be read", "small-train.array_record"]),
+    "cut off": (
+        lambda f: shard(f).write_bytes(shard(f).read_bytes()[:500]),
+        ["example 0 cannot be read", "small-train.array_record"],
+    ),
     "no shard": (lambda f: shard(f).unlink(), ["cannot be read", "No such file"]),
-    "too few": (lengths(20), ["examples 0 to 19 cannot be read"]),
+    "too few": (lengths(20), ["examples 0 to 15 cannot be read", "small-train.array_record"]),
     "none": (lengths(0), ["split 'train'", "no examples"]),
     "no split": (lambda f: edit(f / "dataset_info.json", lambda info: info.update(splits=[])), ["split 'train'"]),
     "no features": (lambda f: (f / "features.json").unlink(), ["features.json"]),

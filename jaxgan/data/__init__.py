@@ -1,10 +1,12 @@
-"""Datasets: uint8 images in memory, their labels, and which of them make up the batch of a step.
+"""Datasets: uint8 images, their labels, and which of them make up the batch of a step.
 
-`load` reads one by name. `Dataset("mine", images, labels)` makes one of a user's own arrays.
+`load` reads one into memory by its name, `source` opens one whose images are read when they are asked for.
+`Dataset("mine", images, labels)` makes one of a user's own arrays.
 """
 
 from jaxgan.data.dataset import DataError, Dataset
-from jaxgan.data.pixels import Shape
-from jaxgan.data.sources import load, splits
+from jaxgan.data.pixels import Fit, Shape
+from jaxgan.data.source import Source
+from jaxgan.data.sources import load, source, splits
 
-__all__ = ["DataError", "Dataset", "Shape", "load", "splits"]
+__all__ = ["DataError", "Dataset", "Fit", "Shape", "Source", "load", "source", "splits"]

@@ -6,7 +6,7 @@ import hashlib
 import jax
 import numpy as np
 
-from jaxgan.data.order import in_order
+from jaxgan.data.order import batches
 from jaxgan.gan import Batch
 
 MOST_CLASSES = 2**16  # labels without names beyond this are surely not class numbers
@@ -34,6 +34,8 @@ class Dataset:
       labels: int32 [N], from 0 to len(classes) - 1; None where the data has none. Any integers are taken.
       classes: the names of the classes, in the order of their labels. Where there are labels and no names are
         given, the names are 0, 1, ... up to the greatest label.
+      read_from: the digest of the files or records that the images were read from, as `Source.digest` gives; None where
+        there are only these arrays.
 
     Raises:
       DataError: an array is not of that kind, shape or range.
@@ -43,6 +45,7 @@ class Dataset:
     images: np.ndarray
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
+    read_from: str | None = None
 
     def __post_init__(self) -> None:
         images = np.asarray(self.images)
@@ -79,6 +82,16 @@ class Dataset:
             )
         return labels.astype(np.int32), classes or tuple(map(str, range(high + 1)))
 
+    @property
+    def size(self) -> int:
+        """How many images there are."""
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of each image."""
+        return self.images.shape[1:]
+
     def batch(self, key: jax.Array, step: int, batch_size: int, part: tuple[int, int] = (0, 1)) -> Batch:
         """The real images of one step and their labels, or one of equal parts of them; NumPy arrays, copied.
 
@@ -97,12 +110,8 @@ class Dataset:
     def batches(
         self, key: jax.Array, step: int, count: int, batch_size: int, part: tuple[int, int] = (0, 1)
     ) -> np.ndarray:
-        """Which of the images make up the batches of `count` steps from `step` on: int32 [count, batch_size / n].
-
-        The other arguments are those of `batch`, and its images are those that this names.
-        """
-        indices = in_order(key, step * batch_size, (step + count) * batch_size, len(self.images))
-        return indices.reshape(count, part[1], -1)[:, part[0]]
+        """Which of the images make up the batches of `count` steps from `step` on, as `data.order.batches`."""
+        return batches(key, step, count, batch_size, self.size, part)
 
     def sha256(self, labels: bool = False) -> str:
         """The SHA-256 of the images' bytes, in hexadecimal; with `labels`, of the labels' after them as well.

@@ -7,20 +7,21 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxgan.data import pixels
-from jaxgan.data.dataset import DataError, Dataset, one_line
-from jaxgan.data.stack import stack
+from jaxgan.data import digests, pixels
+from jaxgan.data.dataset import DataError, one_line
+from jaxgan.data.source import Source, stacked
+from jaxgan.gan import Batch
 
 Parts = tuple[str, ...]
 
 
-def load(path: str, shape: pixels.Shape | None) -> Dataset:
+def source(path: str, shape: pixels.Shape | None, how: pixels.Fit = "crop") -> Source:
     """All image files below a folder, in the order of their paths relative to it.
 
     Names are compared byte by byte, one folder after the other, so that neither the locale nor the file system nor
     the place of the folder has a say in the order. Links are followed. What is hidden (its name, or that of a folder
     above it, begins with a dot) is left out, and a line on stderr counts the image files among it. All else must be
-    an image, of one size.
+    an image; of one size, where no shape is given to bring them to.
 
     Where every image lies in a folder that is directly in this one, each of those folders is a class. Their names
     are the classes, in order. Else there are no labels.
@@ -28,31 +29,71 @@ def load(path: str, shape: pixels.Shape | None) -> Dataset:
     Args:
       path: the folder. One that begins with ~ and is no folder as it stands is looked for in the home directory.
       shape: as for `pixels.fit`.
+      how: as for `pixels.fit`.
 
     Raises:
-      DataError: there is no such folder, or something in it cannot be used.
+      DataError: there is no such folder, or it holds something that is no file. Reading raises one for a file that is
+        no image, or is gone.
     """
     name = f"folder:{path}"
     folder = path if os.path.isdir(path) else os.path.expanduser(path)
     if not path or not os.path.isdir(folder):
         raise DataError(f"{name}: there is no folder {path!r}; give the path of a folder of image files")
+    files = listed(name, folder)
+    if not files:
+        raise DataError(f"{name}: the folder holds no files; put PNG or JPEG images there")
+    labels, classes = labels_of(files)
+    first = None if shape else _read(name, folder, files[0], None, how)
+    of_all = shape or first[0].shape
+
+    def examples(which: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        for number in which:
+            image, size = _read(name, folder, files[number], shape, how)
+            here = os.path.join(*files[number])
+            if first and size != first[1]:
+                raise DataError(
+                    f"{name}: images must be of one size, but {os.path.join(*files[0])} is {first[1][0]}x{first[1][1]} "
+                    f"and {here} is {size[0]}x{size[1]}; give an image_shape, or resize them first"
+                )
+            yield here, image
+
+    def read(which: np.ndarray) -> Batch:
+        images = stacked(examples(which), len(which), of_all, name, os.path.join(*files[0]))
+        return Batch(images, None if labels is None else labels[which])
+
+    def digest() -> str:
+        try:
+            return digests.of_files([("/".join(parts), os.path.join(folder, *parts)) for parts in files])
+        except OSError as error:
+            raise DataError(f"{name}: {error.filename} cannot be read ({error.strerror}); mend or remove it") from error
+
+    return Source(name, len(files), of_all, read, digest, classes)
+
+
+def listed(name: str, folder: str) -> list[Parts]:
+    """The files below a folder that are not hidden, in the order of their bytes; a line on stderr counts the others.
+
+    Raises:
+      DataError: as `walk`.
+    """
     files, hidden = [], 0
     for parts in walk(name, folder):
         if _hidden(parts):
             hidden += _is_named_as_an_image(parts[-1])
         else:
             files.append(parts)
-    files.sort(key=_in_bytes)
-    if not files:
-        raise DataError(f"{name}: the folder holds no files; put PNG or JPEG images there")
-    if hidden:
+    if hidden and files:
         print(f"{one_line(name)}: {hidden} hidden image files (.*) were left out", file=sys.stderr, flush=True)
-    images = stack(_read(name, folder, files, shape), len(files), name)
+    return sorted(files, key=_in_bytes)
+
+
+def labels_of(files: list[Parts]) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """The labels of files, int32 [N], and the names of their classes; (None, ()) where they do not lie in classes."""
     if any(len(parts) != 2 for parts in files):
-        return Dataset(name, images)
+        return None, ()
     classes = sorted({parts[0] for parts in files}, key=os.fsencode)
     numbers = {c: i for i, c in enumerate(classes)}
-    return Dataset(name, images, np.array([numbers[parts[0]] for parts in files], np.int32), tuple(classes))
+    return np.array([numbers[parts[0]] for parts in files], np.int32), tuple(classes)
 
 
 def walk(name: str, folder: str) -> Iterator[Parts]:
@@ -103,21 +144,14 @@ def _kind(path: str) -> str:
     return "file" if stat.S_ISREG(mode) else "no regular file"
 
 
-def _read(name: str, folder: str, files: list[Parts], shape: pixels.Shape | None) -> Iterator[tuple[str, np.ndarray]]:
-    first = None
-    for parts in files:
-        file, relative = os.path.join(folder, *parts), os.path.join(*parts)
-        try:
-            image, size = pixels.read(file, shape)
-        except DataError as error:
-            raise DataError(f"{name}: {file} {error}") from error
-        first = first or (relative, size)
-        if size != first[1]:
-            raise DataError(
-                f"{name}: images must be of one size, but {first[0]} is {first[1][0]}x{first[1][1]} "
-                f"and {relative} is {size[0]}x{size[1]}; resize them first"
-            )
-        yield relative, image
+def _read(
+    name: str, folder: str, parts: Parts, shape: pixels.Shape | None, how: pixels.Fit
+) -> tuple[np.ndarray, tuple[int, int]]:
+    file = os.path.join(folder, *parts)
+    try:
+        return pixels.read(file, shape, how)
+    except DataError as error:
+        raise DataError(f"{name}: {file} {error}") from error
 
 
 def _hidden(parts: Parts) -> bool:

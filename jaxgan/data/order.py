@@ -28,6 +28,23 @@ def in_order(key: jax.Array, start: int, stop: int, size: int) -> np.ndarray:
     return np.concatenate([order[within[epochs == e]] for e, order in orders])
 
 
+def batches(
+    key: jax.Array, step: int, count: int, batch_size: int, size: int, part: tuple[int, int] = (0, 1)
+) -> np.ndarray:
+    """Which of `size` examples make up the batches of `count` steps from `step` on: int32 [count, batch_size / n].
+
+    Args:
+      key: the run's root key.
+      step: the first step, from 0.
+      count: how many steps.
+      batch_size: how many examples a step takes.
+      size: how many the dataset has.
+      part: (i, n) gives the i-th of n parts of each batch, in order; n divides batch_size.
+    """
+    indices = in_order(key, step * batch_size, (step + count) * batch_size, size)
+    return indices.reshape(count, part[1], -1)[:, part[0]]
+
+
 @functools.lru_cache(maxsize=4)  # a pure function, and the same epoch is asked for many times over
 def permutation(seed: bytes, shape: tuple, impl: str, epoch: int, size: int) -> np.ndarray:
     """The order of one epoch, int32 [size]: the examples sorted by 64 random bits each.

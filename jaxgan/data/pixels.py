@@ -14,7 +14,7 @@ import contextlib
 import functools
 import io
 import re
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 
@@ -25,16 +25,18 @@ if TYPE_CHECKING:
     from PIL.ImageCms import ImageCmsTransform
 
 Shape = tuple[int, int, int]
+Fit = Literal["crop", "pad"]  # what is done with an image of another aspect ratio
 GREY = ("1", "L", "LA", "La")  # Pillow's modes without colour
 REFUSED = ("F", "I", "LAB")  # and any that begin with "I;"
 
 
-def read(file: str | BinaryIO, shape: Shape | None) -> tuple[np.ndarray, tuple[int, int]]:
+def read(file: str | BinaryIO, shape: Shape | None, how: Fit = "crop") -> tuple[np.ndarray, tuple[int, int]]:
     """An image file as uint8 [H, W, C], cropped and resized to `shape` where one is given; and its own (W, H).
 
     Args:
       file: a path, or an open binary file.
       shape: as for `fit`.
+      how: as for `fit`.
 
     Raises:
       DataError: what is wrong with it, as a sentence that lacks its subject.
@@ -44,7 +46,7 @@ def read(file: str | BinaryIO, shape: Shape | None) -> tuple[np.ndarray, tuple[i
     try:
         with Image.open(file) as opened:
             image = upright_srgb(opened)
-        return fit(image, shape), image.size
+        return fit(image, shape, how), image.size
     except DataError:
         raise
     except PermissionError as error:
@@ -98,17 +100,18 @@ def _to_srgb(profile: bytes, mode: str) -> "ImageCmsTransform | None":
         return None
 
 
-def fit(image: "Picture", shape: Shape | None) -> np.ndarray:
+def fit(image: "Picture", shape: Shape | None, how: Fit = "crop") -> np.ndarray:
     """An image of mode L or RGB as uint8 [H, W, C].
 
-    Where a `shape` is given, the image is cropped around its centre to the aspect ratio of H x W, resized (Lanczos),
-    and converted to grey (C = 1) or RGB (C = 3).
+    Where a `shape` is given, the image is brought to the aspect ratio of H x W, cropped around its centre or, with
+    "pad", with black beside it; resized (Lanczos), and converted to grey (C = 1) or RGB (C = 3).
     """
     from PIL import Image, ImageOps
 
     if shape:
         image = image.convert("L" if shape[2] == 1 else "RGB")
         if image.size != (shape[1], shape[0]):
-            image = ImageOps.fit(image, (shape[1], shape[0]), Image.Resampling.LANCZOS)
+            bring = {"crop": ImageOps.fit, "pad": ImageOps.pad}[how]
+            image = bring(image, (shape[1], shape[0]), Image.Resampling.LANCZOS)
     pixels = np.asarray(image)
     return pixels[..., None] if pixels.ndim == 2 else pixels

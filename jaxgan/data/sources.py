@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from jaxgan.data import folder, pixels, stacked_mnist, tfds
+from jaxgan.data import folder, pixels, prepared, stacked_mnist, tfds
 from jaxgan.data.dataset import DataError, Dataset
+from jaxgan.data.source import Source, with_border
 
 
 def load(
@@ -14,21 +15,36 @@ def load(
     image_shape: pixels.Shape | None = None,
     split: str = "train",
     border: int = 0,
+    fit: pixels.Fit = "crop",
 ) -> Dataset:
-    """Loads a dataset into memory, with labels where it has them.
+    """Loads a dataset into memory, with labels where it has them: `source(…)`, all of it."""
+    found = source(name, data_dir, image_shape, split, border, fit)
+    return found if isinstance(found, Dataset) else found.load()
+
+
+def source(
+    name: str,
+    data_dir: str | None = None,
+    image_shape: pixels.Shape | None = None,
+    split: str = "train",
+    border: int = 0,
+    fit: pixels.Fit = "crop",
+) -> Source | Dataset:
+    """A dataset whose images are read when they are asked for; one that is small or embedded is in memory.
 
     Images become upright, sRGB or grey, and opaque (on white), as `jaxgan.data.pixels` says.
 
     Args:
       name: "digits" (scikit-learn's 1,797 handwritten digits, which need no download), the name of
-        an image dataset of TensorFlow Datasets, "stacked_mnist" (made of its MNIST, three digits in each image), or
-        "folder:PATH" for all image files below PATH.
+        an image dataset of TensorFlow Datasets, "stacked_mnist" (made of its MNIST, three digits in each image),
+        "folder:PATH" for all image files below PATH, or "prepared:PATH" for what `experiments.prepare` has written.
       data_dir: where TensorFlow Datasets keeps its data; by default its own ~/tensorflow_datasets.
-      image_shape: (H, W, C) to bring images to: cropped around the centre to the aspect ratio of
-        H x W, resized, and converted to grey (C = 1) or RGB (C = 3). By default they stay as they are.
+      image_shape: (H, W, C) to bring images to: see `fit`; resized, and converted to grey (C = 1) or RGB (C = 3). By
+        default they stay as they are.
       split: the split of a TensorFlow dataset; "train+test" joins two.
       border: black pixels on each side of every image, within `image_shape`: with (32, 32, 1) and a
         border of 2, MNIST's 28x28 images are padded and not resized.
+      fit: an image of another aspect ratio than `image_shape` is cropped around its centre, or has black beside it.
 
     Raises:
       DataError: with one line that says what is wrong and what would help.
@@ -38,18 +54,14 @@ def load(
     shape = _within(image_shape, border)
     kind, _, path = name.partition(":")
     if kind == "folder":
-        dataset = folder.load(path, shape)
-    elif name == "digits":
-        dataset = _digits(shape)
-    elif name == stacked_mnist.NAME:
-        dataset = stacked_mnist.load(data_dir, shape, split)
-    else:
-        dataset = tfds.load(name, data_dir, shape, split)
-    if not border:
-        return dataset
-    return dataclasses.replace(
-        dataset, images=np.pad(dataset.images, ((0, 0), (border, border), (border, border), (0, 0)))
-    )
+        return with_border(folder.source(path, shape, fit), border)
+    if kind == "prepared":
+        return with_border(prepared.source(path, shape, fit), border)
+    if name not in ("digits", stacked_mnist.NAME):
+        return with_border(tfds.source(name, data_dir, shape, split, fit), border)
+    dataset = _digits(shape, fit) if name == "digits" else stacked_mnist.load(data_dir, shape, split, fit)
+    around = ((0, 0), (border, border), (border, border), (0, 0))
+    return dataclasses.replace(dataset, images=np.pad(dataset.images, around)) if border else dataset
 
 
 def splits(name: str, data_dir: str | None = None) -> tuple[str, ...]:
@@ -58,7 +70,7 @@ def splits(name: str, data_dir: str | None = None) -> tuple[str, ...]:
     Raises:
       DataError: with one line that says what is wrong and what would help.
     """
-    if name == "digits" or name.startswith("folder:"):
+    if name == "digits" or name.startswith(("folder:", "prepared:")):
         return ()
     return stacked_mnist.splits(data_dir) if name == stacked_mnist.NAME else tfds.splits(name, data_dir)
 
@@ -79,7 +91,7 @@ def _within(shape: pixels.Shape | None, border: int) -> pixels.Shape | None:
     return height - 2 * border, width - 2 * border, channels
 
 
-def _digits(shape: pixels.Shape | None) -> Dataset:
+def _digits(shape: pixels.Shape | None, fit: pixels.Fit) -> Dataset:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -87,5 +99,5 @@ def _digits(shape: pixels.Shape | None) -> Dataset:
     if shape not in (None, images.shape[1:]):
         from PIL import Image
 
-        images = np.stack([pixels.fit(Image.fromarray(image.squeeze(-1)), shape) for image in images])
+        images = np.stack([pixels.fit(Image.fromarray(image.squeeze(-1)), shape, fit) for image in images])
     return Dataset("digits", images, digits.target, tuple(map(str, digits.target_names)))

@@ -9,7 +9,7 @@ NAME = "stacked_mnist"
 CLASSES = tuple(f"{number:03d}" for number in range(1_000))
 
 
-def load(data_dir: str | None, shape: pixels.Shape | None, split: str) -> Dataset:
+def load(data_dir: str | None, shape: pixels.Shape | None, split: str, fit: pixels.Fit = "crop") -> Dataset:
     """As many images, uint8 [N, 28, 28, 3], as the split of MNIST has; each digit is once in each channel.
 
     Red, green and blue of image i are the digits at place i of three permutations of the split: those of
@@ -20,18 +20,19 @@ def load(data_dir: str | None, shape: pixels.Shape | None, split: str) -> Datase
       data_dir: where TensorFlow Datasets keeps MNIST.
       shape: as for `pixels.fit`.
       split: of MNIST.
+      fit: as for `pixels.fit`.
 
     Raises:
       DataError: MNIST cannot be had.
     """
-    mnist = tfds.load("mnist", data_dir, None, split)
+    mnist = tfds.source("mnist", data_dir, None, split).load()
     orders = [np.random.RandomState(channel).permutation(len(mnist.images)) for channel in range(3)]
     images = np.concatenate([mnist.images[order] for order in orders], axis=-1)
     hundreds, tens, ones = (mnist.labels[order] for order in orders)
     if shape not in (None, images.shape[1:]):
         from PIL import Image
 
-        images = np.stack([pixels.fit(Image.fromarray(image), shape) for image in images])
+        images = np.stack([pixels.fit(Image.fromarray(image), shape, fit) for image in images])
     return Dataset(NAME, images, 100 * hundreds + 10 * tens + ones, CLASSES)
 
 

@@ -1,7 +1,9 @@
 """An image dataset of TensorFlow Datasets, read with no TensorFlow."""
 
+import functools
 import importlib.util
 import io
+import json
 import os
 import socket
 import urllib.request
@@ -10,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxgan.data import pixels
-from jaxgan.data.dataset import DataError, Dataset
-from jaxgan.data.stack import stack
+from jaxgan.data import digests, pixels
+from jaxgan.data.dataset import DataError
+from jaxgan.data.source import Source, stacked
+from jaxgan.gan import Batch
 
-PIECE = 512  # how many examples are read at once
 
-
-def load(name: str, data_dir: str | None, shape: pixels.Shape | None, split: str) -> Dataset:
+def source(name: str, data_dir: str | None, shape: pixels.Shape | None, split: str, how: pixels.Fit = "crop") -> Source:
     """A split of a dataset, in the order in which it is stored.
 
     The images are the feature named `image`, or the first that is one; the labels are the feature named `label`
@@ -28,9 +29,10 @@ def load(name: str, data_dir: str | None, shape: pixels.Shape | None, split: str
       data_dir: where TensorFlow Datasets keeps its data; by default its own ~/tensorflow_datasets.
       shape: as for `pixels.fit`.
       split: as TensorFlow Datasets takes it.
+      how: as for `pixels.fit`.
 
     Raises:
-      DataError: it cannot be had, or an example cannot be used.
+      DataError: it cannot be had. Reading raises one for an example that cannot be used.
     """
     import tensorflow_datasets as tfds
 
@@ -39,32 +41,41 @@ def load(name: str, data_dir: str | None, shape: pixels.Shape | None, split: str
     # Not builder.is_prepared(), which takes [ and * in the path for a pattern.
     if not (builder.data_path / "dataset_info.json").exists():
         _prepare(builder, name)
-    source = _source(builder, name, split)
-    wanted = {image: builder.info.features[image]}
+    records = _source(builder, name, split)
+    of = functools.partial(_records, records, name=name, builder=builder, split=split)
     label = dict(builder.info.features).get("label")
-    if isinstance(label, tfds.features.ClassLabel) and label.num_classes:
-        wanted["label"] = label
-    features, labels = tfds.features.FeaturesDict(wanted), []
+    is_class = isinstance(label, tfds.features.ClassLabel) and bool(label.num_classes)
 
-    def examples() -> Iterator[tuple[str, np.ndarray]]:
-        for number, record in enumerate(_records(source, name)):
-            try:
-                # TFDS itself would decode an image in four times the time.
-                example = features.deserialize_example_np(record, decoders={image: tfds.decode.SkipDecoding()})
-                encoded, of_class = example[image], example.get("label", -1)
-            except Exception as error:  # what a record that is none makes of it depends on its bytes
-                raise DataError(f"{name}: example {number} cannot be read: {_first_line(error)}") from error
-            try:
-                image_pixels, _ = pixels.read(io.BytesIO(encoded), shape)
-            except DataError as error:
-                raise DataError(f"{name}: example {number} {error}") from error
-            labels.append(of_class)
-            yield f"example {number}", image_pixels
+    def decoded(number: int, record: bytes) -> tuple[np.ndarray, int]:
+        encoded, of_class = _example(record, image, is_class, f"{name}: example {number}")
+        try:
+            return pixels.read(io.BytesIO(encoded), shape, how)[0], of_class
+        except DataError as error:
+            raise DataError(f"{name}: example {number} {error}") from error
 
-    images = stack(examples(), len(source), name)
-    if min(labels) < 0:
-        return Dataset(name, images)
-    return Dataset(name, images, np.array(labels), tuple(label.names))
+    of_all = shape or decoded(0, of([0])[0])[0].shape
+
+    def read(which: np.ndarray) -> Batch:
+        labels = np.empty(len(which), np.int32)
+
+        def examples() -> Iterator[tuple[str, np.ndarray]]:
+            for i, (number, record) in enumerate(zip(which, of(which.tolist()), strict=True)):
+                image_pixels, labels[i] = decoded(number, record)
+                yield f"example {number}", image_pixels
+
+        images = stacked(examples(), len(which), of_all, name, "example 0")
+        return Batch(images, labels if is_class else None)
+
+    def digest() -> str:
+        instructions = builder.info.splits[split].file_instructions
+        parts = [[os.path.basename(x.filename), x.skip, x.take] for x in instructions]
+        files = {os.path.basename(x.filename): str(x.filename) for x in instructions}
+        try:
+            return digests.of_files(sorted(files.items()), json.dumps(parts))
+        except OSError as error:
+            raise DataError(f"{name}: {error.filename} cannot be read ({error.strerror})") from error
+
+    return Source(name, len(records), of_all, read, digest, tuple(label.names) if is_class else ())
 
 
 def splits(name: str, data_dir: str | None) -> tuple[str, ...]:
@@ -127,14 +138,26 @@ def _source(builder: Any, name: str, split: str) -> Any:
         raise DataError(f"{name}: {builder.data_path} cannot be read: {_first_line(error)}") from error
 
 
-def _records(source: Any, name: str) -> Iterator[bytes]:
-    for start in range(0, len(source), PIECE):
-        stop = min(start + PIECE, len(source))
-        try:
-            records = source.__getitems__(list(range(start, stop)))
-        except Exception as error:  # files that are damaged or gone
-            raise DataError(f"{name}: examples {start} to {stop - 1} cannot be read: {_first_line(error)}") from error
-        yield from records
+def _records(records: Any, which: list[int], name: str, builder: Any, split: str) -> list[bytes]:
+    try:
+        return records.__getitems__(which)
+    except Exception as error:  # files that are damaged or gone
+        some = f"example {which[0]}" if len(which) == 1 else f"examples {min(which)} to {max(which)}"
+        files = sorted({str(x.filename) for x in builder.info.splits[split].file_instructions})
+        where = f"{files[0]} and {len(files) - 1} others" if len(files) > 1 else files[0]
+        raise DataError(f"{name}: {some} cannot be read from {where}: {_first_line(error)}") from error
+
+
+def _example(record: bytes, image: str, is_class: bool, which: str) -> tuple[bytes, int]:
+    """The encoded image of a record, and its label; TFDS's own parser takes several times as long."""
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    try:
+        features = tf_example_pb2.Example.FromString(record).features.feature
+        encoded = features[image].bytes_list.value[0]
+        return encoded, features["label"].int64_list.value[0] if is_class else -1
+    except Exception as error:  # what a record that is none makes of it depends on its bytes
+        raise DataError(f"{which} cannot be read: {_first_line(error)}") from error
 
 
 def _prepare(builder: Any, name: str) -> None:

@@ -1,0 +1,153 @@
+"""A source: images that are read when they are asked for, in any order, and all of them into memory where they fit."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import hashlib
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from jaxgan.data.dataset import DataError, Dataset
+from jaxgan.data.pixels import Shape
+from jaxgan.data.progress import progress
+from jaxgan.gan import Batch
+
+PIECE = 1_024  # examples that are read at once: record by record, ArrayRecord takes many times as long
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """Images, and their labels where there are any, that are read when they are asked for.
+
+    Attributes:
+      name: what messages call it.
+      size: how many examples, at least 1.
+      shape: (H, W, C) of each image; C is 1 (grey) or 3 (RGB).
+      read: int [n], which ones -> their images, uint8 [n, H, W, C], and labels, int32 [n], -1 where one has none; or
+        None for the labels of all. Several threads may call it at once. Raises DataError.
+      digest: of what is read (files or records, not their pixels), as text. It does not depend on where they are.
+      classes: the names of the classes, in the order of their labels; () where there are no labels.
+    """
+
+    name: str
+    size: int
+    shape: Shape
+    read: Callable[[np.ndarray], Batch]
+    digest: Callable[[], str]
+    classes: tuple[str, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """What all images take in memory."""
+        return self.size * math.prod(self.shape)
+
+    def load(self) -> Dataset:
+        """All of them in memory. Where any label is missing, there are none.
+
+        Raises:
+          DataError: an example cannot be used, or there is not enough memory.
+        """
+        try:
+            images = np.empty((self.size, *self.shape), np.uint8)
+        except MemoryError as error:
+            size = self.nbytes / 2**30
+            raise DataError(
+                f"{self.name}: {self.size:,} images take {size:.1f} GiB, more than there is memory; use --stream"
+            ) from error
+        labels = np.full(self.size, -1, np.int32)
+        for piece, batch in self._pieces():
+            images[piece] = batch.images
+            if batch.labels is not None:
+                labels[piece] = batch.labels
+        if not self.classes or labels.min() < 0:
+            return Dataset(self.name, images, read_from=self.digest())
+        return Dataset(self.name, images, labels, self.classes, self.digest())
+
+    def sha256(self, labels: bool = False) -> str:
+        """That of `Dataset.sha256`, by which older runs know their data: all images are read for it."""
+        digest, found = hashlib.sha256(), []
+        for _, batch in self._pieces():
+            digest.update(np.ascontiguousarray(batch.images))
+            found.append(batch.labels)
+        if labels and self.classes and min(x.min() for x in found) >= 0:
+            digest.update(np.concatenate(found).astype("<i4"))
+        return digest.hexdigest()
+
+    def _pieces(self) -> Iterator[tuple[np.ndarray, Batch]]:
+        """All examples in their order, in pieces, with a progress bar."""
+        length = max(16, min(PIECE, self.size // 50))
+        pieces = [np.arange(start, min(start + length, self.size)) for start in range(0, self.size, length)]
+        with contextlib.closing(ahead(lambda piece: (piece, self.read(piece)), pieces, threads())) as found:
+            yield from progress(found, len(pieces), self.name)
+
+
+def ahead(
+    function: Callable[[Any], Any], items: Iterable[Any], count: int, waiting: int | None = None
+) -> Generator[Any, None, None]:
+    """function(item) of each item, in their order, worked out in threads before it is asked for.
+
+    Args:
+      function: what is done; an error that it raises is raised where its result is due.
+      items: to what; as many as `waiting` are taken before they are due.
+      count: how many threads.
+      waiting: how many results may wait, by default twice as many as there are threads.
+    """
+    waiting, due = waiting or 2 * count, deque()
+    pool = concurrent.futures.ThreadPoolExecutor(count, "reading")
+    try:
+        for item in items:
+            due.append(pool.submit(function, item))
+            if len(due) > waiting:
+                yield due.popleft().result()
+        while due:
+            yield due.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def threads() -> int:
+    """How many threads read: one for each core that this process may use, and a few at most."""
+    return min(16, len(os.sched_getaffinity(0)))
+
+
+def stacked(examples: Iterator[tuple[str, np.ndarray]], count: int, shape: Shape, name: str, first: str) -> np.ndarray:
+    """Images of one shape as one array, uint8 [count, H, W, C].
+
+    Args:
+      examples: what each is called in messages, and its pixels, uint8 [H, W, C].
+      count: how many there are.
+      shape: what all must be of.
+      name: the source's, for messages.
+      first: which image the shape is of, for messages.
+
+    Raises:
+      DataError: one differs.
+    """
+    images = np.empty((count, *shape), np.uint8)
+    for i, (which, pixels) in enumerate(examples):
+        if pixels.shape != shape:
+            one, other = ("x".join(map(str, x)) for x in (shape, pixels.shape))
+            raise DataError(
+                f"{name}: images differ in shape: {first} is {one} and {which} is {other}; give an image_shape"
+            )
+        images[i] = pixels
+    return images
+
+
+def with_border(source: Source, border: int) -> Source:
+    """The source with so many black pixels on each side of every image."""
+    if not border:
+        return source
+    around = ((0, 0), (border, border), (border, border), (0, 0))
+
+    def read(which: np.ndarray) -> Batch:
+        batch = source.read(which)
+        return batch._replace(images=np.pad(batch.images, around))
+
+    height, width, channels = source.shape
+    return dataclasses.replace(source, shape=(height + 2 * border, width + 2 * border, channels), read=read)
