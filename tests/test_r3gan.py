@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import QUICK
+from common import QUICK, STEPS
 
+import jaxgan
+from experiments import recipes
 from jaxgan.networks import Context, R3GANDisc, R3GANGen
 from jaxgan.networks.r3gan import Stage
 
@@ -206,3 +208,36 @@ def test_against_pytorch(classes, x64):
         torch.set_default_dtype(torch.float32)
     for got, expected in zip(ours(of_gen, of_disc, z, images), theirs, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
+
+
+def smooth_images(count, pixels):
+    """Colours that change slowly over an image, with some noise: uint8 [count, pixels, pixels, 3]."""
+    rng = np.random.default_rng(0)
+    images = jax.image.resize(rng.uniform(0, 256, (count, 4, 4, 3)), (count, pixels, pixels, 3), "cubic")
+    return np.clip(images + 8 * rng.normal(size=images.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("pixels", "more", "classes"), [(64, (384,), 0), (128, (384, 192), 4)])
+def test_larger_images_are_trained_on(pixels, more, classes):
+    """Three updates with the stages of those sizes, 48 times narrower: by then what is behind a zero moves, too."""
+    widths = tuple(width // 48 for width in (*CIFAR, *more))
+    gen, disc = both(widths=widths, group_width=4, classes=classes, blocks=1)
+    recipe = recipes.get("r3gan_conditional" if classes else "r3gan")
+    gan = recipe.replace(gen=gen, disc=disc, classes=classes).build()
+    count, b = 3, 2
+    dataset = jaxgan.Batch(smooth_images(count * b, pixels), np.arange(count * b) % classes if classes else None)
+    start = jaxgan.init(gan, jax.random.key(0))
+    state, metrics = STEPS(gan, start, dataset, np.arange(count * b).reshape(count, b), count)
+    assert int(state.step) == count
+    assert all(np.isfinite(value) for value in metrics.values())
+    for name in ("gen", "disc"):
+        befores, afters = (getattr(s, name).params for s in (start, state))
+        for (path, before), after in zip(
+            jax.tree_util.tree_leaves_with_path(befores), jax.tree.leaves(afters), strict=True
+        ):
+            assert after.dtype == np.float32
+            assert np.isfinite(after).all(), path
+            moved = float(jnp.mean(before != after))
+            assert moved > 0.99, path
+    assert jaxgan.sample(gan, state, jax.random.key(1), 2).shape == (2, pixels, pixels, 3)

@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 
+import flax.linen as nn
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,6 +13,7 @@ from small_run import OPTIONS, metrics_of, recipe, share_programs
 
 from experiments import recipes
 from jaxgan import data
+from jaxgan.networks.spectral import SpectralNorm
 from jaxgan.run import Options, RunError, Stopped, WorkdirError, loop, run
 from jaxgan.run.workdir import claim
 
@@ -93,6 +95,28 @@ def test_a_finished_run_goes_on_when_given_more_steps(finished, tmp_path):
     assert again["state_sha256"] == summary["state_sha256"]
     with pytest.raises(RunError, match="already"):
         run(recipe(steps=8), tmp_path, 0, OPTIONS)
+
+
+class SpectralDisc(nn.Module):
+    """A dense discriminator with spectral normalisation."""
+
+    @nn.compact
+    def __call__(self, images, labels, context):
+        x = nn.leaky_relu(SpectralNorm(nn.Dense(8))(images.reshape(len(images), -1)), 0.2)
+        return SpectralNorm(nn.Dense(1))(x)[:, 0]
+
+
+def test_the_vectors_of_spectral_normalisation_go_on_as_well(tmp_path):
+    """They are state that no gradient gives: a resumed run has them from its checkpoint, not from the weights."""
+    small = recipe(disc=SpectralDisc(), loss="hinge", update="alternating", training_ratio=2)
+    options = dataclasses.replace(OPTIONS, keep=3)
+    whole = run(small, tmp_path, 0, options)
+    (tmp_path / "summary.json").unlink()
+    for later in ("8", "9"):  # as if killed before
+        shutil.rmtree(tmp_path / "checkpoints" / later)
+    resumed = run(small, tmp_path, 0, options)
+    assert (resumed["steps_resumed_from"], resumed["step"]) == (4, 9)
+    assert resumed["state_sha256"] == whole["state_sha256"]
 
 
 def test_what_was_reported_past_the_checkpoint_is_dropped(finished, tmp_path):

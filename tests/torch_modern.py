@@ -1,4 +1,4 @@
-"""R3GAN's networks in PyTorch, written from their description, for `test_r3gan`.
+"""R3GAN in PyTorch, written from its description: the networks for `test_r3gan`, an update for `test_torch_r3gan`.
 
 It shares nothing with the package. Maps are [B, C, H, W] here.
 """
@@ -129,3 +129,59 @@ def load(net, params, blocks=2):
     if net.embedding is not None:
         give(net.embedding.weight, params["Embed_0"]["embedding"], (1, 0))
     return sum(given)
+
+
+def disc_loss(disc, real, fake, labels, gamma):
+    """Of pairs, with gamma / 2 times the mean squared norm of D's gradient at real and at generated images."""
+    points = [images.detach().requires_grad_() for images in (real, fake)]
+    on_real, on_fake = (disc(images, labels) for images in points)
+    loss = F.softplus(on_fake - on_real).mean()
+    for logits, images in zip((on_real, on_fake), points, strict=True):
+        (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+        loss = loss + gamma / 2 * gradient.square().sum((1, 2, 3)).mean()
+    return loss
+
+
+def gen_loss(gen, disc, real, z, labels):
+    """Of pairs: generated image i against real image i."""
+    return F.softplus(disc(real, labels) - disc(gen(z, labels), labels)).mean()
+
+
+def adams(nets, rate, beta2):
+    """The optimisers of both networks."""
+    return [torch.optim.Adam(net.parameters(), rate, (0.0, beta2)) for net in nets]
+
+
+def update(alternating, gen, disc, optimizers, passes, labels, gamma):
+    """One update of both networks, in place.
+
+    Args:
+      alternating: D first, and then G against the new D; otherwise both losses are taken before either moves.
+      gen: the generator.
+      disc: the discriminator.
+      optimizers: G's and D's.
+      passes: the real images and the latents of D's loss and, last, of G's: the same where the update is shared.
+      labels: of real and generated images alike, or None.
+      gamma: the weight of both penalties.
+
+    Returns:
+      Each loss with its gradients, those in the order of the network's parameters: of G, and of D.
+    """
+
+    def differentiated(net, loss):
+        return loss.item(), torch.autograd.grad(loss, list(net.parameters()))
+
+    def descend(net, optimizer, gradients):
+        for p, gradient in zip(net.parameters(), gradients, strict=True):
+            p.grad = gradient.clone()
+        optimizer.step()
+
+    real, z = passes[0]
+    of_disc = differentiated(disc, disc_loss(disc, real, gen(z, labels), labels, gamma))
+    if alternating:
+        descend(disc, optimizers[1], of_disc[1])
+    of_gen = differentiated(gen, gen_loss(gen, disc, *passes[-1], labels))
+    descend(gen, optimizers[0], of_gen[1])
+    if not alternating:
+        descend(disc, optimizers[1], of_disc[1])
+    return of_gen, of_disc
