@@ -63,7 +63,8 @@ def main(args: list[str] | None = None) -> None:
         features = choose(flags.features, flags.inception_weights)
         by = scoring.yardstick(recipe, flags.data_dir, flags.reference, features, scoring.shown)
         config = read_config(flags.workdir)
-        if by.trained.run_sha256 != config.get("data_sha256", by.trained.run_sha256):
+        known = config.get("data_sha256")
+        if known is not None and by.trained.known_as(known) != known:
             fail(f"{by.trained.data} does not hold the images of this run; --data says where they are now")
         count = flags.count or by.default_count()
         say(f"drawing {count:,} samples")

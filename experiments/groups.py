@@ -13,7 +13,6 @@ import optax
 from experiments.described import describe
 from experiments.fields import CLIP, DECAY, FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, check, setting
 from jaxgan import losses
-from jaxgan.data import Dataset
 from jaxgan.penalties import Penalty
 from jaxgan.schedules import Schedule as StepSchedule
 from jaxgan.transforms import InstanceNoise, Transform
@@ -24,14 +23,21 @@ class Data:
     """What is trained on.
 
     Attributes:
-      augmentations: what real images pass before all else, such as `Mirror()`; see `jaxgan.transforms`.
+      data: or a function of one's own that gives a `Dataset`, or an object with `__len__` and `__getitem__`, as
+        `jaxgan.data.of_items` takes it.
+      augmentations: what real images pass before all else; see `jaxgan.transforms`.
     """
 
-    data: str | Callable[[], Dataset] = setting(
-        "digits", "The images: digits (embedded), a TensorFlow dataset's name, stacked_mnist, or folder:PATH."
+    data: str | Callable[[], Any] = setting(
+        "digits",
+        "The images: digits (embedded), a TensorFlow dataset's name, stacked_mnist, folder:PATH, or prepared:PATH.",
     )
     split: str = setting("train", "The split of a TensorFlow dataset; train+test joins two.")
     border: int = setting(0, "Black pixels on each side of a real image, within the recipe's size.", NOT_NEGATIVE)
+    fit: Literal["crop", "pad"] = setting(
+        "crop", "An image of another aspect ratio is cropped around its centre, or has black beside it."
+    )
+    mirror: bool = setting(False, "Real images are mirrored left to right, or not, as a coin falls.")
     augmentations: tuple[Transform, ...] = setting((), "")
     batch_size: int = setting(128, "Real images, and generated ones, in each update.", POSITIVE)
 

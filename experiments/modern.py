@@ -8,7 +8,6 @@ from experiments.systems import SYSTEMS
 from jaxgan import networks
 from jaxgan.penalties import R1, R2, WGANGP
 from jaxgan.schedules import Cosine, Linear
-from jaxgan.transforms import Mirror
 
 
 def _r3gan(
@@ -32,7 +31,7 @@ def _r3gan(
         about=about,
         gen=gen,
         disc=disc,
-        source=Data(data="cifar10", batch_size=batch_size, augmentations=(Mirror(),)),
+        source=Data(data="cifar10", batch_size=batch_size, mirror=True),
         objective=Objective(z_size=64, loss="relativistic", penalties=(R1(gamma), R2(gamma))),
         optimization=Optimization(
             gen_learning_rate=Cosine(*rates, steps),

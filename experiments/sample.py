@@ -14,7 +14,7 @@ from experiments.cli import fail, keep_programs, one_line_errors, parse
 from experiments.finished import Weights, check_seed, check_workdir, read_state
 from experiments.settings import Recipe
 from jaxgan import GAN, GANState, images
-from jaxgan.data import DataError, Dataset
+from jaxgan.data import DataError, Dataset, identity
 from jaxgan.run.numerics import fixed_numerics, root_key, start_devices
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import read_config
@@ -191,7 +191,8 @@ def _picture(flags: Sample, recipe: Recipe, samples: np.ndarray, labels: np.ndar
         dataset = (recipe.replace(data=flags.data) if flags.data else recipe).load_data(flags.data_dir)
     except DataError as error:
         fail(f"{error}; --data says where the run's data are now" if not flags.data else error)
-    if dataset.sha256(labels=bool(recipe.classes)) != read_config(flags.workdir).get("data_sha256"):
+    known = read_config(flags.workdir).get("data_sha256")
+    if identity(dataset, bool(recipe.classes), known) != known:
         fail(f"{dataset.name} does not hold the images of this run; --data says where they are now")
     key = root_key(flags.seed)
     real = dataset.images[_of_classes(dataset, labels, key) if by_row else dataset.batches(key, 0, 1, len(samples))[0]]

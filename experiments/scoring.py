@@ -11,7 +11,7 @@ A score is a dict that says all it depends on, so that two can be compared, or a
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import jax
@@ -30,6 +30,10 @@ from jaxgan.sampling import sample_labels
 
 COUNT = 10_000  # samples of a score, where there are as many real images
 LEAST = 100  # samples, and real images on each side
+WHOLE = (
+    160 * 2**20
+)  # bytes of real images that are all taken; of a larger set at most as many as CHOSEN, and half of it
+CHOSEN = 20_000
 VERSION = 1  # of what is kept on disk of real images
 
 Split = Literal["test", "train"]
@@ -45,7 +49,7 @@ class Real:
       images: as in `Dataset`.
       labels: as in `Dataset`.
       classes: as in `Dataset`.
-      run_sha256: what the config.json of a run on these images says of them.
+      known_as: `jaxgan.data.identity` of the data that they are of: what the config.json of a run says of them.
     """
 
     data: str
@@ -53,7 +57,7 @@ class Real:
     images: np.ndarray
     labels: np.ndarray | None
     classes: tuple[str, ...]
-    run_sha256: str
+    known_as: Callable[[str | None], str]
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -218,10 +222,19 @@ def yardstick(
 
 
 def _load(recipe: Recipe, split: str, data_dir: str | None) -> Real:
-    dataset = recipe.replace(split=split).load_data(data_dir)
-    digest = dataset.sha256(labels=bool(recipe.classes))
+    found = recipe.replace(split=split).open_data(data_dir)
+    dataset = found if isinstance(found, data.Dataset) else _in_memory(found)
+    known_as = functools.partial(data.identity, found, bool(recipe.classes))
     images = without_border(recipe, dataset.images)
-    return Real(dataset.name, split, images, dataset.labels, dataset.classes, digest)
+    return Real(dataset.name, split, images, dataset.labels, dataset.classes, known_as)
+
+
+def _in_memory(source: data.Source) -> data.Dataset:
+    """The images, or a fixed choice of them, evenly spread, where all would take too much memory."""
+    if source.nbytes <= WHOLE:
+        return source.load()
+    count = max(LEAST, min(CHOSEN, source.size, WHOLE * source.size // (2 * source.nbytes)))
+    return source.part(np.linspace(0, source.size - 1, count).astype(int)).load()
 
 
 def without_border(recipe: Recipe, images: np.ndarray) -> np.ndarray:

@@ -9,9 +9,10 @@ import flax.linen as nn
 from experiments.described import describe, is_plain
 from experiments.groups import GROUPS, Compute, Data, Objective, Optimization, Schedule
 from jaxgan import GAN
-from jaxgan.data import DataError, Dataset, load
+from jaxgan.data import DataError, Dataset, Source, of_items, open_source
 from jaxgan.gan import image_shape
 from jaxgan.penalties import L2
+from jaxgan.transforms import Mirror
 
 # What older configs hold that is no setting any more, with the value that means what is done without it.
 FORMER = {"subpixel": False}
@@ -100,7 +101,7 @@ class Recipe:
             image_range=self.image_range,
             update=self.update,
             training_ratio=self.training_ratio,
-            augmentations=self.augmentations,
+            augmentations=(Mirror(),) * self.mirror + self.augmentations,
             transforms=self.objective.build_transforms(),
             penalties=self.penalties,
             regularizers=(L2(self.gen_l2),) if self.gen_l2 else (),
@@ -114,19 +115,32 @@ class Recipe:
             ),
         )
 
-    def load_data(self, data_dir: str | None = None) -> Dataset:
-        """The dataset: what `data` names, of the size of the generator's images, or what a function of one's own gives.
+    def open_data(self, data_dir: str | None = None) -> Source | Dataset:
+        """What `data` names, of the size of the generator's images, or what a function of one's own gives.
 
         Raises:
           DataError: it cannot be had, or is none.
         """
         if not callable(self.data):
-            return load(self.data, data_dir, image_shape(self.build()), self.split, self.border)
-        dataset = self.data()
-        if not isinstance(dataset, Dataset):
-            kind = type(dataset).__name__
-            raise DataError(f"data={describe(self.data)} must give a jaxgan.Dataset, not {kind}")
-        return dataset
+            return open_source(self.data, data_dir, image_shape(self.build()), self.split, self.border, self.fit)
+        found = self.data()
+        if isinstance(found, Source | Dataset):
+            return found
+        if not (hasattr(found, "__len__") and hasattr(found, "__getitem__")):
+            raise DataError(
+                f"data={describe(self.data)} must give a jaxgan.data.Dataset, or an object with __len__ and "
+                f"__getitem__, not {type(found).__name__}"
+            )
+        return of_items(describe(self.data), found)
+
+    def load_data(self, data_dir: str | None = None) -> Dataset:
+        """The same, all of it in memory.
+
+        Raises:
+          DataError: it cannot be had, or is none.
+        """
+        found = self.open_data(data_dir)
+        return found.load() if isinstance(found, Source) else found
 
     def config(self) -> dict[str, Any]:
         """All that decides a run's numbers but its seed and its length, as values that JSON can hold.

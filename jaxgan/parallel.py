@@ -21,10 +21,12 @@ from jaxgan.whole_batch import Metrics
 AXIS = "batch"
 
 Form = Literal["pmap", "shard_map"]
+Split = tuple[int | None, ...]
 FORMS: tuple[Form, ...] = ("pmap", "shard_map")
 
 # Which axis of each argument after the state is split between the devices; None is the same on all of them.
 SPLIT = {train_step: (0,), train_steps: (None, 1, None)}
+STREAMED = (0, 1, None)  # of `train_steps`, where each device has the images of its own share alone
 
 
 def choose_devices(count: int | None = None) -> list[jax.Device]:
@@ -81,19 +83,49 @@ def step_on(gan: GAN, devices: Sequence[jax.Device], form: Form = "shard_map") -
 
 
 def steps_on(
-    gan: GAN, devices: Sequence[jax.Device], form: Form = "shard_map"
+    gan: GAN, devices: Sequence[jax.Device], form: Form = "shard_map", streamed: bool = False
 ) -> Callable[[GANState, Batch, np.ndarray, int], tuple[GANState, Metrics]]:
     """`train_steps` on the devices: what runs take.
 
     Returns:
       (state, dataset, batches, count) -> (state, metrics). The state is as from `place`, and donated; the dataset is
       whole, as from `copies`; the batches are this process's contiguous share of each, int32
-      [capacity, B * training_ratio / processes].
+      [capacity, B * training_ratio / processes]. Where it is `streamed`, dataset and batches are as from `own_images`.
     """
-    return on_devices(train_steps, gan, devices, form)
+    return on_devices(train_steps, gan, devices, form, STREAMED if streamed else None)
 
 
-def on_devices(function: Callable, gan: GAN, devices: Sequence[jax.Device], form: Form = "shard_map") -> Callable:
+def own_images(batches: Sequence[Batch], capacity: int, devices: int) -> tuple[Batch, np.ndarray]:
+    """Batches that were read for several steps, laid out so that each device gets the images of its own share.
+
+    Args:
+      batches: of each step this process's share, NumPy arrays; at least one.
+      capacity: for how many steps there is room; what is not filled is 0, and not taken.
+      devices: how many this process has.
+
+    Returns:
+      The images, uint8 [devices * capacity * b, H, W, C] for b to each device, and their labels likewise; and which of
+      its own each device takes at each step, int32 [capacity, devices * b].
+    """
+    share = len(batches[0].images) // devices
+
+    def laid_out(*steps: np.ndarray) -> np.ndarray:
+        rows = np.zeros((devices, capacity, share, *steps[0].shape[1:]), steps[0].dtype)
+        for i, step in enumerate(steps):
+            rows[:, i] = step.reshape(devices, share, *step.shape[1:])
+        return rows.reshape(-1, *steps[0].shape[1:])
+
+    which = np.arange(capacity * share, dtype=np.int32).reshape(capacity, share)
+    return jax.tree.map(laid_out, *batches), np.tile(which, devices)
+
+
+def on_devices(
+    function: Callable,
+    gan: GAN,
+    devices: Sequence[jax.Device],
+    form: Form = "shard_map",
+    split: Split | None = None,
+) -> Callable:
     """One of `SPLIT`'s functions, (gan, state, …) -> (state, metrics), on the devices.
 
     Args:
@@ -101,14 +133,16 @@ def on_devices(function: Callable, gan: GAN, devices: Sequence[jax.Device], form
       gan: the static description.
       devices: as from `choose_devices`: those of all processes, the same number of each.
       form: what runs it there: `jax.shard_map`, or `jax.pmap`, which does the same by another door.
+      split: which axis of each argument after the state is split between the devices; by default as in `SPLIT`.
 
     Returns:
       (state, …) -> (state, metrics), where the arguments that are split are this process's share.
     """
+    split = split or SPLIT[function]
     if form == "pmap":
-        return _pmapped(function, gan, devices)
-    compiled, mesh = shard_mapped(function, gan, devices), _mesh(devices)
-    shardings = [axis if axis is None else NamedSharding(mesh, _spec(devices, axis)) for axis in SPLIT[function]]
+        return _pmapped(function, gan, devices, split)
+    compiled, mesh = shard_mapped(function, gan, devices, split), _mesh(devices)
+    shardings = [axis if axis is None else NamedSharding(mesh, _spec(devices, axis)) for axis in split]
 
     def call(state: GANState, *args: Any) -> tuple[GANState, Metrics]:
         placed = (
@@ -119,21 +153,21 @@ def on_devices(function: Callable, gan: GAN, devices: Sequence[jax.Device], form
     return call
 
 
-def shard_mapped(function: Callable, gan: GAN, devices: Sequence[jax.Device]) -> Any:
+def shard_mapped(function: Callable, gan: GAN, devices: Sequence[jax.Device], split: Split | None = None) -> Any:
     """`function` under `jax.shard_map`, jitted, the state donated; `lower` compiles it ahead of time.
 
     Its arguments are whole arrays on the devices. JAX checks when it is traced that the state cannot come to differ
     between devices.
     """
-    specs = (PartitionSpec(), *(_spec(devices, axis) for axis in SPLIT[function]))
+    specs = (PartitionSpec(), *(_spec(devices, axis) for axis in split or SPLIT[function]))
     outputs = (PartitionSpec(), PartitionSpec())
     function = functools.partial(function, _on_axis(gan, devices))
     return jax.jit(jax.shard_map(function, mesh=_mesh(devices), in_specs=specs, out_specs=outputs), donate_argnums=0)
 
 
-def _pmapped(function: Callable, gan: GAN, devices: Sequence[jax.Device]) -> Callable:
+def _pmapped(function: Callable, gan: GAN, devices: Sequence[jax.Device], axes: Split) -> Callable:
     """`function` under `jax.pmap`, to which what is split goes with an axis for the devices of this process."""
-    axes, local = SPLIT[function], len(devices) // jax.process_count()
+    local = len(devices) // jax.process_count()
     compiled = jax.pmap(
         functools.partial(function, _on_axis(gan, devices)),
         axis_name=AXIS,

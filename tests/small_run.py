@@ -31,7 +31,9 @@ def share_programs(patch):
     Args:
       patch: pytest's monkeypatch.
     """
-    patch.setattr(parallel, "steps_on", lambda gan, devices, form: steps_on(gan, tuple(devices), form))
+    patch.setattr(
+        parallel, "steps_on", lambda gan, devices, form, streamed: steps_on(gan, tuple(devices), form, streamed)
+    )
 
 
 def recipe(**changes):

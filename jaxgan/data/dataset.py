@@ -122,3 +122,7 @@ class Dataset:
         if labels and self.labels is not None:
             digest.update(self.labels.astype("<i4"))
         return digest.hexdigest()
+
+    def digest(self) -> str | None:
+        """That of the files or records that the images were read from; None where there are only these arrays."""
+        return self.read_from

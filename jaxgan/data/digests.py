@@ -1,8 +1,15 @@
-"""Which data a run is of: a digest of the files that they are read from."""
+"""Which data a run is of: a digest of the files that they are read from, or of images in memory."""
 
 import hashlib
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxgan.data.dataset import Dataset
+    from jaxgan.data.source import Source
+
+FILES = "files:"
 
 WHOLE = 64 * 2**20  # bytes of files that are read through
 PLACES, LENGTH = 1_024, 4_096  # of larger ones, as many places, evenly spaced, and the bytes at each
@@ -40,3 +47,23 @@ def of_files(files: Sequence[tuple[str, str]], about: str = "") -> str:
                         digest.update(file.read(LENGTH))
         start += size
     return digest.hexdigest()
+
+
+def identity(data: "Source | Dataset", labels: bool, like: str | None = None) -> str:
+    """What the config.json of a run says of its data, the same however they are read.
+
+    Args:
+      data: them.
+      labels: whether the labels count, where the images are only in memory.
+      like: what an older run's config.json says. One that was begun before there was a digest of files has that of all
+        pixels, and is answered in kind.
+
+    Returns:
+      "files:" and the digest of the files or records that they are read from; or, of arrays, their SHA-256.
+
+    Raises:
+      DataError: something cannot be read.
+    """
+    of_pixels = like is not None and not like.startswith(FILES)
+    digest = None if of_pixels else data.digest()
+    return data.sha256(labels) if digest is None else FILES + digest

@@ -46,6 +46,10 @@ class Source:
         """What all images take in memory."""
         return self.size * math.prod(self.shape)
 
+    def part(self, which: np.ndarray) -> "Source":
+        """Some of the examples, in the order of `which`, int [n]."""
+        return dataclasses.replace(self, size=len(which), read=lambda chosen: self.read(which[chosen]))
+
     def load(self) -> Dataset:
         """All of them in memory. Where any label is missing, there are none.
 
@@ -137,6 +141,56 @@ def stacked(examples: Iterator[tuple[str, np.ndarray]], count: int, shape: Shape
             )
         images[i] = pixels
     return images
+
+
+def of_items(name: str, items: Any) -> Source:
+    """A source of one's own: an object with `__len__`, and `__getitem__`, which several threads may call at once.
+
+    Args:
+      name: what messages call it.
+      items: items[i] is image i, uint8 [H, W, C], or a pair of it and its label, a whole number. All are of one shape.
+        With labels, it has the names of its `classes`, too.
+
+    Raises:
+      DataError: its first item is none such; reading raises one where another is not.
+    """
+    classes = tuple(getattr(items, "classes", ()))
+
+    def item(number: int) -> tuple[np.ndarray, int]:
+        try:
+            found = items[number]
+        except Exception as error:
+            raise DataError(f"{name}: item {number} cannot be read ({type(error).__name__}: {error})") from error
+        image, label = found if isinstance(found, tuple) and len(found) == 2 else (found, -1)
+        image = np.asarray(image)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
+            raise DataError(
+                f"{name}: item {number} must be an image, uint8 [H, W, C] with C 1 or 3, or one and its label, "
+                f"not {image.dtype} {list(image.shape)}"
+            )
+        if not -1 <= int(label) < max(1, len(classes)):
+            raise DataError(f"{name}: item {number} has label {label}, and there are {len(classes)} classes")
+        return image, int(label)
+
+    if not len(items):
+        raise DataError(f"{name}: it has no items")
+    shape = item(0)[0].shape
+
+    def read(which: np.ndarray) -> Batch:
+        found = [(int(number), *item(int(number))) for number in which]
+        images = ((f"item {number}", image) for number, image, _ in found)
+        labels = np.array([label for _, _, label in found], np.int32)
+        return Batch(stacked(images, len(which), shape, name, "item 0"), labels if classes else None)
+
+    def digest() -> str:
+        """Of the number of items, and 64 of them: what they are read from is not known here."""
+        chosen = np.unique(np.linspace(0, len(items) - 1, 64).astype(int))
+        batch, found = read(chosen), hashlib.sha256(f"{len(items)} {classes}".encode())
+        found.update(batch.images)
+        found.update(b"" if batch.labels is None else batch.labels.astype("<i4"))
+        return found.hexdigest()
+
+    return Source(name, len(items), shape, read, digest, classes)
 
 
 def with_border(source: Source, border: int) -> Source:

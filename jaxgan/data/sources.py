@@ -17,12 +17,12 @@ def load(
     border: int = 0,
     fit: pixels.Fit = "crop",
 ) -> Dataset:
-    """Loads a dataset into memory, with labels where it has them: `source(…)`, all of it."""
-    found = source(name, data_dir, image_shape, split, border, fit)
+    """Loads a dataset into memory, with labels where it has them: `open_source(…)`, all of it."""
+    found = open_source(name, data_dir, image_shape, split, border, fit)
     return found if isinstance(found, Dataset) else found.load()
 
 
-def source(
+def open_source(
     name: str,
     data_dir: str | None = None,
     image_shape: pixels.Shape | None = None,

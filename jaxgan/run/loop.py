@@ -4,16 +4,19 @@ The final state depends on no event and on no period. Where a run has several pr
 samples and calls the user's events, and all of them save.
 """
 
+import contextlib
 import functools
+import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxgan import parallel
+from jaxgan.data import DataError, Source, stream
 from jaxgan.gan import Batch, GANState, Purpose
 from jaxgan.run import checkpoint, processes
 from jaxgan.run.errors import RunError
@@ -27,9 +30,12 @@ from jaxgan.whole_batch import Metrics
 COLUMNS = 8  # of a sample grid; as many rows, or one for each class
 TURN = 1.0  # seconds at most, about, between two times that Python is met: the bar moves, and signals are heard
 MOST = 100  # updates in between, at most
+TURN_BYTES = 32 * 2**20  # of streamed images in a turn, at most
 MINUTE = 60  # seconds
 BEST = "frechet_distance"  # among what events find; of the checkpoints, the one where this is lowest is kept
 AFTER_NAN = "the newest checkpoint is from before. Try smaller learning rates"
+
+Turn = Callable[[GANState, int, int], tuple[GANState, Metrics]]
 
 
 def train(prepared: Prepared, report: Report | None) -> GANState:
@@ -51,15 +57,22 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
     periods += [event.every for event in events]
     if report and p.start == 0:
         draw.call(Moment(0, p.gan, p.workdir, False, p.state, {}))
-    turn = _turns(p)
     state = parallel.place(p.state, p.devices)
-    done, number, pace, last, saved = p.start, 0, 1, False, math.inf
+    done, number, pace, last, saved, moment = p.start, 0, 1, False, math.inf, None
     best = (p.checkpoints.best() or (0, math.inf))[1]
-    with stop_signals() as asked_to_stop:
+    with contextlib.ExitStack() as stack, stop_signals() as asked_to_stop:
+        turn, most = _turns(p, stack)
         while not last:
-            count = min(pace, *(every - done % every for every in periods), p.recipe.steps - done)
+            count = min(pace, most, *(every - done % every for every in periods), p.recipe.steps - done)
             begin = time.perf_counter()
-            state, metrics = turn(state, done, count)
+            try:
+                state, metrics = turn(state, done, count)
+            except (DataError, processes.ProcessError):
+                if moment and p.checkpoints.latest_step() != done:
+                    _save(p, moment, None)
+                    with processes.together():
+                        checkpoint.finish(p.checkpoints, moment.state)
+                raise
             now = time.perf_counter()
             pace, save = processes.of_leader(max(1, min(MOST, int(TURN * count / (now - begin)))), now - saved > MINUTE)
             done, number, saved = done + count, number + 1, min(saved, now)  # the first turn has compiled
@@ -74,23 +87,27 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
     return moment.state
 
 
-def _turns(prepared: Prepared) -> Callable[[GANState, int, int], tuple[GANState, Metrics]]:
-    """(state on the devices, updates done, count) -> (state, metrics) after `count` more updates, up to `MOST`."""
-    p, key, part = prepared, prepared.state.key, (jax.process_index(), jax.process_count())
-    take = parallel.steps_on(p.gan, p.devices, p.options.parallel)
-    try:
-        on_devices = parallel.copies(Batch(p.dataset.images, p.dataset.labels if p.gan.classes else None), p.devices)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        size = p.dataset.images.nbytes / 2**30
-        raise RunError(f"--data {p.dataset.name}: its {size:.1f} GiB of images do not fit on each device") from error
+def _turns(prepared: Prepared, stack: contextlib.ExitStack) -> tuple[Turn, int]:
+    """(state on the devices, updates done, count) -> (state, metrics) after `count` more; and how many at most.
+
+    What it has taken of the images is read ahead until the stack ends.
+    """
+    p = prepared
+    if isinstance(p.dataset, Source):
+        most = max(1, min(MOST, TURN_BYTES // (p.images_per_step * math.prod(p.dataset.shape))))
+        return _taking(p, stack.enter_context(_streamed(p, most)), True), most
+    return _taking(p, _resident(p), False), MOST
+
+
+def _taking(p: Prepared, images: Callable[[int, int], tuple[Batch, np.ndarray]], streamed: bool) -> Turn:
+    """A turn on images from (updates done, count) -> the images, and which of them each update takes."""
+    take = parallel.steps_on(p.gan, p.devices, p.options.parallel, streamed)
 
     def turn(state: GANState, done: int, count: int) -> tuple[GANState, Metrics]:
+        with processes.together():
+            dataset, batches = images(done, count)
         try:
-            batches = np.zeros((MOST, p.images_per_step // part[1]), np.int32)
-            batches[:count] = p.dataset.batches(key, done, count, p.images_per_step, part)
-            return jax.block_until_ready(take(state, on_devices, batches, np.int32(count)))
+            return jax.block_until_ready(take(state, dataset, batches, np.int32(count)))
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -100,6 +117,36 @@ def _turns(prepared: Prepared) -> Callable[[GANState, int, int], tuple[GANState,
             ) from error
 
     return turn
+
+
+def _resident(p: Prepared) -> Callable[[int, int], tuple[Batch, np.ndarray]]:
+    """All images, on each device, and the batches as indices of them."""
+    key, part = p.state.key, (jax.process_index(), jax.process_count())
+    try:
+        on_devices = parallel.copies(Batch(p.dataset.images, p.dataset.labels if p.gan.classes else None), p.devices)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        size = p.dataset.images.nbytes / 2**30
+        raise RunError(
+            f"--data {p.dataset.name}: its {size:.1f} GiB of images do not fit on each device; use --stream"
+        ) from error
+
+    def images(done: int, count: int) -> tuple[Batch, np.ndarray]:
+        batches = np.zeros((MOST, p.images_per_step // part[1]), np.int32)
+        batches[:count] = p.dataset.batches(key, done, count, p.images_per_step, part)
+        return on_devices, batches
+
+    return images
+
+
+@contextlib.contextmanager
+def _streamed(p: Prepared, most: int) -> Iterator[Callable[[int, int], tuple[Batch, np.ndarray]]]:
+    """Each turn's images, read ahead; every process reads those of its own devices alone."""
+    count, part = jax.process_count(), (jax.process_index(), jax.process_count())
+    found = stream(p.dataset, p.state.key, p.start, p.images_per_step, part, bool(p.gan.classes))
+    with contextlib.closing(found):
+        yield lambda _, steps: parallel.own_images(list(itertools.islice(found, steps)), most, len(p.devices) // count)
 
 
 def _between(

@@ -10,11 +10,11 @@ import jax
 
 from jaxgan import data, parallel
 from jaxgan.gan import GAN, GANState, image_shape, init, judges_alone
-from jaxgan.run import checkpoint, processes
+from jaxgan.run import checkpoint, memory, processes
 from jaxgan.run.errors import RunError
 from jaxgan.run.events import Event, check_events
 from jaxgan.run.numerics import inexact_flags, root_key
-from jaxgan.run.workdir import check, claim
+from jaxgan.run.workdir import check, claim, read_config
 
 
 class Recipe(Protocol):
@@ -34,8 +34,8 @@ class Recipe(Protocol):
     def config_defaults(self) -> dict[str, Any]:
         """The value of each field of `config()` that an older run's may lack, or have had."""
 
-    def load_data(self, data_dir: str | None = None) -> data.Dataset:
-        """The real images, of the size of the generator's."""
+    def open_data(self, data_dir: str | None = None) -> data.Source | data.Dataset:
+        """The real images, of the size of the generator's, in memory or to be read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Options:
 
     data_dir: str | None = None
     """Where TensorFlow Datasets keeps its data (by default ~/tensorflow_datasets)."""
+    stream: bool = False
+    """Read images as they are needed; by itself where they would take more than half of the memory."""
     devices: int | None = None
     """Over how many devices each batch is split, those of each process; None takes all there are."""
     parallel: Literal["pmap", "shard_map"] = "pmap"
@@ -69,7 +71,7 @@ class Prepared:
       gan: the recipe's static description.
       config: what decides the numbers, as in config.json.
       devices: those of all processes.
-      dataset: the real images.
+      dataset: the real images; a source where they are streamed.
       checkpoints: the folder of them, open.
       state: the initial state or, of a run that goes on, the newest checkpoint's.
       start: its step.
@@ -82,7 +84,7 @@ class Prepared:
     gan: GAN
     config: Mapping[str, Any]
     devices: list[jax.Device]
-    dataset: data.Dataset
+    dataset: data.Source | data.Dataset
     checkpoints: checkpoint.Checkpoints
     state: GANState
     start: int
@@ -126,10 +128,15 @@ def prepare(
         same |= {"events": [[event.name, event.every] for event in events]}
     parallel.meet(devices)
     with processes.together() as same:
-        dataset = recipe.load_data(options.data_dir)
+        dataset = recipe.open_data(options.data_dir)
         _check_data(dataset, gan)
-        config["data_sha256"] = same["data_sha256"] = dataset.sha256(labels=bool(gan.classes))
+        before = read_config(workdir).get("data_sha256")
+        config["data_sha256"] = same["data_sha256"] = data.identity(dataset, bool(gan.classes), before)
         check(workdir, config, defaults, accepted)
+        same["streamed"] = streamed = memory.is_streamed(dataset, options.stream, devices)
+        if isinstance(dataset, data.Source) and not streamed:
+            dataset = dataset.load()
+            _check_data(dataset, gan)  # only now it is known whether all have labels
         state = init(gan, root_key(seed))
         _check_accumulate(recipe, gan)
     _claim(workdir, config, stack)
@@ -161,14 +168,15 @@ def config_of(recipe: Recipe, seed: int) -> tuple[dict[str, Any], dict[str, Any]
 def introduction(prepared: Prepared) -> str:
     """What is about to be trained, on what and where, in two lines."""
     p, devices = prepared, prepared.devices
-    n, h, w, c = p.dataset.images.shape
+    n, (h, w, c) = p.dataset.size, p.dataset.shape
     gen, disc = (sum(x.size for x in jax.tree.leaves(net.params)) for net in (p.state.gen, p.state.disc))
     what = f"{p.dataset.name}: {n:,} images of {h}x{w}x{c}; generator {gen:,} parameters, discriminator {disc:,}"
     on = f"{len(devices)} x {devices[0].device_kind}"
     if jax.process_count() > 1:
         on += f" of {jax.process_count()} processes"
     how = f"steps {p.start} to {p.recipe.steps} of {p.recipe.batch_size} images on {on}, in {p.workdir}"
-    note = (
+    note = "" if isinstance(p.dataset, data.Dataset) else "\nnote: the images are streamed: read as they are needed"
+    note += (
         "\nnote: a batch takes more images than there are, some of them several times" if p.images_per_step > n else ""
     )
     if p.config["xla_flags"]:
@@ -186,15 +194,15 @@ def _claim(workdir: Path, config: Mapping[str, Any], stack: contextlib.ExitStack
             raise RunError(f"--workdir {workdir} must be a folder that all processes share; process 0 has another")
 
 
-def _check_data(dataset: data.Dataset, gan: GAN) -> None:
+def _check_data(dataset: data.Source | data.Dataset, gan: GAN) -> None:
     """Refuses data that the GAN cannot be trained on."""
-    found, made = dataset.images.shape[1:], image_shape(gan)
+    found, made = dataset.shape, image_shape(gan)
     if found != made:
         raise data.DataError(
             f"{dataset.name}: its images are of shape {list(found)}, the generator's of {list(made)}; "
             "resize them, or change the generator"
         )
-    if gan.classes and dataset.labels is None:
+    if gan.classes and not dataset.classes:
         raise data.DataError(f"{dataset.name} has no labels, and the recipe has {gan.classes} classes")
     if gan.classes and len(dataset.classes) != gan.classes:
         raise data.DataError(f"{dataset.name} has {len(dataset.classes)} classes, and the recipe {gan.classes}")

@@ -1,0 +1,65 @@
+"""The batches of a run, read ahead of the device that takes them."""
+
+import functools
+import itertools
+import math
+from collections.abc import Generator
+
+import jax
+import numpy as np
+
+from jaxgan.data.dataset import DataError
+from jaxgan.data.order import batches
+from jaxgan.data.source import PIECE, Source, ahead, threads
+from jaxgan.gan import Batch
+
+BUFFER = 64 * 2**20  # bytes of images that are read, or wait to be taken
+
+
+def stream(
+    source: Source, key: jax.Array, start: int, batch_size: int, part: tuple[int, int] = (0, 1), labels: bool = False
+) -> Generator[Batch, None, None]:
+    """The real images of each step from `start` on, without end: those of `Dataset.batch`, whose order it shares.
+
+    Threads read a few steps at once, ahead of their use, as long as what they have read takes less than `BUFFER`.
+    Closing the generator ends them.
+
+    Args:
+      source: what is read.
+      key: the run's root key.
+      start: the first step.
+      batch_size: how many images a step takes.
+      part: (i, n) gives the i-th of n parts of each batch, and reads no others; n divides batch_size.
+      labels: whether each image must have one.
+
+    Yields:
+      NumPy arrays, as in `Batch`.
+
+    Raises:
+      DataError: an example cannot be read, or has no label.
+    """
+    share = batch_size // part[1]
+    size = share * math.prod(source.shape)  # of a step, in bytes
+    together = max(1, min(PIECE // share, BUFFER // (8 * size)))  # steps that are read at once
+    waiting = max(1, BUFFER // (together * size) - threads())
+    read = functools.partial(_read, source, labels)
+    firsts = itertools.count(start, together)
+    pieces = (batches(key, first, together, batch_size, source.size, part) for first in firsts)
+    found = ahead(read, pieces, threads(), waiting)
+    try:
+        for steps in found:
+            yield from steps
+    finally:
+        found.close()
+
+
+def _read(source: Source, labels: bool, which: np.ndarray) -> list[Batch]:
+    """The batches of several steps: those of `which`, int [steps, B]."""
+    batch = source.read(which.reshape(-1))
+    if not labels:
+        return [Batch(images) for images in batch.images.reshape(*which.shape, *source.shape)]
+    missing = np.flatnonzero(batch.labels < 0)
+    if missing.size:
+        raise DataError(f"{source.name}: example {which.reshape(-1)[missing[0]]} has no label, and the recipe classes")
+    images, of_all = batch.images.reshape(*which.shape, *source.shape), batch.labels.reshape(which.shape)
+    return [Batch(*of_step) for of_step in zip(images, of_all, strict=True)]

@@ -1,0 +1,39 @@
+"""Whether a run's images fit in memory."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from jaxgan.data import Dataset, Source
+
+LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container
+
+
+def is_streamed(images: Source | Dataset, asked: bool, devices: Sequence[jax.Device]) -> bool:
+    """Whether the images are to be read as they are needed.
+
+    They are where that is asked for, and where they would take more than half of a device's memory or of the host's.
+    On CPU devices, each copy is in the host's.
+
+    Args:
+      images: of a run. Those that are in memory stay there.
+      asked: whether it is asked for.
+      devices: of the run, all processes'.
+    """
+    if isinstance(images, Dataset):
+        return False
+    local = [device for device in devices if device.process_index == jax.process_index()]
+    limit = (local[0].memory_stats() or {}).get("bytes_limit") if local[0].platform != "cpu" else None
+    copies = 1 + len(local) if limit is None else 1
+    return asked or copies * images.nbytes > host_memory() / 2 or (limit is not None and images.nbytes > limit / 2)
+
+
+def host_memory() -> int:
+    """The bytes of memory that this machine has, or that its container may use."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(total, int(LIMIT.read_text()))
+    except (OSError, ValueError):  # there is no such file, or it says "max"
+        return total

@@ -1,0 +1,256 @@
+"""Streamed runs: the images of each step, and the same state as with the data on the device."""
+
+import contextlib
+import dataclasses
+import itertools
+import json
+
+import jax
+import numpy as np
+import pytest
+from small_data import encoded, folder_of
+from small_run import OPTIONS, recipe, share_programs
+
+from jaxgan import Batch, data, parallel
+from jaxgan.data import DataError, Source, order, source, streaming
+from jaxgan.run import memory, run
+
+KEY = jax.random.key(3)
+IMAGES = np.random.default_rng(0).integers(0, 256, (37, 28, 28, 1), np.uint8)
+LABELS = np.arange(37, dtype=np.int32) % 10
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_programs():
+    with pytest.MonkeyPatch.context() as patch:
+        share_programs(patch)
+        yield
+
+
+def numbered(asked=None, labels=LABELS):
+    """A source of IMAGES, which notes what it is asked for."""
+
+    def read(which):
+        if asked is not None:
+            asked.extend(which.tolist())
+        return Batch(IMAGES[which], None if labels is None else labels[which])
+
+    return Source("numbered", 37, (28, 28, 1), read, lambda: "d1", tuple("0123456789"))
+
+
+@pytest.mark.parametrize("start", [0, 5])
+@pytest.mark.parametrize("part", [(0, 1), (0, 2), (1, 2)])
+def test_the_images_of_each_step_are_those_of_a_dataset_in_memory(start, part):
+    dataset = numbered().load()
+    with contextlib.closing(data.stream(numbered(), KEY, start, 8, part, True)) as found:
+        for step, batch in enumerate(itertools.islice(found, 20), start):
+            expected = dataset.batch(KEY, step, 8, part)
+            np.testing.assert_array_equal(batch.images, expected.images)
+            np.testing.assert_array_equal(batch.labels, expected.labels)
+
+
+def test_a_part_reads_its_own_images_alone():
+    """Of two parts each reads half: together one epoch, and no image twice."""
+    asked = [[], []]
+    for i in range(2):
+        with contextlib.closing(data.stream(numbered(asked[i]), KEY, 0, 36, (i, 2))) as found:
+            next(found)
+    first = [set(part[:18]) for part in asked]
+    assert len(first[0]) == len(first[1]) == 18
+    assert not first[0] & first[1]
+
+
+def test_no_more_is_read_ahead_than_the_buffer_holds(monkeypatch):
+    step = 8 * 28 * 28
+    monkeypatch.setattr(streaming, "BUFFER", 40 * step)
+    monkeypatch.setattr(streaming, "threads", lambda: 2)
+    asked = []
+    with contextlib.closing(data.stream(numbered(asked), KEY, 0, 8)) as found:
+        for _ in range(100):
+            next(found)
+    assert 800 <= len(asked) <= 800 + 8 * (40 + 5)  # what waits, and what the last piece had beyond the step taken
+
+
+def test_threads_end_with_the_stream():
+    import threading
+
+    before = threading.active_count()
+    found = data.stream(numbered(), KEY, 0, 8)
+    next(found)
+    found.close()
+    assert threading.active_count() <= before
+
+
+def test_a_missing_label_is_named_where_labels_are_needed():
+    labels = LABELS.copy()
+    labels[11] = -1
+    with pytest.raises(DataError, match="numbered: example 11 has no label"):
+        list(itertools.islice(data.stream(numbered(labels=labels), KEY, 0, 8, labels=True), 10))
+    with contextlib.closing(data.stream(numbered(labels=labels), KEY, 0, 8)) as found:
+        assert all(batch.labels is None for batch in itertools.islice(found, 10))
+
+
+@pytest.mark.parametrize("form", parallel.FORMS)
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_each_device_gets_the_images_of_its_own_share(form, count):
+    """On any devices, the sums of the images of each update are those of a dataset that is whole on each of them."""
+    devices = parallel.choose_devices(count)
+
+    def sums(gan, state, dataset, batches, steps):
+        del gan, steps
+        mine = dataset.images[batches].astype(np.float32).sum((2, 3, 4))  # [capacity, share]
+        weights = 1.0 + np.arange(mine.shape[0], dtype=np.float32)
+        total = (mine * weights[:, None]).sum() + (dataset.labels[batches] * weights[:, None]).sum()
+        return state, jax.lax.pmean(total, parallel.AXIS) if count > 1 else total
+
+    dataset, gan = numbered().load(), recipe().build()
+    capacity, taken = 3, [dataset.batch(KEY, step, 8) for step in range(3)]
+    which = dataset.batches(KEY, 0, 3, 8)
+    state = np.float32(0)
+    split = {sums: (None, 1, None)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parallel, "SPLIT", parallel.SPLIT | split)
+        whole = parallel.copies(Batch(dataset.images, dataset.labels), devices)
+        expected = parallel.on_devices(sums, gan, devices, form)(parallel.copies(state, devices), whole, which, 3)[1]
+        images, own = parallel.own_images(taken, capacity, count)
+        streamed = parallel.on_devices(sums, gan, devices, form, parallel.STREAMED)
+        found = streamed(parallel.copies(state, devices), images, own, 3)[1]
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
+
+
+def of_source(made=numbered, **changes):
+    """The small run on a source."""
+    return recipe(data=made, **changes)
+
+
+def test_a_streamed_run_ends_in_the_state_of_a_resident_one_and_either_goes_on_as_the_other(tmp_path):
+    streamed = dataclasses.replace(OPTIONS, stream=True)
+    whole = run(of_source(), tmp_path / "resident", 0, OPTIONS)
+    assert run(of_source(), tmp_path / "streamed", 0, streamed)["state_sha256"] == whole["state_sha256"]
+    run(of_source(steps=4), tmp_path / "both", 0, streamed)
+    assert run(of_source(), tmp_path / "both", 0, OPTIONS)["state_sha256"] == whole["state_sha256"]
+    run(of_source(steps=4), tmp_path / "either", 0, OPTIONS)
+    assert run(of_source(), tmp_path / "either", 0, streamed)["state_sha256"] == whole["state_sha256"]
+
+
+def test_the_turns_of_a_streamed_run_are_bounded_and_leave_no_trace(tmp_path, monkeypatch):
+    from jaxgan.run import loop
+
+    whole = run(of_source(), tmp_path / "resident", 0, OPTIONS)
+    monkeypatch.setattr(loop, "TURN_BYTES", 2 * 16 * 28 * 28)
+    sizes, own_images = [], parallel.own_images
+    monkeypatch.setattr(
+        parallel, "own_images", lambda batches, *args: sizes.append(len(batches)) or own_images(batches, *args)
+    )
+    streamed = dataclasses.replace(OPTIONS, stream=True)
+    assert run(of_source(), tmp_path / "streamed", 0, streamed)["state_sha256"] == whole["state_sha256"]
+    assert max(sizes) <= 2
+    assert sum(sizes) == 9
+
+
+def test_images_that_would_take_more_than_half_of_the_memory_are_streamed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(memory, "host_memory", lambda: 4 * 37 * 28 * 28 - 4)  # a copy, and that on the device
+    run(of_source(steps=2), tmp_path / "a", 0, OPTIONS)
+    assert "streamed" in capsys.readouterr().out
+    monkeypatch.setattr(memory, "host_memory", lambda: 4 * 37 * 28 * 28)
+    run(of_source(steps=2), tmp_path / "b", 0, OPTIONS)
+    assert "streamed" not in capsys.readouterr().out
+
+
+def test_data_that_fail_in_mid_run_end_it_with_a_line_and_its_state_saved(tmp_path):
+    """What has been trained is kept, and once the file is mended the run ends in the state of one without a fault."""
+    options = dataclasses.replace(OPTIONS, stream=True, checkpoint_every=None)
+    path = folder_of(tmp_path / "images", {f"{i:02d}.png": encoded(image[..., 0]) for i, image in enumerate(IMAGES)})
+    made = recipe(data=path)
+    expected = run(made, tmp_path / "whole", 0, options)["state_sha256"]
+    bad = int(order.batches(root(), 6, 1, 16, 37)[0, 5])
+    file = tmp_path / "images" / f"{bad:02d}.png"
+    content = file.read_bytes()
+
+    def broken(self, data_dir=None):
+        found = original(self, data_dir)
+        file.write_bytes(content[:40])  # after the digest's turn would be too late for the read ahead
+        return dataclasses.replace(found, digest=lambda: digest)
+
+    original, digest = type(made).open_data, data.open_source(path, image_shape=(28, 28, 1)).digest()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(made), "open_data", broken)
+        patch.setattr(streaming, "PIECE", 16)
+        with pytest.raises(DataError, match=f"{bad:02d}.png is not an image that can be read"):
+            run(made, tmp_path / "broken", 0, options)
+    assert int(max(p.name for p in (tmp_path / "broken/checkpoints").iterdir() if p.name.isdigit())) >= 1
+    file.write_bytes(content)
+    summary = run(made, tmp_path / "broken", 0, options)
+    assert summary["state_sha256"] == expected
+    assert summary["steps_resumed_from"] >= 1
+
+
+def root():
+    from jaxgan.run.numerics import root_key
+
+    return root_key(0)
+
+
+class Own:
+    """A user's own images, with labels."""
+
+    classes = tuple("0123456789")
+
+    def __len__(self):
+        return 37
+
+    def __getitem__(self, i):
+        return IMAGES[i], int(LABELS[i])
+
+
+def test_an_object_with_items_is_a_source(tmp_path):
+    found = data.of_items("own", Own())
+    loaded = found.load()
+    np.testing.assert_array_equal(loaded.images, IMAGES)
+    np.testing.assert_array_equal(loaded.labels, LABELS)
+    options = dataclasses.replace(OPTIONS, stream=True)
+    assert run(recipe(data=Own), tmp_path, 0, options)["step"] == 9
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["data_sha256"] == f"files:{found.digest()}"
+
+
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        (np.zeros((28, 28), np.uint8), "item 0 must be an image, uint8"),
+        (np.zeros((28, 28, 1)), "not float64"),
+        ((np.zeros((28, 28, 1), np.uint8), 10), "item 0 has label 10, and there are 10 classes"),
+    ],
+)
+def test_items_that_are_no_images_are_refused(item, words):
+    class Wrong(Own):
+        def __getitem__(self, i):
+            return item
+
+    with pytest.raises(DataError, match=words):
+        data.of_items("own", Wrong())
+
+
+def test_older_configs_are_checked_by_their_pixels(tmp_path):
+    """A run that was begun when the digest was of all pixels goes on, streamed too; on other images it is refused."""
+    options = dataclasses.replace(OPTIONS, stream=True)
+    run(of_source(steps=4), tmp_path, 0, options)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"data_sha256": numbered().load().sha256()}))
+    assert run(of_source(steps=6), tmp_path, 0, options)["step"] == 6
+    path.write_text(json.dumps(config | {"data_sha256": "0" * 64}))
+    with pytest.raises(Exception, match="data_sha256"):
+        run(of_source(steps=8), tmp_path, 0, options)
+
+
+def test_errors_come_in_order_and_at_their_turn():
+    def function(item):
+        if item == 3:
+            raise DataError("three")
+        return item
+
+    found = source.ahead(function, range(10), 2)
+    assert [next(found) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(DataError, match="three"):
+        next(found)
