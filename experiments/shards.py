@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import errno
+import gc
 import multiprocessing
 import os
 import signal
@@ -13,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
+from multiprocessing.synchronize import Event
 
 import numpy as np
 
@@ -24,6 +26,7 @@ from jaxgan.run.screen import QUIET, say
 PRELOADED = ["experiments.cli", "experiments.shards", "array_record.python.array_record_module", "PIL.Image"]
 # What is wrong with the machine or the disk, and not with the file that shows it.
 OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.ENOMEM, errno.ENOTCONN, errno.ESTALE)
+_stop: Event | None = None  # in a process that decodes: set when what it writes is no longer wanted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +68,8 @@ def written(shards: list[Shard], processes: int) -> Iterator[Written]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     count = min(processes, len(shards))
-    pool = concurrent.futures.ProcessPoolExecutor(count, context, _ready)
+    stop = context.Event()
+    pool = concurrent.futures.ProcessPoolExecutor(count, context, _ready, (stop,))
     try:
         by_future = {pool.submit(_write, shard): shard for shard in shards}
         finished = concurrent.futures.as_completed(by_future)
@@ -84,11 +88,16 @@ def written(shards: list[Shard], processes: int) -> Iterator[Written]:
     except BrokenProcessPool as error:
         raise DataError("a process that decodes was ended (out of memory?); the same command goes on") from error
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+        pool = stop = None  # or Python warns of their semaphores, where the program is ended at once
+        gc.collect()
 
 
-def _ready() -> None:
+def _ready(stop: Event) -> None:
     """Begins a process that decodes. It ends when the one that it works for is gone, however that was ended."""
+    global _stop
+    _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for that one to answer
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     warnings.simplefilter("ignore")  # Pillow's, of odd files
@@ -107,6 +116,8 @@ def _write(shard: Shard) -> Written:
 
     def images() -> Iterator[np.ndarray]:
         for parts in shard.files:
+            if _stop and _stop.is_set():
+                raise InterruptedError("others have failed, or the user has had enough")
             file = os.path.join(shard.root, *parts)
             try:
                 yield pixels.read(file, shard.shape, shard.fit)[0]
@@ -116,7 +127,11 @@ def _write(shard: Shard) -> Written:
                 skipped.append(["/".join(parts), str(error).rpartition("; ")[0]])
 
     partial = f"{shard.path}.{os.getpid()}.partial"
-    prepared.write(partial, images())
-    size = os.path.getsize(partial)
-    os.replace(partial, shard.path)
+    try:
+        prepared.write(partial, images())
+        size = os.path.getsize(partial)
+        os.replace(partial, shard.path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(partial)
     return Written(shard.number, size, skipped)

@@ -165,5 +165,5 @@ def test_what_is_no_prepared_folder_is_one_line(both, tmp_path):
 def test_what_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(data.DataError, match=f"{tmp_path}/no/x cannot be written: "):
         prepared.write(str(tmp_path / "no" / "x"), iter([np.zeros(SHAPE, np.uint8)]))
-    with pytest.raises(data.DataError, match="/dev/full cannot be written: .*No space left on device"):
+    with pytest.raises(data.DataError, match=r"/dev/full cannot be written: .*No space left on device"):
         prepared.write("/dev/full", iter([np.zeros((64, 64, 3), np.uint8)] * 99))
