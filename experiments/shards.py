@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
+from multiprocessing.context import BaseContext
 from multiprocessing.synchronize import Event
 
 import numpy as np
@@ -64,10 +65,7 @@ def written(shards: list[Shard], processes: int) -> Iterator[Written]:
     """
     if not shards:
         return
-    # What is imported takes a second or two: once, by the server that the processes are forked from.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    count = min(processes, len(shards))
+    context, count = forked(), min(processes, len(shards))
     stop = context.Event()
     pool = concurrent.futures.ProcessPoolExecutor(count, context, _ready, (stop,))
     try:
@@ -92,6 +90,13 @@ def written(shards: list[Shard], processes: int) -> Iterator[Written]:
         pool.shutdown(cancel_futures=True)
         pool = stop = None  # or Python warns of their semaphores, where the program is ended at once
         gc.collect()
+
+
+def forked() -> BaseContext:
+    """How processes are started: what they import takes a second or two, and is imported once, for all of them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
 
 
 def _ready(stop: Event) -> None:
