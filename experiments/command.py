@@ -18,6 +18,7 @@ SCRIPTS = (
     "convolutions",
     "curves",
     "train_features",
+    "prepare",
 )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxgan.data import digests, pixels
+from jaxgan.data import digests, pixels, prepared
 from jaxgan.data.dataset import DataError, one_line
 from jaxgan.data.source import Source, stacked
 from jaxgan.gan import Batch
@@ -39,6 +39,8 @@ def source(path: str, shape: pixels.Shape | None, how: pixels.Fit = "crop") -> S
     folder = path if os.path.isdir(path) else os.path.expanduser(path)
     if not path or not os.path.isdir(folder):
         raise DataError(f"{name}: there is no folder {path!r}; give the path of a folder of image files")
+    if prepared.is_one(folder):
+        raise DataError(f"{name}: experiments.prepare has written this folder; use prepared:{path}")
     files = listed(name, folder)
     if not files:
         raise DataError(f"{name}: the folder holds no files; put PNG or JPEG images there")
@@ -70,14 +72,19 @@ def source(path: str, shape: pixels.Shape | None, how: pixels.Fit = "crop") -> S
     return Source(name, len(files), of_all, read, digest, classes)
 
 
-def listed(name: str, folder: str) -> list[Parts]:
+def listed(name: str, folder: str, odd: list[tuple[Parts, str]] | None = None) -> list[Parts]:
     """The files below a folder that are not hidden, in the order of their bytes; a line on stderr counts the others.
+
+    Args:
+      name: as for `walk`.
+      folder: as for `walk`.
+      odd: as for `walk`.
 
     Raises:
       DataError: as `walk`.
     """
     files, hidden = [], 0
-    for parts in walk(name, folder):
+    for parts in walk(name, folder, odd):
         if _hidden(parts):
             hidden += _is_named_as_an_image(parts[-1])
         else:
@@ -96,7 +103,7 @@ def labels_of(files: list[Parts]) -> tuple[np.ndarray | None, tuple[str, ...]]:
     return np.array([numbers[parts[0]] for parts in files], np.int32), tuple(classes)
 
 
-def walk(name: str, folder: str) -> Iterator[Parts]:
+def walk(name: str, folder: str, odd: list[tuple[Parts, str]] | None = None) -> Iterator[Parts]:
     """The paths, relative to the folder and in parts, of all files below it; links to folders are followed.
 
     A link to a folder that it is in itself is not followed: nothing else is there.
@@ -104,6 +111,7 @@ def walk(name: str, folder: str) -> Iterator[Parts]:
     Args:
       name: the dataset's name, for messages.
       folder: where to begin.
+      odd: where given, what is neither a folder nor a file is added to it, with what it is, and no error.
 
     Raises:
       DataError: something there that is not hidden can neither be entered nor read as a file.
@@ -128,6 +136,8 @@ def walk(name: str, folder: str) -> Iterator[Parts]:
                 waiting.append((below, above | {real}))
             elif kind == "file":
                 yield below
+            elif odd is not None and not _hidden(below):
+                odd.append((below, f"is {kind}"))
             elif not _hidden(below):
                 raise DataError(f"{name}: {os.path.join(here, entry)} is {kind}; remove or mend it")
 

@@ -1,10 +1,219 @@
-"""A folder of raw pixels, which `experiments.prepare` has written: images that are read without decoding them."""
+"""A folder of raw pixels, which `experiments.prepare` has written: images that are read without decoding them.
 
-from jaxgan.data import pixels
+It holds prepared.json (`About`), the labels as labels.npy where there are any, and the shards images-00000.array_record
+and so on. Each record of a shard is one image, its uint8 pixels [H, W, C] as they are.
+"""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from jaxgan.data import digests, pixels
 from jaxgan.data.dataset import DataError
 from jaxgan.data.source import Source
+from jaxgan.gan import Batch
+
+ABOUT, LABELS = "prepared.json", "labels.npy"
+UNFINISHED = "unfinished.jsonl"  # what `experiments.prepare` knows of a folder that it has not finished
+FORMAT = 1
+WRITING = "group_size:1,uncompressed"  # so that an image is read without those beside it
+READING = "readahead_buffer_size:0,max_parallelism:0"  # in random order, what is read ahead is thrown away
+BUFFER = 2**15  # bytes that a reader keeps; there are as many readers as shards
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What prepared.json says.
+
+    Attributes:
+      format: the version of this format.
+      size: (H, W, C) of the images.
+      fit: what was done with images of another aspect ratio, as `pixels.Fit`.
+      files: how many files there were.
+      listing: the digest of their names, sizes and times.
+      images: how many of them are here.
+      classes: the names of their classes; () where there are no labels.
+      shards: by the name of its file, the number of images in a shard and its bytes, in their order.
+      skipped: the files that are not here, each with the reason.
+    """
+
+    format: int
+    size: tuple[int, int, int]
+    fit: str
+    files: int
+    listing: str
+    images: int
+    classes: tuple[str, ...]
+    shards: dict[str, dict[str, int]]
+    skipped: tuple[tuple[str, str], ...]
 
 
 def source(path: str, shape: pixels.Shape | None, how: pixels.Fit = "crop") -> Source:
-    """What `experiments.prepare` has written in a folder."""
-    raise DataError(f"prepared:{path}: not yet")
+    """What `experiments.prepare` has written in a folder.
+
+    Args:
+      path: the folder. One that begins with ~ and is no folder as it stands is looked for in the home directory.
+      shape: as for `pixels.fit`, by which images are brought to another than that in which they are stored.
+      how: as for `pixels.fit`.
+
+    Raises:
+      DataError: it is no such folder, is unfinished, or is damaged. Reading raises one for damage that shows then.
+    """
+    name = f"prepared:{path}"
+    folder = path if os.path.isdir(path) else os.path.expanduser(path)
+    about = _about(name, path, folder)
+    files = [os.path.join(folder, shard) for shard in about.shards]
+    for file, shard in zip(files, about.shards.values(), strict=True):
+        if not os.path.exists(file):
+            raise _damaged(name, file, "it is gone")
+        if os.path.getsize(file) != shard["bytes"]:
+            raise _damaged(name, file, f"it has {os.path.getsize(file):,} bytes, not {shard['bytes']:,}")
+    labels = _labels(name, folder, about) if about.classes else None
+    ends = np.cumsum([shard["images"] for shard in about.shards.values()])
+    readers: list[Any] = [None] * len(files)
+
+    def records(shard: int, which: list[int]) -> list[bytes]:
+        try:
+            reader = readers[shard] = readers[shard] or _reader(files[shard])  # if two threads open one, either will do
+            found = reader.read(which)
+        except Exception as error:  # what a damaged file raises is not said anywhere
+            raise _damaged(name, files[shard], str(error)) from error
+        if any(len(record) != math.prod(about.size) for record in found):
+            raise _damaged(name, files[shard], "its images are of another size")
+        return found
+
+    def read(which: np.ndarray) -> Batch:
+        which = np.asarray(which)
+        images = np.empty((len(which), math.prod(about.size)), np.uint8)
+        shards = np.searchsorted(ends, which, side="right")
+        for shard in np.unique(shards):
+            places = np.flatnonzero(shards == shard)
+            first = ends[shard] - about.shards[os.path.basename(files[shard])]["images"]
+            for place, record in zip(places, records(shard, (which[places] - first).tolist()), strict=True):
+                images[place] = np.frombuffer(record, np.uint8)
+        images = images.reshape(-1, *about.size)
+        return Batch(_fitted(images, shape, how), None if labels is None else labels[which])
+
+    def digest() -> str:
+        covered = [*files, os.path.join(folder, LABELS)] if about.classes else files
+        meaning = json.dumps([about.format, about.size, about.classes, list(about.shards.values())])
+        try:
+            return digests.of_files([(os.path.basename(file), file) for file in covered], meaning)
+        except OSError as error:
+            raise _damaged(name, str(error.filename), str(error.strerror)) from error
+
+    return Source(name, about.images, shape or about.size, read, digest, about.classes)
+
+
+def write(path: str, images: Iterable[np.ndarray]) -> None:
+    """Writes a shard.
+
+    Args:
+      path: its file.
+      images: uint8 [H, W, C] each.
+
+    Raises:
+      DataError: it cannot be written, for example because the disk is full.
+    """
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    writer, count = ArrayRecordWriter(path, WRITING), 0
+    try:
+        for count, image in enumerate(images, 1):  # noqa: B007
+            writer.write(image.tobytes())
+        writer.close()
+        if _reader(path).num_records() != count:
+            raise RuntimeError("not all of it is there")
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())  # or its name could outlive a power cut, and its content not
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{path} cannot be written: {_first_line(error)}") from error
+
+
+def read_about(folder: str) -> About:
+    """What a folder's prepared.json says.
+
+    Raises:
+      OSError: there is none.
+      ValueError: it is not whole, or of another format.
+    """
+    with open(os.path.join(folder, ABOUT)) as file:
+        try:
+            about = About(**json.load(file))
+        except TypeError as error:
+            raise ValueError("it is not what experiments.prepare writes") from error
+    if about.format != FORMAT:
+        raise ValueError(f"its format is {about.format}, not {FORMAT}")
+    as_tuples = {name: tuple(getattr(about, name)) for name in ("size", "classes")}
+    return dataclasses.replace(about, **as_tuples, skipped=tuple(map(tuple, about.skipped)))
+
+
+def is_one(folder: str) -> bool:
+    """Whether a folder is a prepared one, be it finished or not."""
+    return any(os.path.exists(os.path.join(folder, file)) for file in (ABOUT, UNFINISHED))
+
+
+def _about(name: str, path: str, folder: str) -> About:
+    if not path or not os.path.isdir(folder):
+        raise DataError(
+            f"{name}: there is no folder {path!r}; python -m experiments.prepare folder:IMAGES --size 64 --out DIR "
+            "makes one"
+        )
+    try:
+        return read_about(folder)
+    except FileNotFoundError:
+        try:
+            with open(os.path.join(folder, UNFINISHED)) as file:
+                command = json.loads(file.readline())["command"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise DataError(
+                f"{name}: {path} was not written by experiments.prepare (it holds no {ABOUT}); use folder:{path} if "
+                "it holds image files"
+            ) from None
+        raise DataError(f"{name}: it is unfinished; {command} goes on with it") from None
+    except (OSError, ValueError) as error:
+        raise _damaged(name, os.path.join(folder, ABOUT), str(error)) from error
+
+
+def _labels(name: str, folder: str, about: About) -> np.ndarray:
+    file = os.path.join(folder, LABELS)
+    try:
+        labels = np.load(file)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(name, file, str(error)) from error
+    if labels.shape != (about.images,) or labels.dtype != np.int32:
+        raise _damaged(name, file, f"it is {labels.dtype} of shape {list(labels.shape)}, not {about.images} labels")
+    if labels.min() < 0 or labels.max() >= len(about.classes):
+        raise _damaged(name, file, f"a label is not from 0 to {len(about.classes) - 1}")
+    return labels
+
+
+def _fitted(images: np.ndarray, shape: pixels.Shape | None, how: pixels.Fit) -> np.ndarray:
+    if shape in (None, images.shape[1:]):
+        return images
+    from PIL import Image
+
+    found = np.empty((len(images), *shape), np.uint8)
+    for i, image in enumerate(images):
+        found[i] = pixels.fit(Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image), shape, how)
+    return found
+
+
+def _reader(file: str) -> Any:
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    return ArrayRecordReader(file, READING, file_reader_buffer_size=BUFFER)
+
+
+def _damaged(name: str, file: str, reason: str) -> DataError:
+    remove = "remove it and " if os.path.exists(file) else ""
+    return DataError(f"{name}: {file} cannot be read ({_first_line(reason)}); {remove}prepare it again")
+
+
+def _first_line(error: object) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from jaxgan.data.dataset import one_line
 
 
-def progress(items: Iterable, count: int, name: str) -> Iterator:
+def progress(items: Iterable, count: int, name: str, doing: str = "loading") -> Iterator:
     """`count` items; on a terminal, with a progress bar on stderr where there are many."""
     if count < 20 or not on_terminal():
         yield from items
@@ -19,7 +19,7 @@ def progress(items: Iterable, count: int, name: str) -> Iterator:
     columns = (bars.TextColumn("{task.description}", markup=False), bars.BarColumn(), bars.TaskProgressColumn())
     console = Console(stderr=True, force_terminal=True)
     with bars.Progress(*columns, bars.TimeRemainingColumn(), console=console, transient=True) as bar:
-        yield from bar.track(items, count, description=f"loading {one_line(name)}")
+        yield from bar.track(items, count, description=f"{doing} {one_line(name)}")
 
 
 def on_terminal() -> bool:

@@ -1,0 +1,292 @@
+"""The script that prepares a folder once: what it writes, how it goes on, and what it refuses."""
+
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_data import encoded, folder_of
+
+from experiments import prepare as script
+from experiments import shards
+from jaxgan import data
+from jaxgan.data import prepared
+
+ROOT = Path(__file__).parents[1]
+RANDOM = np.random.default_rng(3)
+SHAPE = (6, 6, 3)
+
+
+@pytest.fixture
+def call(monkeypatch, capfd, tmp_path):
+    """`python -m experiments.prepare …` in this process, into tmp_path/out; its lines on stdout and on stderr."""
+    monkeypatch.setattr("os._exit", sys.exit)
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def call(images, *flags, out="out", size="6", status=None):
+        capfd.readouterr()
+        args = [str(images), "--size", size, "--out", str(tmp_path / out), *map(str, flags)]
+        if status is None:
+            script.main(args)
+        else:
+            with pytest.raises(SystemExit) as end:
+                script.main(args)
+            assert end.value.code == status
+        return [text.splitlines() for text in capfd.readouterr()]
+
+    yield call
+    signal.signal(signal.SIGTERM, handler)
+
+
+def pictures(count, start=0):
+    """Small images in two classes."""
+    return {
+        f"{'ab'[i % 2]}/{i:04}.png": RANDOM.integers(0, 256, (8, 8, 3), np.uint8) for i in range(start, start + count)
+    }
+
+
+def contents(folder):
+    """The digest of each file of a folder."""
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+
+
+def test_a_folder_is_prepared_once(call, tmp_path):
+    name = folder_of(tmp_path / "in", pictures(130))
+    (line,), err = call(name)
+    assert line.startswith(f"{tmp_path}/out: 130 images in 2 classes, 0.")
+    assert line.endswith(f" images/s, none skipped; --data prepared:{tmp_path}/out")
+    assert err == []
+    assert sorted(contents(tmp_path / "out")) == [
+        *(f"images-0000{i}.array_record" for i in range(3)),
+        "labels.npy",
+        "prepared.json",
+    ]
+    found = data.load(f"prepared:{tmp_path}/out")
+    assert found.sha256(labels=True) == data.load(name, image_shape=SHAPE).sha256(labels=True)
+
+    before = contents(tmp_path / "out")
+    times = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("*.array_record")}
+    (line,), _ = call(name, "--strict")
+    assert ", all there before, none skipped" in line
+    assert contents(tmp_path / "out") == before
+    assert {file: file.stat().st_mtime_ns for file in times} == times
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_a_shard_that_is_damaged_is_written_again_and_no_other(call, tmp_path, damage):
+    name = folder_of(tmp_path / "in", pictures(130) | {"a/0001.png": b"no image"})
+    call(name)
+    before = contents(tmp_path / "out")
+    times = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("*.array_record")}
+    shard = tmp_path / "out" / "images-00001.array_record"
+    shard.unlink() if damage == "gone" else shard.write_bytes(shard.read_bytes()[:-1])
+    call(name)
+    assert contents(tmp_path / "out") == before
+    changed = {name for name, at in times.items() if (tmp_path / "out" / name).stat().st_mtime_ns != at}
+    assert changed == {shard.name}
+
+
+def test_odd_files_are_named_and_the_rest_is_as_without_them(call, tmp_path):
+    files = pictures(140)
+    name = folder_of(tmp_path / "in", files)
+    expected = data.load(name, image_shape=SHAPE)
+    odd = {"README.txt": b"text", "a/void.png": b"", "c/half.jpg": encoded(np.zeros((99, 99), np.uint8), "JPEG")[:99]}
+    odd |= {"a/deep.png": np.zeros((9, 9), np.uint16), "b/new\nline.png": b"", "z.png": b""}
+    folder_of(tmp_path / "in", odd)
+    (tmp_path / "in" / "a" / "gone.png").symlink_to("nowhere")
+    (line,), err = call(name)
+    assert ": 140 images in 2 classes, " in line
+    assert ", 7 skipped; " in line
+    assert err[0].startswith("skipped: a/gone.png is a broken link (No such file")
+    assert err[1] == "skipped: README.txt is not an image that can be read"
+    assert err[2].startswith("skipped: a/deep.png must have 8 bits a channel")
+    assert err[4] == "skipped: b/new\\nline.png is not an image that can be read"
+    assert err[5:] == [f"skipped: 2 more; {tmp_path}/out/prepared.json names all"]
+    assert {name for name, _ in prepared.read_about(str(tmp_path / "out")).skipped} == {*odd, "a/gone.png"}
+    found = data.load(f"prepared:{tmp_path}/out")
+    assert found.sha256(labels=True) == expected.sha256(labels=True)
+    assert found.classes == expected.classes
+
+    _, err = call(name, "--strict", status=2)
+    assert len(err) == 1
+    assert "error: folder:" in err[0]
+    assert "a/gone.png is a broken link" in err[0]
+
+
+def test_with_strict_the_first_odd_file_ends_it(call, tmp_path):
+    name = folder_of(tmp_path / "in", pictures(70) | {"a/void.png": b""})
+    out, err = call(name, "--strict", status=2)
+    assert out == []
+    assert err == [
+        f"error: {name}: a/void.png is not an image that can be read; mend or remove it, or go without --strict"
+    ]
+    message = f"prepared:{tmp_path}/out: it is unfinished; python -m experiments.prepare {name} --size 6 --out "
+    with pytest.raises(data.DataError) as caught:
+        data.load(f"prepared:{tmp_path}/out")
+    assert str(caught.value).startswith(message + f"{tmp_path}/out goes on")
+    (line,), _ = call(name)
+    assert ": 70 images in 2 classes" in line
+
+
+def test_a_shard_without_an_image_is_empty(call, tmp_path):
+    """64 files of the second of three shards are odd."""
+    files = {f"{i:03}.png": pictures(1)["a/0000.png"] for i in range(150)}
+    name = folder_of(tmp_path / "in", files | {f"{i:03}.png": b"" for i in range(64, 128)})
+    call(name)
+    for i in range(64, 128):
+        (tmp_path / "in" / f"{i:03}.png").unlink()
+    found = data.load(f"prepared:{tmp_path}/out")
+    np.testing.assert_array_equal(found.images, data.load(name, image_shape=SHAPE).images)
+
+
+def changed(folder):
+    (folder / "b" / "0001.png").write_bytes(b"x")
+
+
+def test_another_listing_or_setting_is_refused_in_one_line(call, tmp_path):
+    name = folder_of(tmp_path / "in", pictures(10))
+    call(name)
+    before = contents(tmp_path / "out")
+    start = f"error: --out {tmp_path}/out was begun with "
+    end = "; name another, or remove it"
+    assert call(name, size="6x5", status=2)[1] == [f"{start}images of 6x6x3, not 6x5x3{end}"]
+    assert call(name, "--channels", 1, status=2)[1] == [f"{start}images of 6x6x3, not 6x6x1{end}"]
+    assert call(name, "--fit", "pad", status=2)[1] == [f"{start}--fit crop, not pad{end}"]
+    changed(tmp_path / "in")
+    assert call(name, status=2)[1] == [f"{start}other files of {name}, which has changed{end}"]
+    folder_of(tmp_path / "in", pictures(1, 99))
+    assert call(name, status=2)[1] == [f"{start}10 files of {name}, which has 11 now{end}"]
+    assert contents(tmp_path / "out") == before
+
+
+def test_what_cannot_be_prepared_is_one_line(call, tmp_path, monkeypatch):
+    name = folder_of(tmp_path / "in", pictures(2))
+    folder_of(tmp_path / "bad", {"a.png": b"", "b.png": b"x"})
+    folder_of(tmp_path / "other", {"notes.txt": b""})
+    (tmp_path / "empty").mkdir()
+    cases = [
+        ([f"folder:{tmp_path}/bad"], "none of 2 files is an image that can be used: a.png is not an image"),
+        ([f"folder:{tmp_path}/no"], "there is no folder"),
+        ([f"folder:{tmp_path}/empty"], "the folder holds no files"),
+        ([f"{tmp_path}/in"], f"only folder:PATH can be prepared; give {name}"),
+        (["mnist"], "only folder:PATH can be prepared"),
+        ([name, "--processes", 0], "--processes must be at least 1, not 0"),
+    ]
+    for args, words in cases:
+        out, err = call(*args, status=2)
+        assert (out, len(err)) == ([], 1)
+        assert words in err[0], err
+    for size in ("0", "64x", "-1", "6 4", "64x48x3", "٣"):
+        assert "it must be one number, or HEIGHTxWIDTH" in call(name, "--size=" + size, status=2)[1][0]
+    assert "--out " in call(name, out="other", status=2)[1][0]
+    assert "is within folder:" in call(name, out="in/out", status=2)[1][0]
+    assert "cannot be made (" in call(name, out="other/notes.txt", status=2)[1][0]
+    monkeypatch.setattr(script.shutil, "disk_usage", lambda _: script.shutil._ntuple_diskusage(9, 9, 2**17))
+    (error,) = call(name, out="full", status=2)[1]
+    assert "0.00 GiB are to be written, and 0.00 GiB are free there" in error
+
+
+def test_two_do_not_prepare_into_one_folder(call, tmp_path):
+    name = folder_of(tmp_path / "in", pictures(2))
+    (tmp_path / "out").mkdir()
+    held = os.open(tmp_path / "out", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    assert "another process is preparing into it" in call(name, status=2)[1][0]
+    os.close(held)
+    assert ": 2 images" in call(name)[0][0]
+
+
+def test_the_help_names_the_flags(call, capfd):
+    with pytest.raises(SystemExit) as end:
+        script.main(["--help"])
+    assert end.value.code == 0
+    out = capfd.readouterr().out
+    assert all(flag in out for flag in ("folder:PATH", "--size", "--out", "--fit", "--channels", "--strict"))
+
+
+@pytest.mark.parametrize(
+    ("images", "nbytes", "expected"),
+    [(1, 100, 64), (5_000, 12_288, 79), (70_000, 12_288, 1_094), (1_281_167, 12_288, 5_461), (10**7, 196_608, 19_532)],
+)
+def test_shards_are_many_enough_to_share_and_few_enough_to_keep_open(images, nbytes, expected):
+    assert script.images_of_a_shard(images, nbytes) == expected
+
+
+def test_what_is_wrong_with_the_machine_is_not_laid_to_the_file(tmp_path, monkeypatch):
+    folder_of(tmp_path, pictures(2))
+    shard = shards.Shard(str(tmp_path), 0, "folder:x", str(tmp_path), [("a", "0000.png"), ("no.png",)], SHAPE, "crop")
+    with pytest.raises(data.DataError, match=r"folder:x: .*/no\.png is not an image that can be read \(.*No such file"):
+        shards._write(shard)
+    assert not Path(shard.path).exists()
+
+
+def started(name, out):
+    command = [sys.executable, "-m", "experiments.prepare", name, "--size", "32x24", "--out", str(out)]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def of_session(process):
+    """The processes of its session that are there, zombies aside."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == process.pid and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_one_that_is_stopped_goes_on_and_writes_the_same_bytes(call, tmp_path, how):
+    large = encoded(RANDOM.integers(0, 256, (500, 500, 3), np.uint8), "JPEG")
+    files = {f"{'ab'[i % 2]}/{i:04}.jpg": large for i in range(390)} | {"b/void.jpg": b"", "a/void.jpg": b""}
+    name = folder_of(tmp_path / "in", files)
+    process = started(name, tmp_path / "out")
+    first = tmp_path / "out" / "images-00000.array_record"
+    deadline = time.monotonic() + 60
+    while not first.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(how)
+    _, err = process.communicate(timeout=30)
+    if how == signal.SIGKILL:
+        assert process.returncode == -how
+    else:
+        assert (process.returncode, err) == (130, "stopped; the same command goes on with it\n")
+    while of_session(process) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert of_session(process) == [], "processes that decode outlived the one that started them"
+    assert not (tmp_path / "out" / "prepared.json").exists()
+    kept = {json.loads(line)["shard"] for line in (tmp_path / "out" / "unfinished.jsonl").read_text().splitlines()[1:]}
+    times = {i: (tmp_path / "out" / f"images-{i:05d}.array_record").stat().st_mtime_ns for i in kept}
+    with (tmp_path / "out" / "unfinished.jsonl").open("a") as file:
+        file.write('{"shard": 5, "by')  # half a line
+
+    (line,), _ = call(name, size="32x24")
+    assert ": 390 images in 2 classes" in line
+    assert ", 2 skipped" in line
+    for i in kept:
+        assert (tmp_path / "out" / f"images-{i:05d}.array_record").stat().st_mtime_ns == times[i]
+    call(name, out="whole", size="32x24")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_as_a_process_it_says_one_line(tmp_path):
+    name = folder_of(tmp_path / "in", pictures(3))
+    process = started(name, tmp_path / "out")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert out.startswith(f"{tmp_path}/out: 3 images in 2 classes")
+    assert len(out.splitlines()) == 1
