@@ -81,7 +81,10 @@ def ways_of(folder: str, files: list[str], pillow: Callable[[], int], count: int
             return prepare.prepare(prepare.Prepare(images, str(SIZE), Path(where or f"{out}-{next(again)}"))).images
 
     prepared(out)
-    sources = {"prepared:": data.source(f"prepared:{out}"), "folder:": data.source(images, image_shape=(SIZE, SIZE, 3))}
+    sources = {
+        "prepared:": data.open_source(f"prepared:{out}"),
+        "folder:": data.open_source(images, image_shape=(SIZE, SIZE, 3)),
+    }
     ways = {
         f"Pillow alone, {count} processes": lambda: rate(pillow),
         "prepare": lambda: rate(prepared),

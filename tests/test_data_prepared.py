@@ -47,7 +47,7 @@ def copy(both, tmp_path):
 
 
 def test_it_holds_what_the_files_hold(both):
-    files, found = data.source(both[0], image_shape=SHAPE), data.source(both[1])
+    files, found = data.open_source(both[0], image_shape=SHAPE), data.open_source(both[1])
     assert (found.size, found.shape, found.classes) == (150, SHAPE, ("cat", "dog"))
     which = np.random.default_rng(0).permutation(150)
     for some in (which, which[:1], which[:0], np.array([3, 149, 3, 0])):
@@ -62,13 +62,13 @@ def test_it_holds_what_the_files_hold(both):
 def test_it_is_in_several_shards_of_raw_pixels(both):
     about = prepared.read_about(both[1].partition(":")[2])
     assert [shard["images"] for shard in about.shards.values()] == [64, 64, 22]
-    image = data.source(both[1]).read(np.array([70])).images[0]
+    image = data.open_source(both[1]).read(np.array([70])).images[0]
     shard = prepared._reader(f"{both[1].partition(':')[2]}/images-00001.array_record")
     assert shard.read([6]) == [image.tobytes()]
 
 
 def test_several_threads_read_at_once(both):
-    found = data.source(both[1])
+    found = data.open_source(both[1])
     images = found.load().images
 
     def agree(seed):
@@ -96,22 +96,22 @@ def test_grey_is_stored_as_such_and_becomes_colour(both, tmp_path):
 
 def test_a_folder_without_classes_has_no_labels(tmp_path):
     name = made(folder_of(tmp_path / "files", dict(list(FILES.items())[:3]) | {"x.png": picture(1)}), tmp_path / "out")
-    found = data.source(name)
+    found = data.open_source(name)
     assert (found.classes, found.read(np.array([1])).labels) == ((), None)
     assert not (tmp_path / "out" / "labels.npy").exists()
     assert len(found.digest()) == 64
 
 
 def test_the_digest_is_of_the_content_and_not_of_the_place(both, copy):
-    first = data.source(both[1]).digest()
-    assert data.source(f"prepared:{copy}").digest() == first
+    first = data.open_source(both[1]).digest()
+    assert data.open_source(f"prepared:{copy}").digest() == first
     np.save(copy / "labels.npy", 1 - np.load(copy / "labels.npy"))
-    assert data.source(f"prepared:{copy}").digest() != first
+    assert data.open_source(f"prepared:{copy}").digest() != first
 
 
 def test_a_prepared_folder_is_named_with_a_tilde_and_takes_a_border(copy, monkeypatch):
     monkeypatch.setenv("HOME", str(copy.parent))
-    assert data.source("prepared:~/out", image_shape=(12, 16, 3), border=2).shape == (12, 16, 3)
+    assert data.open_source("prepared:~/out", image_shape=(12, 16, 3), border=2).shape == (12, 16, 3)
     assert data.splits("prepared:~/out") == ()
 
 
