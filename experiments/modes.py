@@ -61,6 +61,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "non_saturating_r1_r2": ("non-saturating + R1 + R2", ZERO_CENTRED),
     "relativistic_r1_r2": ("relativistic + R1 + R2", {"loss": "relativistic", **ZERO_CENTRED}),
 }
+COLOURS = 128  # of the picture of all methods, which is kept beside the results
 REAL = "real"  # what modes.json has of real images
 
 
@@ -213,7 +214,7 @@ def _show(flags: OfModes, results: dict[str, Any]) -> None:
     grids = {name: flags.runs / name / "seed-0" / "modes.png" for name in first if "diverged" not in first[name]}
     if grids and all(path.exists() for path in grids.values()):
         pictures = {METHODS[name][0]: np.asarray(Image.open(path)) for name, path in grids.items()}
-        images.save_png(flags.out / "modes.png", images.beside(pictures))
+        images.save_png(flags.out / "modes.png", images.png(images.beside(pictures), COLOURS))
     picture = '<img src="modes.png" alt="64 samples of each method">'
     text = f"{table(results)}\n\n{picture}" if (flags.out / "modes.png").exists() else table(results)
     results_page.show(flags.out / "README.md", "modes", text)

@@ -13,7 +13,7 @@ import tyro
 
 from experiments import recipes
 from experiments.cli import Cluster, fail, keep_programs, one_line_errors, parse
-from experiments.described import is_plain
+from experiments.described import describe, is_plain
 from experiments.groups import GROUPS
 from experiments.scored_run import Scored, run_scored
 from experiments.settings import Recipe
@@ -81,6 +81,7 @@ def read_flags(script: type, module: str, args: list[str]) -> tuple[Any, Recipe,
     """
     name = args[0] if args and not args[0].startswith("-") else DEFAULT
     recipe = recipes.get(name)
+    _check_plain(recipe, args)
     flags = parse(flags_of(recipe, script), module, args, _description(script))
     if flags.recipe != name:
         fail(f"the recipe comes first: python -m {module} {flags.recipe} …")
@@ -88,6 +89,16 @@ def read_flags(script: type, module: str, args: list[str]) -> tuple[Any, Recipe,
         return flags, recipe, recipe.replace(**settings_of(flags))
     except ValueError as error:
         fail(error)
+
+
+def _check_plain(recipe: Recipe, args: list[str]) -> None:
+    """Ends the program at the flag of a setting that is an object in this recipe, for which there is no such flag."""
+    given = {arg.partition("=")[0].replace("_", "-") for arg in args if arg.startswith("--")}
+    for field in (field for kind in GROUPS.values() for field in dataclasses.fields(kind)):
+        flag, value = f"--{field.name.replace('_', '-')}", getattr(recipe, field.name)
+        if flag in given and not is_plain(value):
+            kind = "a schedule" if float in get_args(field.type) else "no plain value"
+            fail(f"{flag}: in {recipe.name} it is {kind}, {describe(value)}; change it in a recipe file of your own")
 
 
 def flags_of(recipe: Recipe, script: type = Train) -> type:

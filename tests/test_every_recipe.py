@@ -14,11 +14,13 @@ from PIL import Image
 
 from experiments import recipes, scoring, train
 from jaxgan import data
+from jaxgan.gan import image_shape
 from jaxgan.run import processes
 
 TFDS = Path(__file__).parents[2] / "shared/data/tfds"
-# On their own data: both kinds, and each kind of loss. For digits_conditional it is `test_first_picture`.
-OWN = ("tf2_gan", "canton_lsgan", "wgan_gp", "r3gan_small")
+# On their own data, both kinds; those of canton_lsgan have its images' size, and digits_conditional is in
+# `test_first_picture`.
+OWN = ("tf2_gan", "wgan_gp", "r3gan_small")
 SCORED = ("tf2_gan",)  # the others are not scored, which takes half a minute
 FAST = ("tf2_gan",)
 OTHERS = ("canton_lsgan", "digits_conditional", "sngan_small")
@@ -75,8 +77,15 @@ def test_on_its_own_data(name, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared TensorFlow datasets in {TFDS}")
+def test_the_data_of_canton_lsgan_are_of_the_size_of_its_images():
+    recipe = recipes.get("canton_lsgan")
+    assert recipe.load_data(str(TFDS)).images.shape[1:] == image_shape(recipe.build())
+
+
+@pytest.mark.slow
 def test_options_of_the_recipes(monkeypatch, tmp_path):
-    flags = ("--data", "digits", "--training-ratio", "2", "--optimizer", "rmsprop", "--beta1", "0")
+    flags = ("--data", "digits", "--devices", "1", "--training-ratio", "2", "--optimizer", "rmsprop", "--beta1", "0")
     config = run(monkeypatch, tmp_path, "canton_lsgan_subpixel", *flags, "--clip", "0.5", "--gen-time-decay", "0.1")
     assert config["gen"].endswith("(subpixel=True)")
     assert (config["training_ratio"], config["clip"]) == (2, 0.5)

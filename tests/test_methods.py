@@ -13,6 +13,7 @@ from common import real_batch
 import jaxgan
 from experiments import methods, scored_run, scoring
 from experiments.settings import Recipe
+from jaxgan.run import Options
 
 ROOT = Path(__file__).parents[1]
 TFDS = ROOT.parent / "shared/data/tfds"
@@ -75,8 +76,9 @@ def test_wrong_flags_are_one_line(flags, line, monkeypatch, capfd, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared TensorFlow datasets in {TFDS}")
 def test_times_and_scores_and_goes_on(monkeypatch, tmp_path):
-    monkeypatch.setattr(scoring, "COUNT", 1_000)
-    monkeypatch.setattr(scored_run, "COUNT", 500)
+    monkeypatch.setattr(methods, "Options", functools.partial(Options, devices=1))
+    monkeypatch.setattr(scoring, "COUNT", 500)
+    monkeypatch.setattr(scored_run, "COUNT", 200)
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- methods -->\n<!-- end -->\nafter\n")
     flags = ["--steps", "10", "--seeds", "1", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]

@@ -148,7 +148,7 @@ def test_two_updates_are_counted_and_only_once(call, monkeypatch, tmp_path):
     """On the embedded digits, in colour; D of WGAN-GP sees 640 of them in two updates of G."""
     monkeypatch.setattr(script, "BASE", script.BASE.replace(data="digits"))
     monkeypatch.setattr(script.modes, "SAMPLES", 300)
-    names = ["wgan_gp", "relativistic_r1_r2"]
+    names = ["wgan_gp", "hinge"]
     found = call(*names, "--seeds", 1, "--images", 640)
     assert [found[name]["updates"] for name in names] == [2, 10]
     for name in names:
@@ -160,6 +160,7 @@ def test_two_updates_are_counted_and_only_once(call, monkeypatch, tmp_path):
     assert found["real"]["samples"] == 300
     picture = Image.open(tmp_path / "out" / "modes.png")
     assert picture.width > 2 * 400
+    assert len(picture.getcolors()) <= script.COLOURS
     assert '<img src="modes.png"' in (tmp_path / "out" / "README.md").read_text()
 
     monkeypatch.setattr(script, "run", None)  # what is finished is not trained again

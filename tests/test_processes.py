@@ -14,9 +14,9 @@ import jax
 import numpy as np
 import pytest
 import small_tfds
+from common import small_gan
 
 import jaxgan
-from experiments import recipes
 from experiments.agreement import as_float64, difference, plain, random_data, run
 from jaxgan.run import ProcessError, processes
 
@@ -34,7 +34,8 @@ def start():
             """`experiments.SCRIPT`, or a program of its own that takes the coordinator's address and its number."""
             with socket.create_server(("127.0.0.1", 0)) as server:
                 port = server.getsockname()[1]
-            environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": str(devices)}
+            paths = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+            environment = {**os.environ, "PYTHONPATH": paths, "JAX_NUM_CPU_DEVICES": str(devices)}
             started = []
             for i, own in enumerate(own_args):
                 command = [sys.executable, "-m", f"experiments.{script}", *args, *own]
@@ -106,14 +107,14 @@ WORKER = """
 import json, sys
 import jax
 import jaxgan
-from experiments import recipes
+from common import small_gan
 from experiments.agreement import as_float64, random_data, run, several
 from jaxgan import parallel
 from jaxgan.run import processes
 
 jax.config.update("jax_enable_x64", True)
 processes.join(sys.argv[1], 2, int(sys.argv[2]))
-gan, devices = recipes.get("digits").build(), parallel.choose_devices()
+gan, devices = small_gan(3), parallel.choose_devices()
 dataset, batches = random_data(gan, 20, 16)
 for form in parallel.FORMS:
     state = parallel.place(as_float64(jaxgan.init(gan, jax.random.key(0))), devices)
@@ -123,8 +124,8 @@ for form in parallel.FORMS:
 
 @pytest.mark.slow
 def test_twenty_updates_agree_with_the_plain_step_in_float64(start, x64):
-    """`python -m experiments.agreement --coordinator …` does the same for all recipes, and in float32."""
-    gan = recipes.get("digits").build()
+    """With batch normalisation and labels; `experiments.agreement --coordinator …` has the recipes, and float32."""
+    gan = small_gan(3)
     dataset, batches = random_data(gan, 20, 16)
     expected = run(plain(gan, dataset), as_float64(jaxgan.init(gan, jax.random.key(0))), batches)
     started = start(WORKER)

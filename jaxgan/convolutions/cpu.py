@@ -90,9 +90,12 @@ def _known(shape: Shape) -> Shape:
     return (shape[0] if isinstance(shape[0], int) else BATCH, *shape[1:])
 
 
-def native_conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
-    """XLA's own."""
-    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+def native_conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads, groups: int = 1) -> jax.Array:
+    """XLA's own; of several groups, the channels and features of each lie behind those of the one before."""
+    axes = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), pads, dimension_numbers=axes, feature_group_count=groups
+    )
 
 
 def native_kernel_gradient(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
