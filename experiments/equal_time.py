@@ -26,7 +26,7 @@ from jaxgan.run.workdir import write_json
 from jaxgan.sampling import grid_labels
 
 THEN, NOW = "keras_dcgan", "keras_dcgan_modern"
-COLUMNS = 8  # of the picture
+COLUMNS, COLOURS = 8, 256  # of the picture
 SCORES = ("frechet_distance", "precision", "recall")
 
 
@@ -69,7 +69,7 @@ def main() -> None:
             results[name] = results.get(name, {}) | _scores(recipe, flags)
             _write(flags, results)
         if flags.seeds:
-            images.save_png(flags.out / "equal_time.png", _side_by_side(compared, flags))
+            images.save_png(flags.out / "equal_time.png", images.png(_side_by_side(compared, flags), COLOURS))
     say(f"see {flags.out}/equal_time.json and {flags.page}")
 
 

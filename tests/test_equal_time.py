@@ -1,0 +1,60 @@
+"""The script that compares keras_dcgan then and now."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import equal_time, recipes, scored_run, scoring
+from jaxgan.gan import judges_alone
+
+TFDS = Path(__file__).parents[2] / "shared/data/tfds"
+TIMES = {"milliseconds": 20.0, "slower": 1.0}
+
+
+def test_the_networks_have_the_same_widths():
+    then, now = recipes.get(equal_time.THEN), recipes.get(equal_time.NOW)
+    assert (now.batch_size, now.update, now.data) == (then.batch_size, "shared", then.data)
+    assert judges_alone(now.build(), train=True)
+    assert not judges_alone(then.build(), train=True)
+
+
+def test_the_table_says_what_was_measured():
+    scores = {"frechet_distance": [4.0, 6.0], "precision": [0.5, 0.7], "recall": [0.25, 0.25]}
+    results = {"keras_dcgan": TIMES | {"steps": 1_500, "scores": scores, "floor": 0.125}, "keras_dcgan_modern": TIMES}
+    then, now = equal_time.table(results).splitlines()[2:]
+    assert then == "| `keras_dcgan` | 20.0 | 1,500 | 30 | 2 | 5 ± 1.4 | 0.125 | 0.6 ± 0.14 | 0.25 ± 0 |"
+    assert now == "| `keras_dcgan_modern` | 20.0 | - | - | 0 | - | - | - | - |"
+
+
+def test_wrong_flags_are_one_line(monkeypatch, capfd, tmp_path):
+    monkeypatch.setattr("os._exit", sys.exit)
+    monkeypatch.setattr(sys, "argv", ["equal_time", "--out", str(tmp_path / "out"), "--steps", "1"])
+    with pytest.raises(SystemExit):
+        equal_time.main()
+    assert "--steps must be at least 10, not 1" in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared TensorFlow datasets in {TFDS}")
+def test_trains_scores_and_draws(monkeypatch, tmp_path):
+    monkeypatch.setattr(scoring, "COUNT", 500)
+    monkeypatch.setattr(scored_run, "COUNT", 200)
+    short = recipes.get(equal_time.NOW).replace(steps=10)
+    monkeypatch.setattr(recipes, "get", lambda name: short if name == equal_time.NOW else get(name))
+    page = tmp_path / "page.md"
+    page.write_text("<!-- equal_time -->\n<!-- end -->\n")
+    flags = ["--steps", "10", "--seeds", "1", "--rounds", "0", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["equal_time", *flags, "--page", str(page), "--data-dir", str(TFDS)])
+    equal_time.main()
+    found = json.loads((tmp_path / "equal_time.json").read_text())
+    assert list(found) == [equal_time.THEN, equal_time.NOW]
+    assert all(len(of["scores"]["frechet_distance"]) == 1 for of in found.values())
+    assert all(of["scores"]["frechet_distance"][0] > 10 * of["floor"] for of in found.values())
+    assert (tmp_path / "equal_time.png").stat().st_size < 700_000
+    assert "| `keras_dcgan_modern` |" in page.read_text()
+
+
+get = recipes.get
