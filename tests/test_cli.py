@@ -193,7 +193,7 @@ WRONG = {
     "an empty name": (["--data", ""], "--data"),
     "a rate where the recipe has a schedule": (
         ["r3gan_small", "--gen-learning-rate", "1e-3"],
-        "in r3gan_small it is a schedule, jaxgan.schedules:Cosine(start=0.001, end=0.0002, steps=16000); change it in",
+        "in r3gan_small it is a schedule, jaxgan.schedules:Cosine(start=0.001, end=0.0001, steps=8000); change it in",
     ),
     "a number where the recipe has a schedule": (["r3gan_small", "--beta2=0.9"], "--beta2: in r3gan_small"),
     "a flag of what is an object": (["r3gan_small", "--penalties", "r1"], "no plain value, ['jaxgan.penalties:R1"),
