@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import small_tfds
 from common import small_gan
+from small_data import encoded, folder_of
 
 import jaxgan
 from experiments.agreement import as_float64, difference, plain, random_data, run
@@ -103,11 +104,23 @@ def test_two_processes_make_one_run_and_one_alone_goes_on_with_it(start, tmp_pat
     assert len(losses_of(tmp_path)) == 6
 
 
+@pytest.mark.slow
+def test_two_processes_stream_one_run(start, tmp_path):
+    """Each reads its own share, and they end in the state of the same run in memory."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
+    folder = folder_of(tmp_path / "images", {f"{i:02d}.png": encoded(image) for i, image in enumerate(noise)})
+    args = ("tf2_gan", *QUICK, "--data", folder, "--steps", 4)
+    assert ends(start("train", *args, "--stream", "--workdir", tmp_path / "streamed")) == [(0, ""), (0, "")]
+    assert ends(start("train", *args, "--workdir", tmp_path / "resident")) == [(0, ""), (0, "")]
+    assert summary_of(tmp_path / "streamed")["state_sha256"] == summary_of(tmp_path / "resident")["state_sha256"]
+
+
 WORKER = """
 import json, sys
 import jax
 import jaxgan
 from common import small_gan
+from small_data import encoded, folder_of
 from experiments.agreement import as_float64, random_data, run, several
 from jaxgan import parallel
 from jaxgan.run import processes
