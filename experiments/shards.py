@@ -8,6 +8,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -24,7 +25,14 @@ from jaxgan.data.progress import on_terminal, progress
 from jaxgan.run.screen import QUIET, say
 
 # What the processes import, the scripts with it that start them.
-PRELOADED = ["experiments.cli", "experiments.shards", "array_record.python.array_record_module", "PIL.Image"]
+PRELOADED = [
+    "experiments.cli",
+    "experiments.shards",
+    "array_record.python.array_record_module",
+    "PIL.ImageOps",
+    "PIL.JpegImagePlugin",
+    "PIL.PngImagePlugin",
+]
 # What is wrong with the machine or the disk, and not with the file that shows it.
 OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.ENOMEM, errno.ENOTCONN, errno.ESTALE)
 _stop: Event | None = None  # in a process that decodes: set when what it writes is no longer wanted
@@ -88,8 +96,9 @@ def written(shards: list[Shard], processes: int) -> Iterator[Written]:
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
-        pool = stop = None  # or Python warns of their semaphores, where the program is ended at once
-        gc.collect()
+        if sys.exc_info()[0]:  # the program will be ended at once, and Python would warn of their semaphores
+            pool = stop = None
+            gc.collect()
 
 
 def forked() -> BaseContext:
