@@ -4,11 +4,9 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import errno
-import gc
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -96,9 +94,7 @@ def written(shards: list[Shard], processes: int) -> Iterator[Written]:
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
-        if sys.exc_info()[0]:  # the program will be ended at once, and Python would warn of their semaphores
-            pool = stop = None
-            gc.collect()
+        pool = stop = None  # an error that passes would keep them, and Python warn of their semaphores
 
 
 def forked() -> BaseContext:
@@ -131,7 +127,7 @@ def _write(shard: Shard) -> Written:
     def images() -> Iterator[np.ndarray]:
         for parts in shard.files:
             if _stop and _stop.is_set():
-                raise InterruptedError("others have failed, or the user has had enough")
+                raise InterruptedError("it is no longer wanted")
             file = os.path.join(shard.root, *parts)
             try:
                 yield pixels.read(file, shard.shape, shard.fit)[0]
