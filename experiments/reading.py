@@ -1,10 +1,9 @@
 """How fast images are read: `python -m experiments.reading [--images 5000]` prints a table of images per second.
 
-It makes JPEG files of 128 to 500 pixels in a temporary folder, and reads them in turns: by Pillow alone, by
+JPEG files of 128 to 500 pixels, made in a temporary folder, are read in turns: by Pillow alone, by
 `experiments.prepare`, prepared and as files in random batches of 64, and by Grain where it is installed.
 """
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import functools
@@ -13,10 +12,11 @@ import io
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -49,8 +49,8 @@ def main() -> None:
     count = len(os.sched_getaffinity(0))
     with (
         one_line_errors(),
-        tempfile.TemporaryDirectory(prefix="jaxgan-reading-") as folder,
-        concurrent.futures.ProcessPoolExecutor(count, forked()) as pool,
+        TemporaryDirectory(prefix="jaxgan-") as folder,
+        ProcessPoolExecutor(count, forked()) as pool,
     ):
         files = list(pool.map(make, [folder] * flags.images, range(flags.images), chunksize=BATCH))
         pieces = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
@@ -60,19 +60,18 @@ def main() -> None:
         rates = [{name: way() for name, way in ways.items()} for _ in range(flags.rounds)]
     print(f"{flags.images:,} JPEG files to {SIZE}x{SIZE}, {count} cores, medians of {flags.rounds} rounds\n")
     print("| | images/s | of Pillow |\n|---|---|---|")
-    pillow = next(iter(ways))
     for name in ways:
-        ratio = np.median([rate[name] / rate[pillow] for rate in rates])
-        print(f"| {name} | {np.median([rate[name] for rate in rates]):,.0f} | {ratio:.2f} |")
+        ratio = np.median([of[name] / of[next(iter(ways))] for of in rates])
+        print(f"| {name} | {np.median([of[name] for of in rates]):,.0f} | {ratio:.2f} |")
 
 
 def ways_of(folder: str, files: list[str], pillow: Callable[[], int], count: int) -> dict[str, Callable[[], float]]:
     """The ways by their names; each gives images per second."""
     images, out = f"folder:{folder}/files", f"{folder}/prepared"
-    command = [sys.executable, "-m", "experiments.prepare", images, "--size", str(SIZE), "--out"]
     again = iter(range(10**6))  # each time into a new folder
 
     def as_program() -> int:
+        command = [sys.executable, "-m", "experiments.prepare", images, "--size", str(SIZE), "--out"]
         subprocess.run([*command, f"{out}-{next(again)}"], check=True, capture_output=True)
         return len(files)
 
@@ -81,24 +80,20 @@ def ways_of(folder: str, files: list[str], pillow: Callable[[], int], count: int
             return prepare.prepare(prepare.Prepare(images, str(SIZE), Path(where or f"{out}-{next(again)}"))).images
 
     prepared(out)
-    sources = {
-        "prepared:": data.open_source(f"prepared:{out}"),
-        "folder:": data.open_source(images, image_shape=(SIZE, SIZE, 3)),
-    }
+    sources = data.open_source(f"prepared:{out}"), data.open_source(images, image_shape=(SIZE, SIZE, 3))
     ways = {
         f"Pillow alone, {count} processes": lambda: rate(pillow),
         "prepare": lambda: rate(prepared),
         "prepare, the start of Python included": lambda: rate(as_program),
+        f"prepared: {threads()} threads": lambda: in_batches(by_threads(sources[0])),
+        f"folder: {threads()} threads": lambda: in_batches(by_threads(sources[1])),
     }
-    for name, source in sources.items():
-        ways[f"{name} {threads()} threads"] = lambda source=source: in_batches(by_threads(source))
     if importlib.util.find_spec("grain"):
         shards = sorted(map(str, Path(out).glob("*.array_record")))
         raw = functools.partial(np.frombuffer, dtype=np.uint8)
-        for name, what, read in (("raw records", shards, raw), ("JPEG files", files, decoded)):
-            for workers in (0, count):
-                of = f"{workers} processes" if workers else f"{threads()} threads"
-                ways[f"Grain, {name}, {of}"] = lambda x=(what, read, workers): in_batches(by_grain(*x))
+        for name, *what in (("raw records", shards, raw), ("JPEG files", files, decoded)):
+            ways[f"Grain, {name}, {threads()} threads"] = lambda x=what: in_batches(by_grain(*x, 0))
+            ways[f"Grain, {name}, {count} processes"] = lambda x=what: in_batches(by_grain(*x, count))
     return ways
 
 
@@ -107,7 +102,7 @@ def make(folder: str, number: int) -> str:
     random = np.random.default_rng(number)
     width, height = map(int, random.integers(128, 501, 2))
     coarse = Image.fromarray(random.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8))
-    pixels = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+    pixels = np.asarray(coarse.resize((width, height)))
     pixels = (pixels + random.integers(-8, 9, pixels.shape)).clip(0, 255).astype(np.uint8)
     path = Path(folder, "files", str(number % 10), f"{number:06d}.jpg")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +133,7 @@ def by_grain(what: list[str], read: Callable[[Any], np.ndarray], workers: int) -
     from absl.flags import FLAGS
 
     FLAGS(["reading"], known_only=True)  # Grain's processes ask for them
-    source = grain.ArrayRecordDataSource(what) if read is not decoded else what
+    source = what if read is decoded else grain.ArrayRecordDataSource(what)
     images = grain.MapDataset.source(source).shuffle(seed=0).map(read)
     found = images.to_iter_dataset(grain.ReadOptions(1 if workers else threads(), BATCH * 4)).batch(BATCH)
     return found.mp_prefetch(grain.MultiprocessingOptions(workers)) if workers else found
@@ -152,7 +147,7 @@ def in_batches(found: Iterable[np.ndarray]) -> float:
 
 
 def rate(read: Callable[[], int]) -> float:
-    """Images per second of something that says how many it has read."""
+    """Images per second of what says how many it has read."""
     begin = time.perf_counter()
     return read() / (time.perf_counter() - begin)
 

@@ -4,7 +4,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import errno
-import gc
 import multiprocessing
 import os
 import signal
@@ -24,7 +23,14 @@ from jaxgan.data.progress import on_terminal, progress
 from jaxgan.run.screen import QUIET, say
 
 # What the processes import, the scripts with it that start them.
-PRELOADED = ["experiments.cli", "experiments.shards", "array_record.python.array_record_module", "PIL.Image"]
+PRELOADED = [
+    "experiments.cli",
+    "experiments.shards",
+    "array_record.python.array_record_module",
+    "PIL.ImageOps",
+    "PIL.JpegImagePlugin",
+    "PIL.PngImagePlugin",
+]
 # What is wrong with the machine or the disk, and not with the file that shows it.
 OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.ENOMEM, errno.ENOTCONN, errno.ESTALE)
 _stop: Event | None = None  # in a process that decodes: set when what it writes is no longer wanted
@@ -88,8 +94,7 @@ def written(shards: list[Shard], processes: int) -> Iterator[Written]:
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
-        pool = stop = None  # or Python warns of their semaphores, where the program is ended at once
-        gc.collect()
+        pool = stop = None  # an error that passes would keep them, and Python warn of their semaphores
 
 
 def forked() -> BaseContext:
@@ -122,7 +127,7 @@ def _write(shard: Shard) -> Written:
     def images() -> Iterator[np.ndarray]:
         for parts in shard.files:
             if _stop and _stop.is_set():
-                raise InterruptedError("others have failed, or the user has had enough")
+                raise InterruptedError("it is no longer wanted")
             file = os.path.join(shard.root, *parts)
             try:
                 yield pixels.read(file, shard.shape, shard.fit)[0]

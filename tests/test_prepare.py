@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -146,8 +147,21 @@ def test_a_shard_without_an_image_is_empty(call, tmp_path):
     np.testing.assert_array_equal(found.images, data.load(name, image_shape=SHAPE).images)
 
 
-def changed(folder):
-    (folder / "b" / "0001.png").write_bytes(b"x")
+def test_one_that_is_stopped_twice_keeps_all_that_it_has_written(call, tmp_path, monkeypatch):
+    name, written = folder_of(tmp_path / "in", pictures(130)), script.written
+
+    def one_shard(missing, processes):
+        yield from written(missing[:1], processes)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(script, "written", one_shard)
+    times = []
+    for i in range(2):
+        assert call(name, status=130) == [[], ["stopped; the same command goes on with it"]]
+        times.append((tmp_path / "out" / f"images-{i:05d}.array_record").stat().st_mtime_ns)
+    monkeypatch.setattr(script, "written", written)
+    call(name)
+    assert [(tmp_path / "out" / f"images-{i:05d}.array_record").stat().st_mtime_ns for i in range(2)] == times
 
 
 def test_another_listing_or_setting_is_refused_in_one_line(call, tmp_path):
@@ -159,7 +173,8 @@ def test_another_listing_or_setting_is_refused_in_one_line(call, tmp_path):
     assert call(name, size="6x5", status=2)[1] == [f"{start}images of 6x6x3, not 6x5x3{end}"]
     assert call(name, "--channels", 1, status=2)[1] == [f"{start}images of 6x6x3, not 6x6x1{end}"]
     assert call(name, "--fit", "pad", status=2)[1] == [f"{start}--fit crop, not pad{end}"]
-    changed(tmp_path / "in")
+    file = tmp_path / "in" / "b" / "0001.png"
+    file.write_bytes(bytes(file.stat().st_size))
     assert call(name, status=2)[1] == [f"{start}other files of {name}, which has changed{end}"]
     folder_of(tmp_path / "in", pictures(1, 99))
     assert call(name, status=2)[1] == [f"{start}10 files of {name}, which has 11 now{end}"]
@@ -197,7 +212,7 @@ def test_two_do_not_prepare_into_one_folder(call, tmp_path):
     name = folder_of(tmp_path / "in", pictures(2))
     (tmp_path / "out").mkdir()
     held = os.open(tmp_path / "out", os.O_RDONLY)
-    fcntl.flock(held, fcntl.LOCK_EX)
+    fcntl.flock(held, fcntl.LOCK_SH)
     assert "another process is preparing into it" in call(name, status=2)[1][0]
     os.close(held)
     assert ": 2 images" in call(name)[0][0]
@@ -225,6 +240,18 @@ def test_what_is_wrong_with_the_machine_is_not_laid_to_the_file(tmp_path, monkey
     with pytest.raises(data.DataError, match=r"folder:x: .*/no\.png is not an image that can be read \(.*No such file"):
         shards._write(shard)
     assert not Path(shard.path).exists()
+
+
+def test_a_shard_that_is_no_longer_wanted_is_not_finished(tmp_path, monkeypatch):
+    folder_of(tmp_path / "in", pictures(2))
+    shard = shards.Shard(str(tmp_path), 0, "folder:x", str(tmp_path / "in"), [("a", "0000.png")], SHAPE, "crop")
+    monkeypatch.setattr(shards, "_stop", threading.Event())
+    shards._write(shard)
+    Path(shard.path).unlink()
+    shards._stop.set()
+    with pytest.raises(data.DataError, match="it is no longer wanted"):
+        shards._write(shard)
+    assert [file.name for file in tmp_path.iterdir()] == ["in"]
 
 
 def started(name, out):
@@ -258,7 +285,7 @@ def test_one_that_is_stopped_goes_on_and_writes_the_same_bytes(call, tmp_path, h
     deadline = time.monotonic() + 60
     while not first.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(how)
+    os.kill(-process.pid if how == signal.SIGINT else process.pid, how)  # Ctrl-C goes to all of them
     _, err = process.communicate(timeout=30)
     if how == signal.SIGKILL:
         assert process.returncode == -how

@@ -129,8 +129,6 @@ def write(path: str, images: Iterable[np.ndarray]) -> None:
         writer.close()
         if _reader(path).num_records() != count:
             raise RuntimeError("not all of it is there")
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())  # or its name could outlive a power cut, and its content not
     except (OSError, RuntimeError) as error:
         raise DataError(f"{path} cannot be written: {_first_line(error)}") from error
 
