@@ -47,11 +47,7 @@ def main() -> None:
     if flags.images < 10 * BATCH or flags.rounds < 1:
         fail(f"--images must be at least {10 * BATCH}, and --rounds at least 1")
     count = len(os.sched_getaffinity(0))
-    with (
-        one_line_errors(),
-        TemporaryDirectory(prefix="jaxgan-") as folder,
-        ProcessPoolExecutor(count, forked()) as pool,
-    ):
+    with one_line_errors(), TemporaryDirectory(prefix="read-") as folder, ProcessPoolExecutor(count, forked()) as pool:
         files = list(pool.map(make, [folder] * flags.images, range(flags.images), chunksize=BATCH))
         pieces = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
         ways = ways_of(folder, files, lambda: sum(pool.map(by_pillow, pieces)), count)
