@@ -16,7 +16,6 @@ from experiments.settings import Recipe
 from jaxgan.run import Options
 
 ROOT = Path(__file__).parents[1]
-TFDS = ROOT.parent / "shared/data/tfds"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/methods.md").read_text(), re.M | re.S)
 
 
@@ -74,15 +73,15 @@ def test_wrong_flags_are_one_line(flags, line, monkeypatch, capfd, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared TensorFlow datasets in {TFDS}")
 def test_times_and_scores_and_goes_on(monkeypatch, tmp_path):
+    monkeypatch.setattr(methods, "BASE", methods.BASE.replace(data="digits"))  # in place of MNIST
     monkeypatch.setattr(methods, "Options", functools.partial(Options, devices=1))
     monkeypatch.setattr(scoring, "COUNT", 500)
     monkeypatch.setattr(scored_run, "COUNT", 200)
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- methods -->\n<!-- end -->\nafter\n")
     flags = ["--steps", "10", "--seeds", "1", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]
-    flags += ["--page", str(page), "--data-dir", str(TFDS)]
+    flags += ["--page", str(page)]
     monkeypatch.setattr(sys, "argv", ["methods", "r1_r2", "--rounds", "1", *flags])
     methods.main()
     found = json.loads((tmp_path / "methods.json").read_text())

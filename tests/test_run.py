@@ -106,6 +106,7 @@ class SpectralDisc(nn.Module):
         return SpectralNorm(nn.Dense(1))(x)[:, 0]
 
 
+@pytest.mark.slow
 def test_the_vectors_of_spectral_normalisation_go_on_as_well(tmp_path):
     """They are state that no gradient gives: a resumed run has them from its checkpoint, not from the weights."""
     small = recipe(disc=SpectralDisc(), loss="hinge", update="alternating", training_ratio=2)

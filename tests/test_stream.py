@@ -157,6 +157,7 @@ def test_images_that_would_take_more_than_half_of_the_memory_are_streamed(tmp_pa
     assert "streamed" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_data_that_fail_in_mid_run_end_it_with_a_line_and_its_state_saved(tmp_path):
     """What has been trained is kept, and once the file is mended the run ends in the state of one without a fault."""
     options = dataclasses.replace(OPTIONS, stream=True, checkpoint_every=None)

@@ -56,10 +56,9 @@ def passes_of(gan, state, images, alternating):
 @pytest.mark.parametrize(
     ("classes", "update"),
     [
-        (0, "alternating"),
+        pytest.param(0, "alternating", marks=pytest.mark.slow),
         pytest.param(0, "shared", marks=pytest.mark.slow),
         pytest.param(4, "shared", marks=pytest.mark.slow),
-        pytest.param(4, "alternating", marks=pytest.mark.slow),
     ],
 )
 def test_updates_are_pytorchs(classes, update, x64):
