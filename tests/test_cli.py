@@ -80,7 +80,8 @@ def test_lines_of_progress_where_there_is_no_terminal(whole):
     assert "\x1b[" not in out
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_resumed_ends_in_the_same_state(whole, tmp_path, number):
     """The promise of the same run again, on a real process, killed with no warning or asked to stop."""
     command = ("digits", "--workdir", tmp_path, *QUICK, "--steps", "160")

@@ -157,6 +157,7 @@ def test_a_study_of_different_kinds_of_scores_is_refused_before_it_trains(two, t
     assert trained == []
 
 
+@pytest.mark.slow
 def test_runs_that_were_scored_otherwise_are_scored_again_and_not_trained(two, trained):
     whole = written(two)
     edit(two / "seed-1" / "summary.json", lambda s: s["final"]["features"].update(sha256="0"))
@@ -168,6 +169,7 @@ def test_runs_that_were_scored_otherwise_are_scored_again_and_not_trained(two, t
     assert [of["state_sha256"] for of in by_mnist["seeds"]] == [of["state_sha256"] for of in whole["seeds"]]
 
 
+@pytest.mark.slow
 def test_one_more_seed_is_all_that_is_trained(two, trained):
     """Finished runs are left as they are, to the last file."""
     kept = [path for seed in (0, 1) for path in (two / f"seed-{seed}").rglob("*")]

@@ -133,6 +133,7 @@ def test_a_streamed_run_ends_in_the_state_of_a_resident_one_and_either_goes_on_a
     assert run(of_source(), tmp_path / "either", 0, streamed)["state_sha256"] == whole["state_sha256"]
 
 
+@pytest.mark.slow
 def test_the_turns_of_a_streamed_run_are_bounded_and_leave_no_trace(tmp_path, monkeypatch):
     from jaxgan.run import loop
 
