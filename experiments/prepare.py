@@ -127,9 +127,7 @@ def _listed(flags: Prepare) -> tuple[str, list[folder.Parts], list[list[str]]]:
     if kind != "folder":
         there = f"; give folder:{flags.images}" if os.path.isdir(flags.images) else ""
         raise DataError(f"{flags.images}: only folder:PATH can be prepared{there}")
-    root = path if os.path.isdir(path) else os.path.expanduser(path)
-    if not path or not os.path.isdir(root):
-        raise DataError(f"{flags.images}: there is no folder {path!r}; give the path of a folder of image files")
+    root = folder.place(flags.images, path)
     if prepared.is_one(root):
         raise DataError(f"{flags.images}: it is prepared already; use --data prepared:{path}")
     if Path(os.path.realpath(flags.out)).is_relative_to(os.path.realpath(root)):

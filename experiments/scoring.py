@@ -30,10 +30,8 @@ from jaxgan.sampling import sample_labels
 
 COUNT = 10_000  # samples of a score, where there are as many real images
 LEAST = 100  # samples, and real images on each side
-WHOLE = (
-    160 * 2**20
-)  # bytes of real images that are all taken; of a larger set at most as many as CHOSEN, and half of it
-CHOSEN = 20_000
+WHOLE = 160 * 2**20  # bytes of real images; where all take more, some are chosen, which take half of that at most
+CHOSEN = 20_000  # at most
 VERSION = 1  # of what is kept on disk of real images
 
 Split = Literal["test", "train"]

@@ -36,9 +36,7 @@ def source(path: str, shape: pixels.Shape | None, how: pixels.Fit = "crop") -> S
         no image, or is gone.
     """
     name = f"folder:{path}"
-    folder = path if os.path.isdir(path) else os.path.expanduser(path)
-    if not path or not os.path.isdir(folder):
-        raise DataError(f"{name}: there is no folder {path!r}; give the path of a folder of image files")
+    folder = place(name, path)
     if prepared.is_one(folder):
         raise DataError(f"{name}: experiments.prepare has written this folder; use prepared:{path}")
     files = listed(name, folder)
@@ -70,6 +68,18 @@ def source(path: str, shape: pixels.Shape | None, how: pixels.Fit = "crop") -> S
             raise DataError(f"{name}: {error.filename} cannot be read ({error.strerror}); mend or remove it") from error
 
     return Source(name, len(files), of_all, read, digest, classes)
+
+
+def place(name: str, path: str) -> str:
+    """Where a folder is: one that begins with ~ and is no folder as it stands is in the home directory.
+
+    Raises:
+      DataError: there is none.
+    """
+    folder = path if os.path.isdir(path) else os.path.expanduser(path)
+    if not path or not os.path.isdir(folder):
+        raise DataError(f"{name}: there is no folder {path!r}; give the path of a folder of image files")
+    return folder
 
 
 def listed(name: str, folder: str, odd: list[tuple[Parts, str]] | None = None) -> list[Parts]:
