@@ -38,6 +38,10 @@ UPDATES = {
     "canton_lsgan": (6_000, 1),
     "keras_dcgan": (10_000, 1),
     "keras_mnist": (300, 1),
+    "wgan_gp": (6_000, 1),
+    "sngan_small": (None, 1),
+    "r3gan_small": (None, 1),
+    "r3gan_small_conditional": (None, 1),
 }
 
 

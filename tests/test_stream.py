@@ -158,8 +158,17 @@ def test_images_that_would_take_more_than_half_of_the_memory_are_streamed(tmp_pa
     assert "streamed" not in capsys.readouterr().out
 
 
+FAULTS = {
+    "truncated": (lambda file: file.write_bytes(file.read_bytes()[:40]), "is not an image that can be read"),
+    "gone": (lambda file: file.unlink(), r"cannot be read \(No such file or directory\)"),
+    # Reading a process's memory at address 0 is the one I/O error that a healthy machine gives to anyone.
+    "disk": (lambda file: (file.unlink(), file.symlink_to("/proc/self/mem")), r"cannot be read \(Input/output error\)"),
+}
+
+
 @pytest.mark.slow
-def test_data_that_fail_in_mid_run_end_it_with_a_line_and_its_state_saved(tmp_path):
+@pytest.mark.parametrize("fault", FAULTS)
+def test_data_that_fail_in_mid_run_end_it_with_a_line_and_its_state_saved(tmp_path, fault):
     """What has been trained is kept, and once the file is mended the run ends in the state of one without a fault."""
     options = dataclasses.replace(OPTIONS, stream=True, checkpoint_every=None)
     path = folder_of(tmp_path / "images", {f"{i:02d}.png": encoded(image[..., 0]) for i, image in enumerate(IMAGES)})
@@ -168,19 +177,21 @@ def test_data_that_fail_in_mid_run_end_it_with_a_line_and_its_state_saved(tmp_pa
     bad = int(order.batches(root(), 6, 1, 16, 37)[0, 5])
     file = tmp_path / "images" / f"{bad:02d}.png"
     content = file.read_bytes()
+    damage, words = FAULTS[fault]
 
     def broken(self, data_dir=None):
         found = original(self, data_dir)
-        file.write_bytes(content[:40])  # after the digest's turn would be too late for the read ahead
+        damage(file)  # after the digest's turn would be too late for the read ahead
         return dataclasses.replace(found, digest=lambda: digest)
 
     original, digest = type(made).open_data, data.open_source(path, image_shape=(28, 28, 1)).digest()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(made), "open_data", broken)
         patch.setattr(streaming, "PIECE", 16)
-        with pytest.raises(DataError, match=f"{bad:02d}.png is not an image that can be read"):
+        with pytest.raises(DataError, match=f"{bad:02d}.png {words}"):
             run(made, tmp_path / "broken", 0, options)
     assert int(max(p.name for p in (tmp_path / "broken/checkpoints").iterdir() if p.name.isdigit())) >= 1
+    file.unlink(missing_ok=True)
     file.write_bytes(content)
     summary = run(made, tmp_path / "broken", 0, options)
     assert summary["state_sha256"] == expected

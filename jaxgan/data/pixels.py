@@ -54,6 +54,8 @@ def read(file: str | BinaryIO, shape: Shape | None, how: Fit = "crop") -> tuple[
     except UnidentifiedImageError as error:
         raise DataError("is not an image that can be read; remove or mend it") from error
     except Exception as error:  # a broken file can make Pillow raise almost any kind
+        if isinstance(error, OSError) and error.errno is not None:  # the system's own, such as those of a bad disk
+            raise DataError(f"cannot be read ({error.strerror}); bring it back, or remove it") from error
         reason = str(error).strip() or type(error).__name__
         raise DataError(f"is not an image that can be read ({reason}); remove or mend it") from error
 

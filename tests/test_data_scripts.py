@@ -1,0 +1,55 @@
+"""The scripts that measure how data are read: `experiments.reading` and `experiments.streaming`."""
+
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from experiments import streaming
+
+pytestmark = pytest.mark.slow
+
+
+def test_reading_shows_every_way_beside_pillow():
+    command = [sys.executable, "-m", "experiments.reading", "--images", "640", "--rounds", "1"]
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = dict(re.findall(r"^\| ([^|]+) \| [\d,]+ \| (\d+\.\d\d) \|$", table, re.MULTILINE))
+    first, *others = rows
+    assert first.startswith("Pillow alone")
+    assert rows[first] == "1.00"
+    assert {"prepare", "prepare, the start of Python included"} < set(others)
+    assert {name.partition(":")[0] for name in others} > {"prepared", "folder"}
+
+
+def test_reading_refuses_too_few_images():
+    command = [sys.executable, "-m", "experiments.reading", "--images", "10"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert found.returncode == 2
+    assert found.stderr.strip() == "error: --images must be at least 640, and --rounds at least 1"
+
+
+def test_streaming_watches_a_run(tmp_path):
+    """Its memory is that of the whole tree of processes, and its first update comes before its end."""
+    folder = streaming.files(tmp_path / "images", 70)
+    times = {path: path.stat().st_mtime_ns for path in folder.rglob("*.jpg")}
+    assert len(times) == 70
+    streaming.files(tmp_path / "images", 70)
+    assert times == {path: path.stat().st_mtime_ns for path in folder.rglob("*.jpg")}
+    options = ["--stream", "--steps", "3", "--evaluate-every", "0", "--workdir", str(tmp_path / "run")]
+    begin = time.perf_counter()
+    peak, first = streaming.watched(["tf2_gan", "--data", f"folder:{folder}", *options])
+    assert 100 < peak < 4_000
+    assert 1 < first < time.perf_counter() - begin
+
+
+def test_streaming_counts_the_memory_of_processes_below():
+    """A process that has 200 MiB in one of its own is seen to have them."""
+    below = "x = bytearray(200 * 2**20); x[::4096] = b'1' * len(x[::4096]); print(flush=True); input()"
+    above = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {below!r}])"
+    with subprocess.Popen([sys.executable, "-c", above], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        found = sum(map(streaming._memory, streaming._tree(process.pid)))
+        process.communicate(b"\n")
+    assert 200 * 2**20 < found < 300 * 2**20
