@@ -35,7 +35,7 @@ from jaxgan.gan import (
     step_key,
     to_uint8,
 )
-from jaxgan.networks import layers
+from jaxgan.networks import layers, minibatch_features
 from jaxgan.penalties import L2, R1, Disc
 from jaxgan.train_step import disc_gradients, gen_gradients, shared_gradients
 from jaxgan.transforms import InstanceNoise
@@ -195,8 +195,8 @@ FUNCTIONS = {
     "L2": (lambda x: L2(0.1)({"w": x}), (VALUES,)),
     "R1": (lambda g: R1(2.0)(None, Disc(lambda: g, None, None, None, None)), (IMAGES,)),
     "instance_noise": (lambda x, step: InstanceNoise(0.1, 0.9)(x, KEYS, step), (IMAGES, jnp.float32(3))),
-    "append_diff": (layers.append_diff, (IMAGES,)),
-    "append_similarity": (layers.append_similarity, (IMAGES,)),
+    "append_diff": (minibatch_features.append_diff, (IMAGES,)),
+    "append_similarity": (minibatch_features.append_similarity, (IMAGES,)),
     "dropout": (lambda x: layers.dropout(x, 0.5, KEYS, 1), (IMAGES,)),
     "as_map": (layers.as_map, (VALUES,)),
     "flat": (layers.flat, (IMAGES,)),

@@ -1,13 +1,11 @@
-"""Layers: how they start, minibatch features against their formulas, and noise keyed by example."""
+"""Layers: how they start, and noise keyed by example."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from common import QUICK
-from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxgan.networks import layers
@@ -55,81 +53,6 @@ def test_a_subpixel_convolution_is_one_to_four_times_the_channels_interleaved():
         for column in (0, 1):
             start = 7 * (2 * row + column)
             np.testing.assert_array_equal(got[:, row::2, column::2], y[..., start : start + 7])
-
-
-def diff(x):
-    return np.abs(x - x.mean(0, keepdims=True)).mean(-1, keepdims=True)
-
-
-def similarity(x):
-    pairs = np.exp(-np.abs(x[:, None] - x[None]))  # [i, j, H, W, C]
-    return pairs.mean((1, -1))[..., None]
-
-
-@pytest.mark.parametrize(("layer", "formula"), [(layers.append_diff, diff), (layers.append_similarity, similarity)])
-@given(b=st.sampled_from([1, 2, 5]), c=st.sampled_from([1, 4]), scale=st.sampled_from([0.01, 1.0, 300.0]), seed=SEEDS)
-def test_minibatch_features_append_what_their_formula_says(layer, formula, b, c, scale, seed):
-    x = (scale * np.random.default_rng(seed).normal(size=(b, 3, 2, c))).astype(np.float32)
-    y = np.asarray(layer(jnp.asarray(x)))
-    np.testing.assert_array_equal(y[..., :-1], x)
-    np.testing.assert_allclose(y[..., -1:], formula(x.astype(np.float64)), rtol=1e-4, atol=1e-6 * scale)
-
-
-@pytest.mark.parametrize("layer", [layers.append_diff, layers.append_similarity])
-@pytest.mark.parametrize("check_vma", [False, True], ids=["as_under_pmap", "shard_map"])
-def test_minibatch_features_of_a_batch_that_is_split_are_the_whole_batchs(layer, check_vma, x64):
-    """In value and in gradient, which flows between the devices as well."""
-    x = jax.random.normal(jax.random.key(0), (8, 3, 2, 4))
-    weights = jax.random.normal(jax.random.key(1), (8, 3, 2, 5))
-
-    def pulled_back(x, weights, axis_name=None):
-        y, pullback = jax.vjp(lambda x: layer(x, axis_name), x)
-        return y, pullback(weights)[0]
-
-    mesh, split = jax.sharding.Mesh(np.array(jax.devices()[:4]), ("batch",)), jax.sharding.PartitionSpec("batch")
-    on_four = functools.partial(pulled_back, axis_name="batch")
-    on_four = jax.shard_map(on_four, mesh=mesh, in_specs=(split, split), out_specs=(split, split), check_vma=check_vma)
-    for got, expected in zip(jax.jit(on_four)(x, weights), pulled_back(x, weights), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
-
-
-def test_the_similarity_of_equal_examples_is_one_and_of_distant_ones_their_share():
-    same = jnp.ones((4, 2, 2, 3))
-    np.testing.assert_allclose(layers.append_similarity(same)[..., -1], np.ones((4, 2, 2)), rtol=1e-6)
-    apart = 100.0 * jnp.arange(4.0).reshape(4, 1, 1, 1)
-    np.testing.assert_allclose(layers.append_similarity(apart)[..., -1], np.full((4, 1, 1), 1 / 4), rtol=1e-6)
-
-
-def naive_similarity(x):
-    """As the document writes it, the pairs in one array."""
-    pairs = jnp.exp(-jnp.abs(x[:, None] - x[None]))
-    return jnp.concatenate([x, jnp.mean(pairs, axis=(1, -1))[..., None]], axis=-1)
-
-
-def test_the_gradient_of_similarity_is_that_of_the_pairs(x64):
-    x = jax.random.normal(jax.random.key(0), (7, 3, 2, 4))
-    weights = jax.random.normal(jax.random.key(1), (7, 3, 2, 5))
-    grad = lambda layer: jax.jit(jax.grad(lambda x: jnp.sum(weights * layer(x))))  # noqa: E731
-    got, expected = grad(layers.append_similarity)(x), grad(naive_similarity)(x)
-    np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-14)
-    # And the gradient's own, as a gradient penalty takes it.
-    twice = lambda layer: jax.jit(jax.grad(lambda x: jnp.sum(jnp.square(grad(layer)(x)))))(x)  # noqa: E731
-    np.testing.assert_allclose(twice(layers.append_similarity), twice(naive_similarity), rtol=1e-8, atol=1e-12)
-
-
-def test_similarity_never_holds_all_pairs_in_memory():
-    """Of canton_lsgan's first map, pairs are 32 times the map's 1 MiB; three copies of it are enough, both ways."""
-    x = jnp.zeros((32, 16, 16, 32))
-    weights = jnp.ones((32, 16, 16, 33))
-
-    def peak(layer):
-        both = lambda x: jax.vjp(layer, x)[1](weights)  # noqa: E731
-        return jax.jit(both).lower(x).compile().memory_analysis().temp_size_in_bytes
-
-    ours, naive = peak(layers.append_similarity), peak(naive_similarity)
-    print(f"similarity of a {x.nbytes:,}-byte map: {ours:,} bytes at the peak; with all pairs in one array {naive:,}")
-    assert ours <= 3 * x.nbytes
-    assert naive >= 32 * x.nbytes  # the test would see it
 
 
 def test_dropout_drops_the_share_it_says_and_keeps_the_mean():

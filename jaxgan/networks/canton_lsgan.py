@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxgan.networks.layers import Context, Conv, SubPixelConv, UpsampleConv, append_similarity, as_map, batch_norm
+from jaxgan.networks.layers import Context, Conv, SubPixelConv, UpsampleConv, as_map, batch_norm
+from jaxgan.networks.minibatch_features import append_similarity
 
 
 class CantonLSGANGen(nn.Module):

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxgan.networks.conditional import ConditionalBatchNorm, projection
-from jaxgan.networks.layers import Context, Conv, ConvTranspose, append_diff, as_map, batch_norm
+from jaxgan.networks.layers import Context, Conv, ConvTranspose, as_map, batch_norm
+from jaxgan.networks.minibatch_features import append_diff
 
 
 class KerasDCGANGen(nn.Module):

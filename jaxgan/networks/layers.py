@@ -1,4 +1,4 @@
-"""What networks are called with and made of: their context, layers with Keras's defaults, minibatch features, dropout.
+"""What networks are called with and made of: their context, layers with Keras's defaults, dropout.
 
 All maps are [B, H, W, C], and padding is SAME unless said otherwise. Kernels start Glorot-uniform and
 biases at zero, as in Keras, in which most of the reference systems were written.
@@ -11,7 +11,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jax import lax
 
 from jaxgan.convolutions import Padding, check_groups, conv, conv_transpose, depth_to_space, upsample_conv
 
@@ -137,73 +136,6 @@ def _kernel_and_bias(
     x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
     y = function(x, kernel)
     return y if bias is None else y + bias.reshape(1, 1, 1, -1)
-
-
-def append_diff(x: jax.Array, axis_name: str | None = None) -> jax.Array:
-    """Appends how far each pixel is from the batch's mean: [B, H, W, C] -> [B, H, W, C + 1].
-
-    The channel is mean_c |x - mean_b x|, the `diff` of "Fast DCGAN in Keras".
-
-    Args:
-      x: the batch, or a device's share of it.
-      axis_name: the axis of devices that the batch is split over; the mean is the whole batch's.
-    """
-    with jax.named_scope("minibatch_features"):
-        mean = jnp.mean(x, axis=0, keepdims=True, dtype=jnp.promote_types(x.dtype, jnp.float32))
-        if axis_name is not None:
-            mean = lax.pmean(mean, axis_name)
-        mean = mean.astype(x.dtype)
-        return jnp.concatenate([x, jnp.mean(jnp.abs(x - mean), axis=-1, keepdims=True)], axis=-1)
-
-
-def append_similarity(x: jax.Array, axis_name: str | None = None) -> jax.Array:
-    """Appends how similar each pixel is to the batch's others at its place: [B, H, W, C] -> [B, H, W, C + 1].
-
-    The channel is mean_{j, c} exp(-|x_i - x_j|), in (0, 1], j = i included: the minibatch discrimination of
-    "Fast LSGAN in Canton". Pairs are visited one example j at a time, forwards and
-    backwards, so that memory grows with B, not with B^2.
-
-    Args:
-      x: the batch, or a device's share of it.
-      axis_name: the axis of devices that the batch is split over; j visits the whole batch. Each device
-        holds one feature's map of all examples for that time: with more of them the pairs, B^2 / N on each
-        of N devices, take too long before that takes too much memory.
-    """
-    similarity = _similarity(axis_name, x.astype(jnp.promote_types(x.dtype, jnp.float32)))  # a sum over the batch
-    return jnp.concatenate([x, similarity.astype(x.dtype)], axis=-1)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _similarity(axis_name: str | None, x: jax.Array) -> jax.Array:
-    """Mean over j and channels of exp(-|x_i - x_j|): [B, H, W, C] -> [B, H, W, 1]."""
-    mean = _mean_over(axis_name, lambda x_j: jnp.exp(-jnp.abs(x - x_j)), x)
-    return jnp.mean(mean, axis=-1, keepdims=True)
-
-
-def _similarity_backward(axis_name: str | None, x: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
-    # x_i stands in the sums of its own pixel and of every other: the cotangents of both are added.
-    def pair(x_j, cotangent_j):
-        difference = x - x_j
-        return (cotangent + cotangent_j) * jnp.sign(difference) * jnp.exp(-jnp.abs(difference))
-
-    return (-_mean_over(axis_name, pair, x, cotangent) / x.shape[-1],)
-
-
-_similarity.defvjp(lambda axis_name, x: (_similarity(axis_name, x), x), _similarity_backward)
-
-
-def _mean_over(axis_name: str | None, function: Callable, x: jax.Array, *others: jax.Array) -> jax.Array:
-    """The mean over all examples j of function(x_j, *others_j), each [1, H, W, C], holding one at a time.
-
-    In the order of the batch, so that it is the same on any number of devices.
-    """
-    arrays = (x, *others)
-    if axis_name is not None:
-        with jax.named_scope("minibatch_features"):
-            arrays = lax.all_gather(arrays, axis_name, tiled=True)
-    rows = jax.tree.map(lambda a: a[:, None], arrays)
-    total, _ = lax.scan(lambda total, row: (total + function(*row), None), jnp.zeros_like(x), rows)
-    return total / arrays[0].shape[0]
 
 
 def dropout(x: jax.Array, rate: float, keys: jax.Array | None, layer: int) -> jax.Array:

@@ -1,0 +1,98 @@
+"""Minibatch features: channels that show a discriminator how an example differs from the others of its batch."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Arrays = tuple[jax.Array, ...]
+
+
+def append_diff(x: jax.Array, axis_name: str | None = None) -> jax.Array:
+    """Appends how far each pixel is from the batch's mean: [B, H, W, C] -> [B, H, W, C + 1].
+
+    The channel is mean_c |x - mean_b x|, the `diff` of "Fast DCGAN in Keras".
+
+    Args:
+      x: the batch, or a device's share of it.
+      axis_name: the axis of devices that the batch is split over; the mean is the whole batch's.
+    """
+    with jax.named_scope("minibatch_features"):
+        mean = jnp.mean(x, axis=0, keepdims=True, dtype=jnp.promote_types(x.dtype, jnp.float32))
+        if axis_name is not None:
+            mean = lax.pmean(mean, axis_name)
+        mean = mean.astype(x.dtype)
+        return jnp.concatenate([x, jnp.mean(jnp.abs(x - mean), axis=-1, keepdims=True)], axis=-1)
+
+
+def append_similarity(x: jax.Array, axis_name: str | None = None) -> jax.Array:
+    """Appends how similar each pixel is to the batch's others at its place: [B, H, W, C] -> [B, H, W, C + 1].
+
+    The channel is mean_{j, c} exp(-|x_i - x_j|), in (0, 1], j = i included: the minibatch discrimination of
+    "Fast LSGAN in Canton". Memory grows with B, not with B^2.
+
+    Args:
+      x: the batch, or a device's share of it.
+      axis_name: the axis of devices that the batch is split over; j visits the whole batch. Each device
+        holds one feature's map of all examples for that time: with more of them the pairs, B^2 / N on each
+        of N devices, take too long before that takes too much memory.
+    """
+    similarity = _similarity(axis_name, x.astype(jnp.promote_types(x.dtype, jnp.float32)))  # a sum over the batch
+    return jnp.concatenate([x, similarity.astype(x.dtype)], axis=-1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _similarity(axis_name: str | None, x: jax.Array) -> jax.Array:
+    """Mean over j and channels of exp(-|x_i - x_j|): [B, H, W, C] -> [B, H, W, 1]."""
+    return _forward(axis_name, x)[0]
+
+
+def _forward(axis_name: str | None, x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    of_all = _of_all_devices(axis_name, x)
+    mean = _mean_over_all(lambda x, x_j: jnp.exp(-jnp.abs(x - x_j)), (x,), (of_all,))
+    return jnp.mean(mean, axis=-1, keepdims=True), (x, of_all)
+
+
+def _backward(axis_name: str | None, kept: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array]:
+    # x_i stands in the sums of its own pixel and of every other: the cotangents of both are added.
+    def pair(x: jax.Array, cotangent: jax.Array, x_j: jax.Array, cotangent_j: jax.Array) -> jax.Array:
+        difference = x - x_j
+        return (cotangent + cotangent_j) * jnp.sign(difference) * jnp.exp(-jnp.abs(difference))
+
+    x, of_all = kept
+    mean = _mean_over_all(pair, (x, cotangent), (of_all, _of_all_devices(axis_name, cotangent)))
+    return (-mean / x.shape[-1],)
+
+
+_similarity.defvjp(_forward, _backward)
+
+
+def _of_all_devices(axis_name: str | None, x: jax.Array) -> jax.Array:
+    """The whole batch, of which `x` is a device's share."""
+    if axis_name is None:
+        return x
+    with jax.named_scope("minibatch_features"):
+        return lax.all_gather(x, axis_name, tiled=True)
+
+
+def _mean_over_all(function: Callable[..., jax.Array], own: Arrays, of_all: Arrays) -> jax.Array:
+    """The mean over all examples j of function(*own, *of_all_j), each [B, H, W, C]; no pairs are kept in memory.
+
+    A CPU takes one example j after the other, whose maps stay in its cache. Elsewhere it is one sum over all pairs,
+    which XLA computes in one kernel: one after the other would be as many kernels as examples. Either goes by the
+    order of the batch, so that the sum is the same on any number of devices.
+    """
+    forms = (jax.checkpoint(functools.partial(form, function)) for form in (_one_by_one, _at_once))
+    total = lax.platform_dependent(own, of_all, **dict(zip(("cpu", "default"), forms, strict=True)))
+    return total / of_all[0].shape[0]
+
+
+def _one_by_one(function: Callable[..., jax.Array], own: Arrays, of_all: Arrays) -> jax.Array:
+    rows = jax.tree.map(lambda x: x[:, None], of_all)
+    return lax.scan(lambda total, row: (total + function(*own, *row), None), jnp.zeros_like(own[0]), rows)[0]
+
+
+def _at_once(function: Callable[..., jax.Array], own: Arrays, of_all: Arrays) -> jax.Array:
+    return jnp.sum(function(*(x[:, None] for x in own), *(x[None] for x in of_all)), axis=1)
