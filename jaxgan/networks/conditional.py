@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgan.networks.layers import Context
+from jaxgan.networks.normalisation import BatchNorm
 
 
 def append_embedding(z: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
@@ -45,14 +46,8 @@ class ConditionalBatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, labels: jax.Array) -> jax.Array:
         """Normalises x [B, ..., C] by the moments of all classes together; labels are int32 [B]."""
-        normalised = nn.BatchNorm(
-            not self.context.train,
-            momentum=self.momentum,
-            epsilon=1e-3,
-            use_scale=False,
-            use_bias=False,
-            axis_name=self.context.axis_name,
-        )(x)
+        context = self.context
+        normalised = BatchNorm(context.train, self.momentum, affine=False, axis_name=context.axis_name)(x)
         shape = (x.shape[0], *[1] * (x.ndim - 2), x.shape[-1])
         scale, shift = (
             nn.Embed(self.classes, x.shape[-1], embedding_init=start, name=name)(labels).astype(x.dtype).reshape(shape)

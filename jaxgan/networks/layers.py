@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxgan.convolutions import Padding, check_groups, conv, conv_transpose, depth_to_space, upsample_conv
+from jaxgan.networks.normalisation import BatchNorm
 
 glorot_uniform = nn.initializers.glorot_uniform()
 
@@ -35,14 +36,14 @@ class Context(struct.PyTreeNode):
     axis_name: str | None = struct.field(pytree_node=False, default=None)
 
 
-def batch_norm(context: Context, momentum: float = 0.99) -> nn.BatchNorm:
-    """Batch normalisation with Keras's epsilon.
+def batch_norm(context: Context, momentum: float = 0.99) -> BatchNorm:
+    """Batch normalisation with Keras's epsilon, over the whole batch on all devices.
 
     Args:
       context: how the network is called.
       momentum: the share of the old running average that is kept, as in Keras and Flax.
     """
-    return nn.BatchNorm(not context.train, momentum=momentum, epsilon=1e-3, axis_name=context.axis_name)
+    return BatchNorm(context.train, momentum, axis_name=context.axis_name)
 
 
 class Conv(nn.Module):
