@@ -25,7 +25,7 @@ import numpy as np
 import tyro
 
 from experiments.cli import fail, one_line_errors, parse
-from experiments.shards import Shard, Written, written
+from experiments.shards import Shard, Written, start_server, written
 from jaxgan.data import DataError, Fit, Shape, folder, prepared
 from jaxgan.data.dataset import one_line
 from jaxgan.run.screen import say
@@ -64,6 +64,7 @@ def main(args: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
         try:
+            start_server()
             prepare(flags)
         except KeyboardInterrupt:
             fail("stopped; the same command goes on with it", 130)

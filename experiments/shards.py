@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection
+from multiprocessing import connection, forkserver
 from multiprocessing.context import BaseContext
 from multiprocessing.synchronize import Event
 
@@ -102,6 +102,12 @@ def forked() -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     return context
+
+
+def start_server() -> None:
+    """Starts the process that those which decode are forked from: it imports what they need, and this one goes on."""
+    forked()
+    forkserver.ensure_running()
 
 
 def _ready(stop: Event) -> None:

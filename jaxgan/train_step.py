@@ -230,9 +230,10 @@ def _descend(
 
 def _norm(tree: Any) -> jax.Array:
     """The L2 norm of all values of a tree."""
-    # Rows are added up first, which a CPU does many values at a time; as one sum it would go value by value.
-    rows = [jnp.sum(jnp.square(x), axis=tuple(range(x.ndim - 1))) for x in jax.tree.leaves(tree)]
-    return jnp.sqrt(sum(jnp.sum(row) for row in jax.lax.optimization_barrier(rows)))
+    # Rows are added up first, which a CPU does many values at a time; as one sum it would go value by value. What is
+    # left is small, and added up at once: a sum for each array would be as many launches on an accelerator.
+    rows = [jnp.sum(jnp.square(x), axis=tuple(range(x.ndim - 1))).reshape(-1) for x in jax.tree.leaves(tree)]
+    return jnp.sqrt(jnp.sum(jax.lax.optimization_barrier(jnp.concatenate(rows))))
 
 
 def _average(decay: float, step: jax.Array, average: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def test_the_digest_does_not_depend_on_where_the_folder_is_or_how_it_is_named(tm
     folder_of(tmp_path / "pics", files)
     folder_of(tmp_path / "elsewhere" / "z", dict(reversed(files.items())))
     monkeypatch.chdir(tmp_path)
-    listdir = os.listdir
+    scandir = os.scandir
     monkeypatch.setattr(os, "listdir", lambda path: sorted(listdir(path)))
     names = ["pics", "./pics", "pics/", "pics//", "elsewhere/../pics", str(tmp_path / "pics"), "elsewhere/z"]
     first = {data.load(f"folder:{name}").sha256(labels=True) for name in names}
@@ -198,14 +198,14 @@ def test_a_broken_link_is_named(tmp_path, target, words):
 
 def test_a_folder_that_may_not_be_entered_is_named(tmp_path, monkeypatch):
     name = folder_of(tmp_path, {"1.png": flat(1), "closed/2.png": flat(2), ".closed/3.png": flat(3)})
-    listdir = os.listdir
+    scandir = os.scandir
 
     def refuse(path):
         if path.endswith("closed"):
             raise PermissionError(13, "Permission denied", path)
-        return listdir(path)
+        return scandir(path)
 
-    monkeypatch.setattr(os, "listdir", refuse)  # for root, no folder is closed
+    monkeypatch.setattr(os, "scandir", refuse)  # for root, no folder is closed
     assert f"{tmp_path}/closed cannot be read (Permission denied); make it readable" in error_of(name)
     shutil.rmtree(tmp_path / "closed")
     assert values(data.load(name)) == [1]

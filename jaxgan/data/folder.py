@@ -134,14 +134,14 @@ def walk(name: str, folder: str, odd: list[tuple[Parts, str]] | None = None) -> 
         if real in above:
             continue
         try:
-            entries = os.listdir(here)
+            entries = list(os.scandir(here))
         except OSError as error:
             if _hidden(parts):
                 continue
             raise DataError(f"{name}: {here} cannot be read ({error.strerror}); make it readable") from error
         for entry in entries:
-            below = (*parts, entry)
-            kind = _kind(os.path.join(here, entry))
+            below = (*parts, entry.name)
+            kind = _kind(entry)
             if kind == "folder":
                 waiting.append((below, above | {real}))
             elif kind == "file":
@@ -149,15 +149,17 @@ def walk(name: str, folder: str, odd: list[tuple[Parts, str]] | None = None) -> 
             elif odd is not None and not _hidden(below):
                 odd.append((below, f"is {kind}"))
             elif not _hidden(below):
-                raise DataError(f"{name}: {os.path.join(here, entry)} is {kind}; remove or mend it")
+                raise DataError(f"{name}: {os.path.join(here, entry.name)} is {kind}; remove or mend it")
 
 
-def _kind(path: str) -> str:
+def _kind(entry: os.DirEntry) -> str:
     """What a path leads to: "folder", "file", or words for what is neither. A named pipe is not opened."""
+    if not entry.is_symlink() and entry.is_file(follow_symlinks=False):
+        return "file"  # as the folder itself says, and need not be asked for
     try:
-        mode = os.stat(path).st_mode
+        mode = os.stat(entry.path).st_mode
     except OSError as error:
-        what = "a broken link" if os.path.islink(path) else "not to be had"
+        what = "a broken link" if entry.is_symlink() else "not to be had"
         return f"{what} ({error.strerror})"
     if stat.S_ISDIR(mode):
         return "folder"
