@@ -46,6 +46,8 @@ SIZES = {
     "cifar10": {"train": 50_000, "test": 10_000},
 }
 NEAR = 64  # a batch that is larger by a part of that many is not looked for
+FAR = 16  # times what is known to fit: no guess goes further
+TRIES = 8  # of batches that are guessed from the memory of others; then the middle is taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +81,11 @@ def main() -> None:
         check_json(flags.json)
         try:
             target = read_target(flags.on)
+            recipe, settings = _recipe(flags, target)
+            images = _images(flags, recipe)
             environment = find_compilers(target, jax.__version__)
         except TargetError as error:
             fail(error)
-        recipe, settings = _recipe(flags, target)
-        images = _images(flags, recipe)
         jax.eval_shape(lambda: jaxgan.init(recipe.build(), jax.random.key(0)))  # a recipe's own mistakes, shown here
 
         def plan(batch_size: int) -> Facts:
@@ -200,7 +202,7 @@ def largest(plan: Callable[[int], Facts], first: int, unit: int) -> Facts | None
     """The plan of the largest batch that fits, to a part in `NEAR`.
 
     Memory is nearly affine in the batch: two plans give a guess, which is then confirmed, and what is a little larger
-    refuted. Where it is not, the guesses stay between what fits and what does not.
+    refuted. Where it is not so, the guesses stay between what fits and what does not.
 
     Args:
       plan: of a batch; its `fits`, `total_bytes` and `room_bytes` are looked at. Each is a line on stderr.
@@ -214,11 +216,9 @@ def largest(plan: Callable[[int], Facts], first: int, unit: int) -> Facts | None
     batch = max(1, first // unit) * unit
     while True:
         found = plan(batch)
-        total = found["total_bytes"]
+        total = known[batch] = found["total_bytes"]
         size = f"{total / MIB:,.0f} MiB, " if total is not None else ""
         print(f"batch {batch}: {size}{'fits' if found['fits'] else 'does not fit'}", file=sys.stderr, flush=True)
-        if total is not None:
-            known[batch] = total
         if found["fits"]:
             best = found
         else:
@@ -227,19 +227,23 @@ def largest(plan: Callable[[int], Facts], first: int, unit: int) -> Facts | None
         near = max(unit, low // NEAR // unit * unit)
         if refuted is not None and refuted - low <= near:
             return best
-        batch = _next(known, found["room_bytes"], low, refuted, near, unit)
+        guess = _guess(known, found["room_bytes"], low, refuted) // unit * unit
+        batch = max(guess, low + near)  # where the guess fits, what is next to it is to be refuted
+        batch = batch if refuted is None else min(batch, refuted - unit)
 
 
-def _next(known: dict[int, int], room_bytes: int, low: int, refuted: int | None, near: int, unit: int) -> int:
-    """The batch to try next: above `low`, which fits, and below `refuted`, which does not."""
-    if len(known) > 1:
-        (a, bytes_a), (b, bytes_b) = sorted(known.items())[-2:]
-        slope = max(1.0, (bytes_b - bytes_a) / (b - a))
-        guess = int((room_bytes - bytes_b) / slope + b) // unit * unit
-    else:
-        guess = 2 * low if refuted is None else (low + refuted) // 2 // unit * unit
-    guess = max(guess, low + near)  # the guess itself is confirmed: the next one is to be refuted
-    return guess if refuted is None else min(guess, refuted - unit)
+def _guess(known: dict[int, int | None], room_bytes: int, low: int, refuted: int | None) -> int:
+    """About the largest batch that fits; `low` does, and `refuted` does not."""
+    sizes = sorted((batch, size) for batch, size in known.items() if size is not None)
+    if refuted is None and len(sizes) < 2:
+        return 2 * low
+    if len(sizes) < 2 or len(known) > TRIES:
+        return (low + refuted) // 2
+    (a, bytes_a), (b, bytes_b) = sizes[-2:]
+    guess = int(b + (room_bytes - bytes_b) * (b - a) / max(1, bytes_b - bytes_a))
+    guess = min(guess, FAR * low) if low else guess
+    # Where the compiler gave up on it, it has not said by how much.
+    return guess if refuted is None or known[refuted] is not None else min(guess, refuted - (refuted - low) // 8)
 
 
 def table(result: Facts) -> str:

@@ -47,7 +47,7 @@ class Array:
     def bytes_in_memory(self) -> int:
         """With what a TPU pads: the last axes, in the layout's order, come in tiles of `T(…)`."""
         order, _, tiles = self.layout.partition(":")
-        shape = [self.shape[int(axis)] for axis in reversed(order.split(",")) if axis]
+        shape = [self.shape[int(axis)] for axis in reversed(order.split(","))] if order else list(self.shape)
         if tile := TILE.search(tiles):
             sizes = [int(size) for size in tile[1].split(",")]
             shape = [1] * (len(sizes) - len(shape)) + shape
