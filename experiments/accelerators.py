@@ -1,10 +1,12 @@
 """The accelerators that `experiments.plan` knows: what their makers publish of them, and how a target names them."""
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import math
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -104,24 +106,34 @@ def read_target(text: str) -> Target:
     return Target(text, name, int(how_many or 1))
 
 
-def find_compilers(target: Target, jax_version: str) -> dict[str, str]:
+def packages(platform: str) -> list[str]:
+    """What pip is to install for a platform's compiler, of the versions that fit the installed JAX.
+
+    They need `--no-deps`: what they would bring along is for running programs.
+    """
+    if platform == "tpu":
+        return [next(each for each in importlib.metadata.requires("jax") if each.startswith("libtpu")).split(";")[0]]
+    version = importlib.metadata.version("jax")
+    return [f"jax-cuda13-plugin=={version}", f"jax-cuda13-pjrt=={version}", "nvidia-cuda-nvcc>=13,<14"]
+
+
+def find_compilers(target: Target) -> dict[str, str]:
     """The environment of a process that compiles for the target, beside what is in this one's.
 
     Raises:
       TargetError: what compiles for it is not installed; the message says how to install it.
     """
     environment = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if target.platform == "tpu" and importlib.util.find_spec("libtpu") is None:
-        raise TargetError(f"--on {target.text} needs libtpu: pip install libtpu")
-    if target.platform == "cuda":
+    found = True
+    if target.platform == "tpu":
+        found = importlib.util.find_spec("libtpu") is not None
+    elif target.platform == "cuda":
         folder = ptxas_folder()
-        plugin = importlib.util.find_spec("jax_cuda13_plugin") is not None
-        if not (plugin and importlib.util.find_spec("jax_plugins.xla_cuda13") is not None and folder):
-            needed = f"jax-cuda13-plugin=={jax_version} jax-cuda13-pjrt=={jax_version} nvidia-cuda-nvcc"
-            raise TargetError(
-                f"--on {target.text} needs JAX's plugin for CUDA 13 and ptxas: pip install --no-deps {needed}"
-            )
+        found = folder and importlib.util.find_spec("jax_cuda13_plugin") and importlib.util.find_spec("jax_plugins")
         environment["PATH"] = os.pathsep.join([str(folder), os.environ.get("PATH", os.defpath)])
+    if not found:
+        command = "pip install --no-deps " + " ".join(shlex.quote(each) for each in packages(target.platform))
+        raise TargetError(f"--on {target.text} needs a compiler that is not installed here: {command}")
     return environment
 
 

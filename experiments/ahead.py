@@ -14,7 +14,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxgan
 from experiments import products, programs, recipes
@@ -92,10 +93,10 @@ def compiled(recipe: Recipe, devices: list[Any], images: int, streamed: bool) ->
 def arguments(recipe: Recipe, devices: list[Any], images: int, streamed: bool) -> tuple[Any, ...]:
     """The shapes of what `train_steps` takes after the GAN, on the devices as a run's are."""
     gan = recipe.build()
-    each, mesh = recipe.batch_size * gan.training_ratio, parallel._mesh(devices)
+    each, mesh = recipe.batch_size * gan.training_ratio, Mesh(np.array(devices), (parallel.AXIS,))
 
     def on(split: int | None, shape: tuple[int, ...], kind: Any) -> jax.ShapeDtypeStruct:
-        spec = parallel._spec(devices, split)
+        spec = PartitionSpec() if split is None else PartitionSpec(*[None] * split, parallel.AXIS)
         return jax.ShapeDtypeStruct(shape, kind, sharding=NamedSharding(mesh, spec))
 
     state = jax.eval_shape(lambda: jaxgan.init(gan, jax.random.key(0)))
@@ -104,8 +105,7 @@ def arguments(recipe: Recipe, devices: list[Any], images: int, streamed: bool) -
     count, axis = (each * most, 0) if streamed else (images, None)
     labels = on(axis, (count,), jnp.int32) if gan.classes else None
     dataset = Batch(on(axis, (count, *image_shape(gan)), jnp.uint8), labels)
-    count = jax.ShapeDtypeStruct((), jnp.int32, sharding=NamedSharding(mesh, PartitionSpec()))
-    return state, dataset, on(1, (most, each), jnp.int32), count
+    return state, dataset, on(1, (most, each), jnp.int32), on(None, (), jnp.int32)
 
 
 def turn(recipe: Recipe) -> int:

@@ -83,7 +83,7 @@ def main() -> None:
             target = read_target(flags.on)
             recipe, settings = _recipe(flags, target)
             images = _images(flags, recipe)
-            environment = find_compilers(target, jax.__version__)
+            environment = find_compilers(target)
         except TargetError as error:
             fail(error)
         jax.eval_shape(lambda: jaxgan.init(recipe.build(), jax.random.key(0)))  # a recipe's own mistakes, shown here
