@@ -249,7 +249,7 @@ def _guess(known: dict[int, int | None], room_bytes: int, low: int, refuted: int
 def table(result: Facts) -> str:
     """What a person reads."""
     target = read_target(result["on"])
-    size = f"{result['images']:,} images"
+    images = f"{result['images']:,} images"
     where = "streamed" if result["streamed"] else "on each device"
     title = f"{result['recipe']} on {target.text}: batches of {result['batch_size']}, {result['precision']}"
     rows = [("memory of each device", "MiB"), *_memory(result, target)]
@@ -259,7 +259,7 @@ def table(result: Facts) -> str:
         seconds = f"{result['compile_seconds']:.1f} s, after {result['lower_seconds']:.1f} s of tracing"
         rows += [("", ""), ("compiled in", seconds)]
     lines = (f"{name:<24}{value}".rstrip() for name, value in rows)
-    return "\n".join([f"{title}, {size} {where}", "", *lines])
+    return "\n".join([f"{title}, {images} {where}", "", *lines])
 
 
 def _memory(result: Facts, target: Target) -> list[tuple[str, str]]:
@@ -272,23 +272,22 @@ def _memory(result: Facts, target: Target) -> list[tuple[str, str]]:
     images = "  images of a turn" if result["streamed"] else "  dataset"
     parts = [("  state", "state_bytes"), (images, "dataset_bytes"), ("  batches, as indices", "batches_bytes")]
     parts += [("  working memory", "working_bytes"), ("  program", "program_bytes")]
-    rows = [(name, f"{result[key] / MIB:,.1f}") for name, key in parts if result[key]]
+    sizes = {name: result[key] / MIB for name, key in parts if result[key]}
+    rows = [(name, f"{size:,.1f}" if size >= 1 else f"{size:.2g}") for name, size in sizes.items()]
     return [*rows, ("  total", f"{result['total_bytes'] / MIB:,.1f} {of}")]
 
 
 def _update(result: Facts) -> list[tuple[str, str]]:
-    said = ", ".join(f"{count} {opcode} of {size / 1024:,.1f} KiB" for opcode, (count, size) in _collectives(result))
+    found = result["collectives"].items()
+    said = ", ".join(f"{count} {opcode} of {size / 1024:,.0f} KiB in all" for opcode, (count, size) in found)
     rows = [("  launches", f"{result['launches']:,}"), ("  convolutions", f"{result['convolutions']:,}")]
     rows += [("  collectives", said or "none"), ("  transfers to the host", str(result["host_transfers"]))]
-    rows.append(("  GFLOP of products", f"{result['flops'] / 1e9:,.3g}"))
+    gflop = result["flops"] / 1e9
+    rows.append(("  GFLOP of products", f"{gflop:,.0f}" if gflop >= 100 else f"{gflop:.3g}"))
     if result["xla_bytes"]:
         told = f"{result['xla_bytes'] / 1e9:.3g} GB and {result['xla_flops'] / 1e9:.3g} GFLOP, inner loops once"
         rows.append(("  as XLA counts all", told))
     return rows
-
-
-def _collectives(result: Facts) -> list[tuple[str, tuple[int, int]]]:
-    return list(result["collectives"].items())
 
 
 def _floor(result: Facts, target: Target) -> list[tuple[str, str]]:
