@@ -123,7 +123,9 @@ def find_compilers(target: Target) -> dict[str, str]:
     Raises:
       TargetError: what compiles for it is not installed; the message says how to install it.
     """
-    environment = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}  # or the CUDA plugin looks for a driver
+    # libtpu neither asks a cloud where it is, nor keeps the TPU, which it will not use, for one process alone.
+    environment |= {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
     found = True
     if target.platform == "tpu":
         found = importlib.util.find_spec("libtpu") is not None
