@@ -160,7 +160,10 @@ def topology(target: Target) -> list[Any]:
         return jax.devices()[:1]
     try:
         if target.platform == "tpu":
-            return list(topologies.get_topology_desc(platform="tpu", topology_name=target.text).devices)
+            # A host has at most 2x2 chips. The two cores of a v4 are one device.
+            settings = {"chips_per_host_bounds": (*(min(2, size) for size in target.shape[:2]), 1)}
+            settings |= {"chip_config_name": "megacore"} if target.name == "v4" else {}
+            return list(topologies.get_topology_desc(platform="tpu", topology_name=target.text, **settings).devices)
         return list(
             topologies.get_topology_desc(
                 platform="cuda",
