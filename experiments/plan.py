@@ -167,8 +167,8 @@ def _compile(request: Request, environment: dict[str, str]) -> Facts:
     why = next((line for line in lines if "Check failed" in line), f"status {done.returncode}")
     if done.returncode < 0:
         fail(
-            f"the compiler for {request.target} broke down with {request.recipe} at a batch of "
-            f"{request.settings['batch_size']} ({re.sub('^.*?] ', '', why)}); try another --batch-size or slice",
+            f"--on {request.target}: its compiler itself broke down on {request.recipe}, in batches of "
+            f"{request.settings['batch_size']} ({re.sub('^.*?] ', '', why).strip()}); another version of it may not",
             1,
         )
     raise RuntimeError(f"experiments.ahead failed:\n{done.stderr}")

@@ -273,6 +273,26 @@ def test_wrong_input_is_one_line_before_anything_is_compiled(refuse, flags, name
     assert named in refuse(*flags)
 
 
+@pytest.mark.parametrize(
+    ("status", "said", "line"),
+    [
+        (-6, "*** SIGABRT\nF1126 11:33:52 7 emitter.cc:45] Check failed: low == 0 (-3 vs. 0)", "low == 0 (-3 vs. 0)"),
+        (-9, "", "status -9"),
+        (2, "W1126 noise\nerror: --on v5e:3x3: there is no such topology", "--on v5e:3x3: there is no such topology"),
+    ],
+)
+def test_a_compiler_that_breaks_down_is_one_line(monkeypatch, capfd, status, said, line):
+    monkeypatch.setattr("os._exit", sys.exit)
+    done = subprocess.CompletedProcess([], status, "", said)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(SystemExit) as end:
+        plan._compile(ahead.Request("digits", {"batch_size": 64}, "v5e:2x4", 100, False), {})
+    assert end.value.code == (1 if status < 0 else status)
+    (error,) = capfd.readouterr().err.splitlines()
+    assert error.startswith("error: ")
+    assert line in error
+
+
 def test_a_recipe_of_ones_own_may_have_data_of_a_size_that_is_not_known(refuse, tmp_path):
     file = tmp_path / "mine.py"
     file.write_text('from experiments import recipes\nRECIPE = recipes.get("digits").replace(data="folder:pictures")\n')
