@@ -14,7 +14,6 @@ from typing import Any
 
 HARDWARE = Path(__file__).parent / "hardware"  # of each GPU, what XLA asks it for
 GIB = 2**30
-PEAK = ("float32", "bf16")
 
 
 class TargetError(ValueError):
@@ -28,8 +27,9 @@ class Accelerator:
     Attributes:
       platform: "cuda", "tpu" or "cpu", as JAX names it.
       memory: bytes of a device.
-      usable: the share of them that JAX takes for arrays and programs. On a GPU it is 3/4, unless
-        XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise (JAX's documentation, "GPU memory allocation").
+      usable: the share of them that a run has. On a GPU JAX takes 3/4, unless XLA_PYTHON_CLIENT_MEM_FRACTION says
+        otherwise (JAX's documentation, "GPU memory allocation"); of a TPU libtpu keeps a little, and says how much is
+        left where a program does not fit.
       bandwidth: bytes in a second between the memory and the chip.
       cache: bytes on the chip that may hold arrays from one launch to the next.
       peak: FLOP in a second of matrix products and convolutions in each precision of a recipe. By default JAX takes
@@ -58,11 +58,15 @@ ACCELERATORS = {
     "a100": Accelerator(
         "cuda", 80 * GIB, 0.75, 2.039e12, 40 * 2**20, _peak(156e12, 312e12), "NVIDIA A100 datasheet, SXM 80 GB"
     ),
-    "v4": Accelerator("tpu", 32 * GIB, 1.0, 1.2e12, 160 * 2**20, _peak(275e12, 275e12), "Cloud TPU v4 documentation"),
-    "v5e": Accelerator(
-        "tpu", 16 * GIB, 1.0, 0.819e12, 128 * 2**20, _peak(197e12, 197e12), "Cloud TPU v5e documentation"
+    "v4": Accelerator(
+        "tpu", 32 * GIB, 30.75 / 32, 1.2e12, 160 * 2**20, _peak(275e12, 275e12), "Cloud TPU v4 documentation"
     ),
-    "v6e": Accelerator("tpu", 32 * GIB, 1.0, 1.6e12, 128 * 2**20, _peak(918e12, 918e12), "Cloud TPU v6e documentation"),
+    "v5e": Accelerator(
+        "tpu", 16 * GIB, 15.75 / 16, 0.819e12, 128 * 2**20, _peak(197e12, 197e12), "Cloud TPU v5e documentation"
+    ),
+    "v6e": Accelerator(
+        "tpu", 32 * GIB, 31.25 / 32, 1.6e12, 128 * 2**20, _peak(918e12, 918e12), "Cloud TPU v6e documentation"
+    ),
 }
 GPUS = 8  # in one machine
 AXES = {"v4": 3, "v5e": 2, "v6e": 2}  # of a slice's topology
