@@ -26,7 +26,7 @@ class Accelerator:
 
     Attributes:
       platform: "cuda", "tpu" or "cpu", as JAX names it.
-      memory: bytes of a device.
+      memory: bytes of a device; of a GPU's 80 GB what CUDA reports, in full GiB.
       usable: the share of them that a run has. On a GPU JAX takes 3/4, unless XLA_PYTHON_CLIENT_MEM_FRACTION says
         otherwise (JAX's documentation, "GPU memory allocation"); of a TPU libtpu keeps a little, and says how much is
         left where a program does not fit.
@@ -53,19 +53,19 @@ def _peak(float32: float, bf16: float) -> Mapping[str, float]:
 # Without sparsity. A v4 chip is one device of JAX, as the others are.
 ACCELERATORS = {
     "h100": Accelerator(
-        "cuda", 80 * GIB, 0.75, 3.35e12, 50 * 2**20, _peak(494.7e12, 989.4e12), "NVIDIA H100 datasheet, SXM5 80 GB"
+        "cuda", 79 * GIB, 0.75, 3.35e12, 50 * 2**20, _peak(494.7e12, 989.4e12), "NVIDIA H100 datasheet, SXM5 80 GB"
     ),
     "a100": Accelerator(
-        "cuda", 80 * GIB, 0.75, 2.039e12, 40 * 2**20, _peak(156e12, 312e12), "NVIDIA A100 datasheet, SXM 80 GB"
+        "cuda", 79 * GIB, 0.75, 2.039e12, 40 * 2**20, _peak(156e12, 312e12), "NVIDIA A100 datasheet, SXM 80 GB"
     ),
     "v4": Accelerator(
-        "tpu", 32 * GIB, 30.75 / 32, 1.2e12, 160 * 2**20, _peak(275e12, 275e12), "Cloud TPU v4 documentation"
+        "tpu", 32 * GIB, 30.75 / 32, 1.228e12, 160 * 2**20, _peak(275e12, 275e12), "Cloud TPU v4 documentation"
     ),
     "v5e": Accelerator(
         "tpu", 16 * GIB, 15.75 / 16, 0.819e12, 128 * 2**20, _peak(197e12, 197e12), "Cloud TPU v5e documentation"
     ),
     "v6e": Accelerator(
-        "tpu", 32 * GIB, 31.25 / 32, 1.6e12, 128 * 2**20, _peak(918e12, 918e12), "Cloud TPU v6e documentation"
+        "tpu", 32 * GIB, 31.25 / 32, 1.64e12, 128 * 2**20, _peak(918e12, 918e12), "Cloud TPU v6e documentation"
     ),
 }
 GPUS = 8  # in one machine
