@@ -54,7 +54,7 @@ TRIES = 8  # of batches that are guessed from the memory of others; then the mid
 class Plan:
     """Says whether a run fits on an accelerator, and what it does there, with none at hand."""
 
-    recipe: Annotated[str, tyro.conf.Positional]
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
     """One of the recipes, or a Python file that defines RECIPE."""
     on: Annotated[str, tyro.conf.arg(metavar="TARGET")]
     """What it is to run on: h100[:N], a100[:N], v5e:2x4, v6e:2x4, v4:2x2x1, or cpu (this machine's)."""
