@@ -235,15 +235,17 @@ def largest(plan: Callable[[int], Facts], first: int, unit: int) -> Facts | None
 def _guess(known: dict[int, int | None], room_bytes: int, low: int, refuted: int | None) -> int:
     """About the largest batch that fits; `low` does, and `refuted` does not."""
     sizes = sorted((batch, size) for batch, size in known.items() if size is not None)
-    if refuted is None and len(sizes) < 2:
+    below, above = [pair for pair in sizes if pair[0] <= low], [pair for pair in sizes if pair[0] > low]
+    nearest = (below + above[:1])[-2:] if below else above[:2]  # to where it no longer fits
+    if refuted is None and len(nearest) < 2:
         return 2 * low
-    if len(sizes) < 2 or len(known) > TRIES:
+    if len(nearest) < 2 or len(known) > TRIES:
         return (low + refuted) // 2
-    (a, bytes_a), (b, bytes_b) = sizes[-2:]
+    (a, bytes_a), (b, bytes_b) = nearest
     guess = int(b + (room_bytes - bytes_b) * (b - a) / max(1, bytes_b - bytes_a))
     guess = min(guess, FAR * low) if low else guess
-    # Where the compiler gave up on it, it has not said by how much.
-    return guess if refuted is None or known[refuted] is not None else min(guess, refuted - (refuted - low) // 8)
+    # Next to one that does not fit, the next guess would hardly tell more.
+    return guess if refuted is None else min(guess, refuted - (refuted - low) // 8)
 
 
 def table(result: Facts) -> str:
