@@ -13,6 +13,7 @@ SCRIPTS = (
     "report",
     "reproduce",
     "benchmark",
+    "plan",
     "agreement",
     "communication",
     "convolutions",

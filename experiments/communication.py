@@ -6,7 +6,6 @@ has each of them send 2 (N - 1) / N times what is reduced, and (N - 1) / N times
 """
 
 import dataclasses
-import math
 import re
 from typing import Annotated
 
@@ -17,6 +16,7 @@ import tyro
 import jaxgan
 from experiments import recipes
 from experiments.cli import check_names, parse
+from experiments.programs import arrays_in
 from jaxgan import parallel
 from jaxgan.gan import GAN, Batch, image_shape
 
@@ -34,7 +34,6 @@ COLLECTIVE = re.compile(
     r" = (?P<arrays>.*?) (all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all|collective-broadcast)"
     r'(-start)?\(.*op_name="(?P<scope>[^"]*)"'
 )
-ARRAY = re.compile(r"\b(?:pred|[a-z]+(?P<bits>\d+))\[(?P<shape>[\d,]*)\]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +88,7 @@ def count_bytes(program: str) -> dict[str, int]:
     for found in COLLECTIVE.finditer(program):
         parts = found["scope"].split("/")
         kind = next((k for k, scope in KINDS.items() if any(re.fullmatch(scope, part) for part in parts)), "other")
-        for array in ARRAY.finditer(found["arrays"]):
-            shape = [int(size) for size in array["shape"].split(",") if size]
-            count[kind] += int(array["bits"] or 8) * math.prod(shape) // 8
+        count[kind] += sum(array.bytes for array in arrays_in(found["arrays"]))
     return count
 
 

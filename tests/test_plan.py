@@ -1,0 +1,347 @@
+"""The plan of a run: its arithmetic, wrong input, and what the programs hold that the accelerators' compilers make.
+
+The compilers are libtpu, and JAX's CUDA plugin with ptxas. Where they are not installed beside JAX, JAXGAN_COMPILERS
+may name a folder that they were installed into (`pip install --no-deps --target`). It is for the processes that are
+started here alone: with the plugin in sight and no driver, any other use of JAX would complain.
+"""
+
+import functools
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import optax
+import pytest
+from common import SmallDisc, SmallGen
+
+import jaxgan
+from experiments import accelerators, ahead, communication, plan, recipes
+from experiments.accelerators import Target, TargetError, read_target
+from jaxgan.gan import image_shape
+
+ROOT = Path(__file__).parents[1]
+NAMES = ["digits", "keras_dcgan", "keras_mnist", "canton_lsgan", "tf2_gan", "tf2_dcgan", "gan_elements"]
+GIB = 2**30
+SIZES = {"digits": 1_797, "keras_dcgan": 50_000, "canton_lsgan": 50_000, "gan_elements": 70_000}  # else MNIST's 60,000
+
+
+@functools.cache
+def planned(name, target):
+    """What `--json` has of a recipe."""
+    path = os.pathsep.join(filter(None, [os.environ.get("JAXGAN_COMPILERS"), os.environ.get("PYTHONPATH")]))
+    file = Path(os.environ["JAX_COMPILATION_CACHE_DIR"]) / f"plan-{Path(name).stem}-{target.replace(':', '-')}.json"
+    command = [sys.executable, "-m", "experiments.plan", name, "--on", target, "--json", str(file)]
+    environment = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    if "not installed here" in done.stderr and done.returncode == 2:
+        return done.stderr.strip()
+    assert done.returncode == 0, done.stderr
+    return json.loads(file.read_text()) | {"printed": done.stdout}
+
+
+def of(name, target):
+    """The same, where there is a compiler."""
+    found = planned(name, target)
+    if isinstance(found, str):
+        pytest.skip(found)
+    return found
+
+
+def convolutions(name):
+    """How many an update needs, from the number of kernels alone.
+
+    Shared: G runs once forwards and D once on each batch. From D's loss back through both of its passes, to each kernel
+    and to each layer's input but the images; from G's back through D's pass on generated images to all inputs, and on
+    through G, to each kernel and each input but z. Alternating: G and D once more forwards.
+    """
+    gan = recipes.get(name).build()
+    state = jax.eval_shape(lambda: jaxgan.init(gan, jax.random.key(0)))
+    kernels = {net: [x for x in jax.tree.leaves(getattr(state, net).params) if x.ndim == 4] for net in ("gen", "disc")}
+    gen, disc = len(kernels["gen"]), len(kernels["disc"])
+    dense = any(x.ndim == 2 for x in jax.tree.leaves(state.gen.params))  # then G begins with it, and not with z
+    shared = gen + 2 * disc + 2 * (2 * disc - bool(disc)) + disc + 2 * gen - (not dense)
+    return shared + (gen + disc if gan.update == "alternating" else 0)
+
+
+@functools.cache
+def exchanged(name):
+    """The bytes that the devices exchange in an update, as docs/devices.md has them."""
+    recipe = recipes.get(name)
+    return sum(communication.count_bytes(communication.compiled_steps(recipe.build(), recipe.batch_size)).values())
+
+
+def check(name, target, devices):
+    """What holds of every recipe on every accelerator."""
+    found, gan = of(name, target), recipes.get(name).build()
+    assert found["devices"] == devices
+    assert found["convolutions"] == convolutions(name)
+    assert "f64" not in found["types"]
+    assert found["host_transfers"] == 0
+    size = SIZES.get(name, 60_000) * math.prod(image_shape(gan))
+    assert not found["streamed"]
+    assert found["dataset_bytes"] == size or (size <= found["dataset_bytes"] < 1.5 * size and target.startswith("v"))
+    assert found["fits"]
+    for word in (f"{found['launches']:,}\n", "fits", "floor", name, target):
+        assert word in found["printed"]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_on_an_h100(name):
+    found = check(name, "h100", 1)
+    state = jax.eval_shape(lambda: jaxgan.init(recipes.get(name).build(), jax.random.key(0)))
+    leaves = jax.tree.leaves(state.replace(key=jax.ShapeDtypeStruct((2,), "uint32")))
+    assert found["state_bytes"] == sum(x.size * x.dtype.itemsize for x in leaves)
+    assert found["collectives"] == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("tf2_gan", "h100:8"),
+        ("digits", "h100:8"),
+        ("tf2_dcgan", "h100:8"),
+        ("tf2_gan", "v5e:2x4"),
+        ("digits", "v5e:2x4"),
+    ],
+)
+def test_eight_devices_exchange_what_the_docs_say(name, target):
+    """Some of the recipes: all of them take minutes, most of all for a TPU; docs/devices.md has them."""
+    found = check(name, target, 8)
+    assert {opcode: size for opcode, (_, size) in found["collectives"].items()} == {"all-reduce": exchanged(name)}
+
+
+@pytest.mark.slow
+def test_what_a_loop_does_is_counted_as_often_as_it_turns():
+    """canton_lsgan compares each of 32 images with all, in loops: without them it has fewer launches than turns."""
+    assert of("canton_lsgan", "h100")["launches"] > 10 * 3 * 32
+    assert of("tf2_gan", "h100")["launches"] < 100
+
+
+def test_the_number_of_convolutions_is_that_derived_elsewhere():
+    """tests/test_one_forward_pass.py counts 28, layer by layer, and 34 where an update does not share."""
+    assert (convolutions("tf2_dcgan"), convolutions("gan_elements"), convolutions("tf2_gan")) == (28, 34, 0)
+
+
+FACTS = {"argument_bytes": 50 * GIB, "working_bytes": 8 * GIB, "program_bytes": GIB + GIB // 4}
+FACTS |= {"state_bytes": 4 * GIB, "flops": 989_400_000_000}
+
+
+def test_memory_is_what_the_program_takes_and_works_in_of_what_jax_takes():
+    found = plan.judge(FACTS, read_target("h100"), "float32")
+    assert (found["total_bytes"], found["room_bytes"], found["fits"]) == (59.25 * GIB, 59.25 * GIB, True)  # 3/4 of 79
+    assert not plan.judge(FACTS | {"program_bytes": GIB + GIB // 4 + 1}, read_target("h100"), "float32")["fits"]
+    assert plan.judge(FACTS, read_target("v5e:2x4"), "float32")["room_bytes"] == 15.75 * GIB
+    assert plan.judge({"out_of_memory": "…"}, read_target("v5e:2x4"), "float32")["fits"] is False
+
+
+def test_the_floor_is_the_longer_of_products_and_of_the_state():
+    """At 494.7 TFLOP/s in TF32 2 ms; 4 GiB less 50 MiB of cache, in and out, at 3.35 TB/s 2.53 ms."""
+    found = plan.judge(FACTS, read_target("h100"), "float32")
+    assert found["products_ms"] == pytest.approx(2)
+    assert found["floor_ms"] == found["state_ms"] == pytest.approx(2.5328, rel=1e-4)
+    assert plan.judge(FACTS, read_target("h100"), "bf16")["products_ms"] == pytest.approx(1)
+    few = plan.judge(FACTS | {"state_bytes": 50 * 2**20}, read_target("h100"), "float32")
+    assert (few["state_ms"], few["floor_ms"]) == (0, few["products_ms"])
+    assert plan.judge(FACTS, read_target("cpu"), "float32")["floor_ms"] is None
+
+
+def test_images_are_streamed_where_a_run_would_stream_them():
+    half = 79 * GIB * 3 // 8
+    assert not plan.is_streamed(half, read_target("h100"))
+    assert plan.is_streamed(half + 1, read_target("h100"))
+
+
+def measured(total, room=1000):
+    """A plan of batches that take `total(batch)` bytes, None where the compiler gives up; and which were asked for."""
+    asked = []
+
+    def of_batch(batch):
+        asked.append(batch)
+        taken = total(batch)
+        fits = taken is not None and taken <= room
+        return {"batch_size": batch, "total_bytes": taken, "room_bytes": room, "fits": fits}
+
+    return of_batch, asked
+
+
+@pytest.mark.parametrize(
+    ("total", "first", "unit", "largest", "tries"),
+    [
+        (lambda b: 100 + 3 * b, 8, 1, 300, 5),  # two, one not too far, the guess, and what is next to it
+        (lambda b: 100 + 3 * b, 8, 8, 296, 5),
+        (lambda b: 100 + 3 * b, 1024, 8, 296, 8),  # from above
+        (lambda b: 100 + 3 * b if b < 150 else None, 8, 1, 149, 12),  # the compiler gives up
+        (lambda b: 100 + b**2 / 100, 8, 1, 300, 8),  # not affine at all
+        (lambda b: 100 + 3 * b + 40 * (b == 300), 8, 1, 299, 8),  # the guess itself takes more
+    ],
+)
+def test_the_largest_batch(total, first, unit, largest, tries, capsys):
+    of_batch, asked = measured(total)
+    found = plan.largest(of_batch, first, unit)
+    assert largest - max(unit, largest // plan.NEAR) < found["batch_size"] <= largest
+    assert len(asked) <= tries
+    assert len(asked) == len(set(asked))
+    assert all(batch % unit == 0 for batch in asked)
+    assert len(capsys.readouterr().err.splitlines()) == len(asked)
+
+
+def test_no_batch_fits():
+    assert plan.largest(measured(lambda b: 2000 + b)[0], 64, 8) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("h100", Target("h100", "h100", 1)),
+        ("h100:8", Target("h100:8", "h100", 8)),
+        ("v5e:2x4", Target("v5e:2x4", "v5e", 8, (2, 4))),
+        ("v4:2x2x1", Target("v4:2x2x1", "v4", 4, (2, 2, 1))),
+        ("cpu", Target("cpu", "cpu", 1)),
+    ],
+)
+def test_targets(text, target):
+    assert read_target(text) == target
+
+
+@pytest.mark.parametrize(
+    "text", ["", "h200", "h100:0", "h100:9", "h100:", "v5e", "v5e:2", "v5e:0x4", "v5e:2x4x1", "v4:2x2", "cpu:2"]
+)
+def test_wrong_targets(text):
+    with pytest.raises(TargetError, match="--on"):
+        read_target(text)
+
+
+@pytest.mark.parametrize("name", ["h100", "a100"])
+def test_gpus_are_described(name):
+    """The description that XLA reads says of the memory what the table of accelerators says."""
+    text = (accelerators.HARDWARE / f"{name}.txtpb").read_text()
+    known = accelerators.ACCELERATORS[name]
+    assert f"device_memory_size: {known.memory}\n" in text
+    assert f"memory_bandwidth: {known.bandwidth:.0f}\n" in text
+    assert f"l2_cache_size: {known.cache}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("target", "line"), [("v5e:2x4", "libtpu=="), ("h100", f"jax-cuda13-plugin=={jax.__version__}")]
+)
+def test_a_compiler_that_is_not_installed_is_named(monkeypatch, target, line):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(TargetError, match=f"pip install --no-deps .*{line}"):
+        accelerators.find_compilers(read_target(target))
+
+
+@pytest.fixture
+def refuse(monkeypatch, capfd):
+    """`python -m experiments.plan …` in this process, with wrong input: the line that says so."""
+    monkeypatch.setattr("os._exit", sys.exit)
+    monkeypatch.setattr(plan, "_compile", lambda *_: pytest.fail("it compiles"))
+
+    def call(*flags):
+        monkeypatch.setattr(sys, "argv", ["plan", *flags])
+        with pytest.raises(SystemExit) as end:
+            plan.main()
+        assert end.value.code == 2
+        out, err = capfd.readouterr()
+        assert not out
+        assert err.startswith("error: ")
+        assert len(err.splitlines()) == 1, err
+        return err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["digits"], "--on"),
+        (["nonesuch", "--on", "cpu"], "nonesuch"),
+        (["missing.py", "--on", "cpu"], "missing.py"),
+        (["digits", "--on", "h200"], "h200"),
+        (["digits", "--on", "h100:8", "--batch-size", "12"], "multiple of 8"),
+        (["digits", "--on", "cpu", "--batch-size", "0"], "batch"),
+        (["digits", "--on", "cpu", "--precision", "float8"], "--precision"),
+        (["digits", "--on", "cpu", "--data-size", "0"], "--data-size"),
+        (["digits", "--on", "cpu", "--json", "plan.txt"], "--json"),
+    ],
+)
+def test_wrong_input_is_one_line_before_anything_is_compiled(refuse, flags, named):
+    assert named in refuse(*flags)
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "line"),
+    [
+        (-6, "*** SIGABRT\nF1126 11:33:52 7 emitter.cc:45] Check failed: low == 0 (-3 vs. 0)", "low == 0 (-3 vs. 0)"),
+        (-9, "", "status -9"),
+        (2, "W1126 noise\nerror: --on v5e:3x3: there is no such topology", "--on v5e:3x3: there is no such topology"),
+    ],
+)
+def test_a_compiler_that_breaks_down_is_one_line(monkeypatch, capfd, status, said, line):
+    monkeypatch.setattr("os._exit", sys.exit)
+    done = subprocess.CompletedProcess([], status, "", said)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(SystemExit) as end:
+        plan._compile(ahead.Request("digits", {"batch_size": 64}, "v5e:2x4", 100, False), {})
+    assert end.value.code == (1 if status < 0 else status)
+    (error,) = capfd.readouterr().err.splitlines()
+    assert error.startswith("error: ")
+    assert line in error
+
+
+def test_a_recipe_of_ones_own_may_have_data_of_a_size_that_is_not_known(refuse, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text('from experiments import recipes\nRECIPE = recipes.get("digits").replace(data="folder:pictures")\n')
+    assert "--data-size" in refuse(str(file), "--on", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("devices", "streamed"), [pytest.param(1, False, marks=pytest.mark.slow), (2, True)], ids=["whole", "streamed"]
+)
+def test_what_is_compiled_is_what_a_run_takes(devices, streamed):
+    """A small GAN, on parts of this CPU: its memory in bytes by hand."""
+    recipe = recipes.get("digits").replace(gen=SmallGen(3), disc=SmallDisc(3), classes=3, z_size=5, batch_size=8)
+    recipe = recipe.replace(optimizer=optax.sgd, ema_decay=0.0)  # quick to compile
+    found = ahead.compiled(recipe, jax.devices()[:devices], 50, streamed)
+    state = jax.eval_shape(lambda: jaxgan.init(recipe.build(), jax.random.key(0)))
+    state = jax.tree.leaves(state.replace(key=jax.ShapeDtypeStruct((2,), "uint32")))
+    assert found["state_bytes"] == sum(x.size * x.dtype.itemsize for x in state)
+    each = 8 // devices  # images of 16 bytes, and a label of 4
+    assert found["dataset_bytes"] == (16 + 4) * (100 * each if streamed else 50)
+    assert found["batches_bytes"] == 4 * (100 * each + 1)
+    assert found["argument_bytes"] == sum(found[f"{name}_bytes"] for name in ("state", "dataset", "batches"))
+    exchanged = communication.count_bytes(communication.compiled_steps(recipe.build(), 8))
+    assert sum(size for _, size in found["collectives"].values()) == (devices > 1) * sum(exchanged.values())
+    assert found["convolutions"] == found["host_transfers"] == 0
+    assert found["launches"] > 10
+
+
+def test_a_streamed_turn_is_as_long_as_the_loop_makes_it():
+    """At most 32 MiB of images, and at most 100 updates."""
+    digits = recipes.get("digits")
+    assert ahead.turn(digits) == 100
+    assert ahead.turn(digits.replace(batch_size=2**15)) == 2**25 // (2**15 * 64)
+    assert ahead.turn(digits.replace(batch_size=2**30)) == 1
+
+
+@pytest.mark.slow
+def test_a_plan_for_this_machine(tmp_path):
+    """From the command line to its JSON, with a file of one's own: XLA counts its products too, and more beside."""
+    file = tmp_path / "mine.py"
+    file.write_text('from experiments import recipes\nRECIPE = recipes.get("tf2_gan").replace(batch_size=16)\n')
+    found = planned(str(file), "cpu")
+    assert (found["recipe"], found["batch_size"], found["images"]) == ("mine", 16, 60_000)
+    assert found["convolutions"] == 0
+    assert found["floor_ms"] is None
+    assert found["fits"]
+    assert found["argument_bytes"] == found["state_bytes"] + found["dataset_bytes"] + found["batches_bytes"]
+    assert found["batches_bytes"] == 4 * (100 * 16 + 1)
+    # Three passes forwards, three back and one for G alone, through products of 784 x 128 and 100 x 128.
+    products = 2 * 16 * 128 * (784 + 100)
+    assert 5 * products < found["flops"] <= found["xla_flops"]
