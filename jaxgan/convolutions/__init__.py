@@ -70,8 +70,6 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int, padding: Paddin
       [B, H * stride, W * stride, features]; with VALID, [B, (H - 1) * stride + max(k, stride), …, features].
     """
     k = kernel.shape[0]
-    if padding == "VALID" and x.shape[1:3] == (1, 1):
-        stride = max(k, stride)  # a single pixel overlaps no other, so that no product with zeros is left
     start = k - 1 if padding == "VALID" or stride > k - 1 else -(-(k + stride - 2) // 2)  # as lax.conv_transpose has it
     sizes = tuple(h * stride if padding == "SAME" else (h - 1) * stride + max(k, stride) for h in x.shape[1:3])
     return _conv_transpose(x, kernel, stride, start, sizes)
@@ -110,5 +108,17 @@ def _conv_transpose(x: jax.Array, kernel: jax.Array, stride: int, start: int, si
     """A transposed convolution; `start` of both axes, as in `phases.conv_transpose_by_phases`."""
     k = kernel.shape[0]
     low = k - 1 - start
+    if x.shape[1:3] == (1, 1):
+        return _of_one_pixel(x, kernel, low, sizes)
     pads = tuple((low, (h - 1) * stride + k - size - low) for h, size in zip(x.shape[1:3], sizes, strict=True))
     return platforms.conv_transpose(x, cpu.flip(kernel), stride, pads, sizes)
+
+
+def _of_one_pixel(x: jax.Array, kernel: jax.Array, low: int, sizes: tuple[int, int]) -> jax.Array:
+    """That of a map of one pixel, [B, 1, 1, C]: each output pixel sees one tap, so it is a matrix product.
+
+    As a convolution it would have more padding than map, which libtpu does not compile.
+    """
+    edges = ((-low, low + size - k, 0) for size, k in zip(sizes, kernel.shape[:2], strict=True))
+    taps = lax.pad(kernel[::-1, ::-1], jnp.zeros((), kernel.dtype), (*edges, (0, 0, 0), (0, 0, 0)))
+    return jnp.einsum("bc,ijcf->bijf", x[:, 0, 0], taps)
