@@ -29,7 +29,7 @@ class Moment:
       gan: the static description.
       workdir: the run's folder.
       last: whether this is the run's last step.
-      device_state: the state on the run's devices; the next update overwrites it. Use `state`.
+      device_state: the state on the run's devices, until the next turn overwrites it. Use `state`.
       device_metrics: the metrics there. Use `metrics`.
     """
 

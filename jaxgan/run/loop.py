@@ -1,7 +1,9 @@
-"""The host's loop: turns of several updates on the device and, between them, the events that are due.
+"""The host's loop: turns of several updates on the devices, and what is due after each: pictures, lines, a checkpoint.
 
-The final state depends on no event and on no period. Where a run has several processes, the leader alone reports,
-samples and calls the user's events, and all of them save.
+What is due after a turn is done while the devices take the next one, from a copy of the state. It is all done before
+anything of that next turn is, so that files are written in the order of their steps. The final state depends on no
+event and on no period. Where a run has several processes, the leader alone reports, samples and calls the user's
+events, and all of them save.
 """
 
 import contextlib
@@ -55,11 +57,22 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
     events = (draw, *p.events)
     periods = [every for every in (options.log_every, options.checkpoint_every) if every]
     periods += [event.every for event in events]
-    if report and p.start == 0:
-        draw.call(Moment(0, p.gan, p.workdir, False, p.state, {}))
-    state = parallel.place(p.state, p.devices)
-    done, number, pace, last, saved, moment = p.start, 0, 1, False, math.inf, None
+    several = jax.process_count() > 1  # they agree by programs of their own, for which the devices must be free
+    done, number, pace, last, save, saved, moment = p.start, 0, 1, False, False, math.inf, None
     best = (p.checkpoints.best() or (0, math.inf))[1]
+
+    def first(best: float) -> float:
+        if report and p.start == 0:
+            draw.call(Moment(0, p.gan, p.workdir, False, p.state, {}))
+        return best
+
+    def nothing(best: float) -> float:
+        return best
+
+    left = first  # what is to be done of the steps before a turn
+    if several:
+        best, left = left(best), nothing
+    state = parallel.place(p.state, p.devices)
     with contextlib.ExitStack() as stack, stop_signals() as asked_to_stop:
         turn, most = _turns(p, stack)
         while not last:
@@ -68,11 +81,16 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
             try:
                 state, metrics = turn(state, done, count)
             except (DataError, processes.ProcessError):
+                left(best)
                 if moment and p.checkpoints.latest_step() != done:
                     _save(p, moment, None)
                     with processes.together():
                         checkpoint.finish(p.checkpoints, moment.state)
                 raise
+            best = left(best)
+            saved = time.perf_counter() if save else saved
+            with _in_memory(p):
+                jax.block_until_ready((state, metrics))
             now = time.perf_counter()
             pace, save = processes.of_leader(max(1, min(MOST, int(TURN * count / (now - begin)))), now - saved > MINUTE)
             done, number, saved = done + count, number + 1, min(saved, now)  # the first turn has compiled
@@ -82,15 +100,18 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
             moment = Moment(done, p.gan, p.workdir, done == p.recipe.steps, state, metrics)
             due = [event for event in events if event.is_due(done, moment.last)]
             log = done == 1 or done % options.log_every == 0 or last
-            best = _between(p, report, moment, due, log, save or last, best)
-            saved = time.perf_counter() if save else saved
+            left = functools.partial(_between, p, report, moment, due, log, save or last)
+            if due or save:
+                _ = moment.state  # copied, before the next turn overwrites it
+            if last or several:
+                best, left = left(best), nothing
     return moment.state
 
 
 def _turns(prepared: Prepared, stack: contextlib.ExitStack) -> tuple[Turn, int]:
     """(state on the devices, updates done, count) -> (state, metrics) after `count` more; and how many at most.
 
-    What it has taken of the images is read ahead until the stack ends.
+    The devices may be at work still when a turn returns. Images are read ahead for it until the stack ends.
     """
     p = prepared
     if isinstance(p.dataset, Source):
@@ -106,17 +127,24 @@ def _taking(p: Prepared, images: Callable[[int, int], tuple[Batch, np.ndarray]],
     def turn(state: GANState, done: int, count: int) -> tuple[GANState, Metrics]:
         with processes.together():
             dataset, batches = images(done, count)
-        try:
-            return jax.block_until_ready(take(state, dataset, batches, np.int32(count)))
-        except (MemoryError, jax.errors.JaxRuntimeError) as error:
-            if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            raise RunError(
-                f"--batch-size {p.recipe.batch_size}: an update does not fit in memory; choose a smaller one, more "
-                "--devices, or --accumulate"
-            ) from error
+        with _in_memory(p):
+            return take(state, dataset, batches, np.int32(count))
 
     return turn
+
+
+@contextlib.contextmanager
+def _in_memory(p: Prepared) -> Iterator[None]:
+    """A passage that starts a turn, or waits for one: says what to do where it does not fit in memory."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise RunError(
+            f"--batch-size {p.recipe.batch_size}: an update does not fit in memory; choose a smaller one, more "
+            "--devices, or --accumulate"
+        ) from error
 
 
 def _resident(p: Prepared) -> Callable[[int, int], tuple[Batch, np.ndarray]]:
