@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from small_run import OPTIONS, metrics_of, recipe, share_programs
 
-from jaxgan.run import Event, Options, RunError, loop, run
+from jaxgan.run import Event, Options, RunError, loop, report, run
 from jaxgan.run.checkpoint import state_sha256
 from jaxgan.run.events import Moment, call_all
 
@@ -84,6 +84,20 @@ def test_the_devices_have_the_next_turn_while_an_event_is_called(plain, tmp_path
     assert seen == [(3, True), (6, True), (9, False)]
     assert sum(handed) == 9
     assert summary["state_sha256"] == plain["state_sha256"]
+
+
+def test_a_picture_that_cannot_be_made_ends_the_run_with_its_error_and_the_state_saved(tmp_path, monkeypatch):
+    def fail_after_the_first(*args):
+        if (tmp_path / "samples" / "000000.png").exists():
+            raise KeyError("mine")
+        return grid(*args)
+
+    grid = report.images.grid
+    monkeypatch.setattr(report.images, "grid", fail_after_the_first)
+    with pytest.raises(KeyError, match="mine"):
+        run(recipe(), tmp_path, 0, Options(devices=1, log_every=2, sample_every=4))
+    assert [m["step"] for m in metrics_of(tmp_path)] == [1, 2, 4]
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["4"]
 
 
 def test_all_of_the_steps_of_a_checkpoint_is_written_before_it_and_nothing_past_it(tmp_path, monkeypatch):

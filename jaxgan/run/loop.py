@@ -7,7 +7,6 @@ reports, samples and calls the user's events, and all of them save.
 """
 
 import contextlib
-import dataclasses
 import functools
 import itertools
 import math
@@ -96,14 +95,14 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
                 _wait(p, metrics)
             pace, save = processes.of_leader(max(1, min(MOST, int(TURN * before / (now - then)))), now - saved > MINUTE)
             done, number = done + count, number + 1
-            last = asked_to_stop(number) or done == p.recipe.steps
+            end = done == p.recipe.steps
+            last = asked_to_stop(number) or end
             if options.checkpoint_every:
                 save = done % options.checkpoint_every == 0
-            moment = Moment(done, p.gan, p.workdir, done == p.recipe.steps, state, metrics)
-            due = [event for event in events if event.is_due(done, moment.last)]
-            if report and draw in due:
-                moment = dataclasses.replace(moment, device_samples=_grid(p.gan, parallel.own_copy(state)))
-            if save or due not in ([], [draw]):
+            due = [event for event in events if event.is_due(done, end)]
+            samples = _grid(p.gan, parallel.own_copy(state)) if report and draw in due else None
+            moment = Moment(done, p.gan, p.workdir, end, state, metrics, samples)
+            if save or due:
                 _ = moment.state  # copied, before the next turn overwrites it
             log = done == 1 or done % options.log_every == 0 or last
             left = functools.partial(_after, p, report, moment, due, log, save or last)
