@@ -20,10 +20,10 @@ bound       what their operations would give: (4 G + 8 D) / (3 G + 7 D), of a fo
 floor ms    of its update: the longer of its FLOPs at the rate of a matrix product, and its bytes at that of a copy
 gap         its ms over the floor's
 loop ms     for one update of a whole run, `experiments.train` with the logs and samples that fall due within some
-            seconds; a checkpoint comes once a minute, and is not among them
+            seconds; a checkpoint comes once a minute, and is not among them, and nor are scores (--evaluate-every 0)
 loop %      the speed of that: the update's own ms, measured just before and after, over the loop's
-start s     of a run of one update, from the start of the process to its end, sampling and saving included, where JAX
-            keeps the programs that it compiled before (JAX_COMPILATION_CACHE_DIR)
+start s     of a run of one update, from the start of the process to its end, sampling and saving included but no
+            scores, where JAX keeps the programs that it compiled before (JAX_COMPILATION_CACHE_DIR)
 
 On a busy machine PyTorch's figures suffer far more than JAX's: its threads wait for one another by spinning. Compare
 them on an idle one.

@@ -211,6 +211,7 @@ def image_shape(gan: GAN) -> tuple[int, int, int]:
     return generated_shape(gan)[1:]
 
 
+@functools.lru_cache(maxsize=32)  # asked for several times over, and each time the generator would be traced
 def generated_shape(gan: GAN, grid: tuple[int, ...] = ()) -> tuple[int, ...]:
     """The shape of what the generator makes of one latent, or of one grid (h, w) of them; nothing is computed."""
     z = jax.ShapeDtypeStruct((1, *grid, gan.z_size), jnp.float32)

@@ -10,6 +10,7 @@ Keras"). The alternating step is what most codebases do: a pass for the discrimi
 the generator's.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -81,13 +82,15 @@ def train_steps(
       The state after them, and the metrics of the last.
     """
 
-    def update(i: jax.Array, carry: tuple[GANState, Metrics]) -> tuple[GANState, Metrics]:
+    # Traced once, though it is called twice; inlined, so that the program is what it would be without `jit`.
+    @functools.partial(jax.jit, inline=True)
+    def update(state: GANState, batches: jax.Array, dataset: Batch | jax.Array, i: int) -> tuple[GANState, Metrics]:
         batch = jax.tree.map(lambda x: jnp.take(x, batches[i], axis=0, mode="clip"), dataset)
-        return train_step(gan, carry[0], batch)
+        return train_step(gan, state, batch)
 
-    _, metrics = jax.eval_shape(update, jax.ShapeDtypeStruct((), jnp.int32), (state, None))
+    _, metrics = jax.eval_shape(update, state, batches, dataset, 0)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
-    return jax.lax.fori_loop(0, count, update, (state, zeros))
+    return jax.lax.fori_loop(0, count, lambda i, carry: update(carry[0], batches, dataset, i), (state, zeros))
 
 
 def shared_gradients(gan: GAN, state: GANState, batch: Batch, indices: jax.Array) -> tuple[Grads, Aux]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from small_run import OPTIONS, metrics_of, recipe, share_programs
 
-from jaxgan.run import Event, Options, RunError, run
+from jaxgan.run import Event, Options, RunError, loop, report, run
 from jaxgan.run.checkpoint import state_sha256
 from jaxgan.run.events import Moment, call_all
 
@@ -64,6 +64,60 @@ def test_the_state_is_saved_before_an_events_error_ends_the_run(plain, tmp_path)
     summary = run(recipe(), tmp_path, 0, options)
     assert (summary["steps_resumed_from"], summary["state_sha256"]) == (5, plain["state_sha256"])
     assert [m["step"] for m in metrics_of(tmp_path)] == list(range(1, 10))
+
+
+def test_the_devices_have_the_next_turn_while_an_event_is_called(plain, tmp_path, monkeypatch):
+    handed = []  # how many updates, turn by turn
+
+    def recorded(*args):
+        take = steps_on(*args)
+        return lambda state, dataset, batches, count: [
+            handed.append(int(count)),
+            take(state, dataset, batches, count),
+        ][1]
+
+    steps_on = loop.parallel.steps_on
+    monkeypatch.setattr(loop.parallel, "steps_on", recorded)
+    seen = []
+    events = (Event("look", 3, lambda moment: seen.append((moment.step, sum(handed) > moment.step))),)
+    summary = run(recipe(events=events), tmp_path, 0, OPTIONS)
+    assert seen == [(3, True), (6, True), (9, False)]
+    assert sum(handed) == 9
+    assert summary["state_sha256"] == plain["state_sha256"]
+
+
+def test_a_picture_that_cannot_be_made_ends_the_run_with_its_error_and_the_state_saved(tmp_path, monkeypatch):
+    def fail_after_the_first(*args):
+        if (tmp_path / "samples" / "000000.png").exists():
+            raise KeyError("mine")
+        return grid(*args)
+
+    grid = report.images.grid
+    monkeypatch.setattr(report.images, "grid", fail_after_the_first)
+    with pytest.raises(KeyError, match="mine"):
+        run(recipe(), tmp_path, 0, Options(devices=1, log_every=2, sample_every=4))
+    assert [m["step"] for m in metrics_of(tmp_path)] == [1, 2, 4]
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["4"]
+
+
+def test_all_of_the_steps_of_a_checkpoint_is_written_before_it_and_nothing_past_it(tmp_path, monkeypatch):
+    save, seen = loop.checkpoint.save, {}
+
+    def saved(checkpoints, step, *args):
+        lines = [m["step"] for m in metrics_of(tmp_path)]
+        seen[step] = lines, sorted(int(p.stem) for p in (tmp_path / "samples").iterdir()), list(called)
+        save(checkpoints, step, *args)
+
+    monkeypatch.setattr(loop.checkpoint, "save", saved)
+    called = []
+    events = (Event("look", 2, lambda moment: called.append(moment.step)),)
+    options = Options(devices=1, log_every=1, sample_every=2, checkpoint_every=4)
+    run(recipe(events=events), tmp_path, 0, options)
+    assert seen == {
+        4: ([1, 2, 3, 4], [0, 2, 4], [2, 4]),
+        8: ([*range(1, 9)], [0, 2, 4, 6, 8], [2, 4, 6, 8]),
+        9: ([*range(1, 10)], [0, 2, 4, 6, 8, 9], [2, 4, 6, 8, 9]),
+    }
 
 
 @pytest.mark.parametrize(

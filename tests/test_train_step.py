@@ -53,6 +53,26 @@ def small(x64):
     return gan, small_state(gan), real_batch(gan, 8)
 
 
+def test_a_program_of_several_updates_traces_one():
+    """Tracing is most of what a run waits for before its first update."""
+    traced = []
+
+    class Counted(SmallDisc):
+        def __call__(self, images, labels, context):
+            traced.append(context.train)
+            return super().__call__(images, labels, context)
+
+    gan = small_gan(disc=Counted())
+    state = jax.eval_shape(functools.partial(jaxgan.init, gan), jax.random.key(0))
+    images, batches = jax.ShapeDtypeStruct((16, 4, 4, 1), np.uint8), jax.ShapeDtypeStruct((3, 8), np.int32)
+    traced.clear()
+    jax.eval_shape(functools.partial(jaxgan.train_step, gan), state, jax.ShapeDtypeStruct((8, 4, 4, 1), np.uint8))
+    once = traced.count(True)
+    traced.clear()
+    jax.jit(jaxgan.train_steps, static_argnums=0).trace(gan, state, images, batches, np.int32(1))
+    assert traced.count(True) == once > 0
+
+
 @pytest.mark.parametrize("recipe", SYSTEMS)
 def test_gradients_equal_those_of_each_loss_written_out(recipe, x64):
     recipe = recipe.replace(real_label=0.9)

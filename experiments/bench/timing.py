@@ -141,7 +141,7 @@ def peak_of_process() -> int:
 
 
 def train(recipe: "Recipe", flags: list[str], steps: int, folder: Path) -> tuple[float, list[dict[str, Any]]]:
-    """Trains a recipe on the embedded digits, resized to its images, with `python -m experiments.train`.
+    """Trains a recipe on the embedded digits, resized to its images, by `python -m experiments.train` without scores.
 
     Compiled programs are kept in `folder`, so that a second call finds them.
 
@@ -162,7 +162,7 @@ def train(recipe: "Recipe", flags: list[str], steps: int, folder: Path) -> tuple
     with tempfile.TemporaryDirectory(dir=folder) as workdir:
         command = [sys.executable, "-m", "experiments.train", recipe.name, "--workdir", workdir, "--steps", str(steps)]
         command += ["--data", "digits", "--split", "train", "--border", "0", "--devices", "1"]
-        command += ["--batch-size", str(recipe.batch_size), *flags]
+        command += ["--batch-size", str(recipe.batch_size), "--evaluate-every", "0", *flags]
         begin = time.perf_counter()
         process = subprocess.run(command, env=environment, capture_output=True, text=True)
         seconds = time.perf_counter() - begin

@@ -11,6 +11,7 @@ avoids that on a GPU where it sees the gradient of a convolution, by a kernel th
 not.
 """
 
+import functools
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -91,8 +92,12 @@ def _xla_phases(y: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes:
 
 
 def _by_platform(on_cpu: Callable, elsewhere: Callable) -> Callable:
-    """A map that is `on_cpu` in a program for a CPU, and `elsewhere` in one for any other platform."""
+    """A map that is `on_cpu` in a program for a CPU, and `elsewhere` in one for any other platform.
 
+    Both are traced once for arrays of the same shapes, of which a step has several, and inlined each time.
+    """
+
+    @functools.partial(jax.jit, static_argnums=(2, 3, 4), inline=True)
     def choose(a: jax.Array, b: jax.Array, *settings) -> jax.Array:
         return lax.platform_dependent(
             a, b, cpu=lambda a, b: on_cpu(a, b, *settings), default=lambda a, b: elsewhere(a, b, *settings)

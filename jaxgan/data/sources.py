@@ -1,6 +1,8 @@
 """A dataset by its name."""
 
 import dataclasses
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 
@@ -92,12 +94,15 @@ def _within(shape: pixels.Shape | None, border: int) -> pixels.Shape | None:
 
 
 def _digits(shape: pixels.Shape | None, fit: pixels.Fit) -> Dataset:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]  # 17 shades of grey
+    # What `sklearn.datasets.load_digits` reads. Its file alone: to import scikit-learn takes seconds.
+    package = importlib.util.find_spec("sklearn")
+    if package is None:
+        raise DataError("--data digits is a file of scikit-learn's: pip install scikit-learn")
+    rows = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    labels = rows[:, -1].astype(np.int64)
+    images = np.round(rows[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)  # 17 shades of grey
     if shape not in (None, images.shape[1:]):
         from PIL import Image
 
         images = np.stack([pixels.fit(Image.fromarray(image.squeeze(-1)), shape, fit) for image in images])
-    return Dataset("digits", images, digits.target, tuple(map(str, digits.target_names)))
+    return Dataset("digits", images, labels, tuple("0123456789"))

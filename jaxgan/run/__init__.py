@@ -51,8 +51,8 @@ def run(
 ) -> dict[str, Any]:
     """Trains to the last step, from the newest checkpoint in `workdir` where there is one.
 
-    SIGINT, SIGTERM and SIGHUP end a run early, once it has finished its turn, of about a second or one step, and
-    saved its state.
+    SIGINT, SIGTERM and SIGHUP end a run early, once it has finished the turns that are under way, two of about half a
+    second or one step each, and saved its state.
 
     Args:
       recipe: what to train, and on what.

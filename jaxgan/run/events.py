@@ -1,7 +1,7 @@
 """What happens between the turns of a run: an `Event` is a function with a period.
 
 A recipe may carry events of its own, as a tuple `events`. They are called in the leading process alone, after the turn
-that ends at their step, and leave no trace in the final state.
+that ends at their step and while the devices take the next one, and leave no trace in the final state.
 """
 
 import dataclasses
@@ -29,8 +29,9 @@ class Moment:
       gan: the static description.
       workdir: the run's folder.
       last: whether this is the run's last step.
-      device_state: the state on the run's devices; the next update overwrites it. Use `state`.
+      device_state: the state on the run's devices, until the next turn overwrites it. Use `state`.
       device_metrics: the metrics there. Use `metrics`.
+      device_samples: the images of a sample grid, uint8 [N, H, W, C], where one is due.
     """
 
     step: int
@@ -39,6 +40,7 @@ class Moment:
     last: bool
     device_state: GANState
     device_metrics: Mapping[str, jax.Array]
+    device_samples: jax.Array | None = None
 
     @functools.cached_property
     def state(self) -> GANState:

@@ -1,7 +1,9 @@
-"""The host's loop: turns of several updates on the device and, between them, the events that are due.
+"""The host's loop: turns of several updates on the devices, and what is due after each: pictures, lines, a checkpoint.
 
-The final state depends on no event and on no period. Where a run has several processes, the leader alone reports,
-samples and calls the user's events, and all of them save.
+What is due after a turn is done while the devices take the next one, which has been handed to them before: they never
+wait for the host. It is all done before anything of that next turn is, so that files are written in the order of their
+steps. The final state depends on no event and on no period. Where a run has several processes, the leader alone
+reports, samples and calls the user's events, and all of them save.
 """
 
 import contextlib
@@ -17,7 +19,7 @@ import numpy as np
 
 from jaxgan import parallel
 from jaxgan.data import DataError, Source, stream
-from jaxgan.gan import Batch, GANState, Purpose
+from jaxgan.gan import GAN, Batch, GANState, Purpose
 from jaxgan.run import checkpoint, processes
 from jaxgan.run.errors import RunError
 from jaxgan.run.events import Event, Moment, call_all, check_metrics
@@ -28,9 +30,9 @@ from jaxgan.sampling import grid_labels, sample
 from jaxgan.whole_batch import Metrics
 
 COLUMNS = 8  # of a sample grid; as many rows, or one for each class
-TURN = 1.0  # seconds at most, about, between two times that Python is met: the bar moves, and signals are heard
+TURN = 0.5  # seconds at most, about, of a turn; a signal is heard once the two that are under way are over
 MOST = 100  # updates in between, at most
-TURN_BYTES = 32 * 2**20  # of streamed images in a turn, at most
+TURN_BYTES = 16 * 2**20  # of streamed images in a turn, at most
 MINUTE = 60  # seconds
 BEST = "frechet_distance"  # among what events find; of the checkpoints, the one where this is lowest is kept
 AFTER_NAN = "the newest checkpoint is from before. Try smaller learning rates"
@@ -51,46 +53,68 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
     p, options = prepared, prepared.options
     if p.start == p.recipe.steps:
         return p.state
-    draw = Event("samples", options.sample_every, functools.partial(_draw, p.state.key, report))
+    draw = Event("samples", options.sample_every, functools.partial(_draw, report))
     events = (draw, *p.events)
     periods = [every for every in (options.log_every, options.checkpoint_every) if every]
     periods += [event.every for event in events]
-    if report and p.start == 0:
-        draw.call(Moment(0, p.gan, p.workdir, False, p.state, {}))
+    several = jax.process_count() > 1  # they agree by programs of their own, for which the devices must be free
+    done, count, number, save, last, moment = p.start, 0, 1, False, False, None
+    pace, now, saved, best = 1, time.perf_counter(), math.inf, (p.checkpoints.best() or (0, math.inf))[1]
+
+    def first(best: float) -> float:
+        if report and p.start == 0:
+            on_device = parallel.own_copy(parallel.place(p.state, p.devices[:1]))  # as later: one program for all grids
+            draw.call(Moment(0, p.gan, p.workdir, False, p.state, {}, _grid(p.gan, on_device)))
+        return best
+
+    def nothing(best: float) -> float:
+        return best
+
+    left = first  # what is to be done of the steps before a turn
+    if several:
+        best, left = left(best), nothing
     state = parallel.place(p.state, p.devices)
-    done, number, pace, last, saved, moment = p.start, 0, 1, False, math.inf, None
-    best = (p.checkpoints.best() or (0, math.inf))[1]
     with contextlib.ExitStack() as stack, stop_signals() as asked_to_stop:
         turn, most = _turns(p, stack)
         while not last:
+            before, then = count, now
             count = min(pace, most, *(every - done % every for every in periods), p.recipe.steps - done)
-            begin = time.perf_counter()
             try:
                 state, metrics = turn(state, done, count)
             except (DataError, processes.ProcessError):
+                left(best)
                 if moment and p.checkpoints.latest_step() != done:
                     _save(p, moment, None)
                     with processes.together():
                         checkpoint.finish(p.checkpoints, moment.state)
                 raise
-            now = time.perf_counter()
-            pace, save = processes.of_leader(max(1, min(MOST, int(TURN * count / (now - begin)))), now - saved > MINUTE)
-            done, number, saved = done + count, number + 1, min(saved, now)  # the first turn has compiled
-            last = asked_to_stop(number) or done == p.recipe.steps
+            best = left(best)
+            now = time.perf_counter()  # the turn before is over
+            saved = now if save else min(saved, now)  # the first turn has compiled
+            if several:
+                _wait(p, metrics)
+            pace, save = processes.of_leader(max(1, min(MOST, int(TURN * before / (now - then)))), now - saved > MINUTE)
+            done, number = done + count, number + 1
+            end = done == p.recipe.steps
+            last = asked_to_stop(number) or end
             if options.checkpoint_every:
                 save = done % options.checkpoint_every == 0
-            moment = Moment(done, p.gan, p.workdir, done == p.recipe.steps, state, metrics)
-            due = [event for event in events if event.is_due(done, moment.last)]
+            due = [event for event in events if event.is_due(done, end)]
+            samples = _grid(p.gan, parallel.own_copy(state)) if report and draw in due else None
+            moment = Moment(done, p.gan, p.workdir, end, state, metrics, samples)
+            if save or due:
+                _ = moment.state  # copied, before the next turn overwrites it
             log = done == 1 or done % options.log_every == 0 or last
-            best = _between(p, report, moment, due, log, save or last, best)
-            saved = time.perf_counter() if save else saved
+            left = functools.partial(_after, p, report, moment, due, log, save or last)
+            if several or last:
+                best, left = left(best), nothing
     return moment.state
 
 
 def _turns(prepared: Prepared, stack: contextlib.ExitStack) -> tuple[Turn, int]:
     """(state on the devices, updates done, count) -> (state, metrics) after `count` more; and how many at most.
 
-    What it has taken of the images is read ahead until the stack ends.
+    The devices may be at work still when a turn returns. Images are read ahead for it until the stack ends.
     """
     p = prepared
     if isinstance(p.dataset, Source):
@@ -106,17 +130,30 @@ def _taking(p: Prepared, images: Callable[[int, int], tuple[Batch, np.ndarray]],
     def turn(state: GANState, done: int, count: int) -> tuple[GANState, Metrics]:
         with processes.together():
             dataset, batches = images(done, count)
-        try:
-            return jax.block_until_ready(take(state, dataset, batches, np.int32(count)))
-        except (MemoryError, jax.errors.JaxRuntimeError) as error:
-            if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            raise RunError(
-                f"--batch-size {p.recipe.batch_size}: an update does not fit in memory; choose a smaller one, more "
-                "--devices, or --accumulate"
-            ) from error
+        with _in_memory(p):
+            return take(state, dataset, batches, np.int32(count))
 
     return turn
+
+
+def _wait(p: Prepared, metrics: Metrics) -> None:
+    """Waits until the turn is over that these are of."""
+    with _in_memory(p):
+        jax.block_until_ready(metrics)
+
+
+@contextlib.contextmanager
+def _in_memory(p: Prepared) -> Iterator[None]:
+    """A passage that starts a turn, or waits for one: says what to do where it does not fit in memory."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise RunError(
+            f"--batch-size {p.recipe.batch_size}: an update does not fit in memory; choose a smaller one, more "
+            "--devices, or --accumulate"
+        ) from error
 
 
 def _resident(p: Prepared) -> Callable[[int, int], tuple[Batch, np.ndarray]]:
@@ -149,10 +186,10 @@ def _streamed(p: Prepared, most: int) -> Iterator[Callable[[int, int], tuple[Bat
         yield lambda _, steps: parallel.own_images(list(itertools.islice(found, steps)), most, len(p.devices) // count)
 
 
-def _between(
+def _after(
     prepared: Prepared, report: Report | None, moment: Moment, due: list[Event], log: bool, save: bool, best: float
 ) -> float:
-    """What is due between two turns: first the events, then their line of metrics, then the checkpoint.
+    """Waits for the end of a turn. Then what is due: first the events, then their line of metrics, then the checkpoint.
 
     In this order all that belongs to the steps of a checkpoint is written before it. Where an event raises, the line
     and the checkpoint are written before its error ends the run. A state with a lower `BEST` than `best` is saved, too.
@@ -160,6 +197,7 @@ def _between(
     Returns:
       The lowest `BEST` so far.
     """
+    _wait(prepared, moment.device_metrics)
     if due or log or save:
         check_metrics(moment.step, moment.device_metrics, AFTER_NAN)
     scalars, error = {}, None
@@ -190,12 +228,16 @@ def _between(
     return best
 
 
-def _draw(key: jax.Array, report: Report, moment: Moment) -> None:
-    """The event of the sample grids: the same latents each time, and where there are classes a row for each."""
-    labels = grid_labels(moment.gan, COLUMNS)
-    count, key = COLUMNS**2 if labels is None else len(labels), jax.random.fold_in(key, Purpose.SAMPLES)
-    samples = sample(moment.gan, moment.state, key, count, labels=labels)
-    report.samples(moment.step, np.asarray(samples), COLUMNS)
+def _grid(gan: GAN, state: GANState) -> jax.Array:
+    """The images of a sample grid: the same latents each time, and where there are classes a row for each."""
+    labels = grid_labels(gan, COLUMNS)
+    count, key = COLUMNS**2 if labels is None else len(labels), jax.random.fold_in(state.key, Purpose.SAMPLES)
+    return sample(gan, state, key, count, labels=labels)
+
+
+def _draw(report: Report, moment: Moment) -> None:
+    """The event of the sample grids."""
+    report.samples(moment.step, np.asarray(moment.device_samples), COLUMNS)
 
 
 def _save(prepared: Prepared, moment: Moment, score: float | None) -> None:

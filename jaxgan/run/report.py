@@ -76,7 +76,7 @@ class Report:
         if {"samples", "tensorboard"} <= self._off:
             return
         picture = images.grid(samples, columns)
-        png = images.png(picture)
+        png = images.png(picture, level=1)  # the updates go on meanwhile, on the same cores perhaps
         path = self._workdir / "samples" / f"{step:06d}.png"
         self._attempt("samples", functools.partial(images.save_png, path, png))
         self._attempt(
