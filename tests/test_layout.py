@@ -34,9 +34,9 @@ ROOMS = {room_of(path) for path in FILES}
 OPTIONAL = [
     "PIL",
     "array_record",
-    "crc32c",
     "matplotlib",
     "orbax",
+    "tensorboardX",
     "tensorflow",
     "tensorflow_datasets",
     "tyro",

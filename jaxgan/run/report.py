@@ -40,8 +40,7 @@ class Report:
         self._off: set[str] = set()
         last = self._attempt("metrics.jsonl", lambda: metrics.keep_until(workdir, start)) or {}
         self._attempt("samples", lambda: _drop_grids(workdir, start))
-        self._events = tensorboard.new_file(workdir / "tensorboard")
-        self._attempt("tensorboard", lambda: self._open_events(start))
+        self._events, self._start = None, start
         self._screen = open_screen(start, steps)
         self._since, self._since_step = time.perf_counter(), start
         self._begin = self._since - last.get("seconds", 0)  # of all the run's processes
@@ -68,7 +67,7 @@ class Report:
         line = {"step": step, "seconds": round(now - self._begin, 3), **{k: _rounded(v) for k, v in values.items()}}
         text = (json.dumps(line, allow_nan=False) + "\n").encode()
         self._attempt("metrics.jsonl", lambda: append(self._workdir / metrics.NAME, text))
-        self._attempt("tensorboard", lambda: append(self._events, tensorboard.scalars(step, values)))
+        self._attempt("tensorboard", lambda: self._append_event(tensorboard.scalars(step, values)))
         self._screen.log(step, values)
 
     def samples(self, step: int, samples: np.ndarray, columns: int | None = None) -> None:
@@ -80,14 +79,18 @@ class Report:
         path = self._workdir / "samples" / f"{step:06d}.png"
         self._attempt("samples", functools.partial(images.save_png, path, png))
         self._attempt(
-            "tensorboard", lambda: append(self._events, tensorboard.picture(step, "samples", picture.shape, png))
+            "tensorboard", lambda: self._append_event(tensorboard.picture(step, "samples", picture.shape, png))
         )
 
-    def _open_events(self, start: int) -> None:
-        self._events.parent.mkdir(exist_ok=True)
-        # A run from the start draws its first picture, of step 0, again.
-        tensorboard.keep_until(self._events.parent, start or -1)
-        append(self._events, tensorboard.beginning(start + 1))
+    def _append_event(self, records: bytes) -> None:
+        """The file is opened for its first records: to import tensorboardX takes seconds, while the devices work."""
+        if self._events is None:
+            self._events = tensorboard.new_file(self._workdir / "tensorboard")
+            self._events.parent.mkdir(exist_ok=True)
+            # A run from the start draws its first picture, of step 0, again.
+            tensorboard.keep_until(self._events.parent, self._start or -1)
+            append(self._events, tensorboard.beginning(self._start + 1))
+        append(self._events, records)
 
     def _attempt(self, name: str, write: Callable[[], Any]) -> Any:
         """The result of `write`; where that fails, says so, and never tries that file or folder again."""
