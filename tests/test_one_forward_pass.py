@@ -10,7 +10,7 @@ import re
 import jax
 import jax.numpy as jnp
 import pytest
-from common import QUICK, uncompiled
+from common import QUICK
 
 import jaxgan
 from experiments import recipes
@@ -81,20 +81,6 @@ def test_the_shared_step_holds_one_forward_pass_and_three_pullbacks(count):
 def test_the_count_sees_a_step_that_does_not_share(count):
     """Fresh noise for G's update, as two separate steps have it: another pass of G and of D."""
     assert count(*steps(update="alternating")) == total(MINIMUM, G_FORWARD, D_FORWARD) == (34, 8)
-
-
-def test_the_count_sees_two_gradients_of_the_same_pass_taken_apart():
-    """Two value_and_grad calls in one jit, on the same latents: the compiler does not find all of the sharing."""
-    gan = recipes.get("tf2_dcgan").build()
-    state = arguments(gan)[0]
-    batch = Batch(jax.ShapeDtypeStruct((8, 28, 28, 1), jnp.float32))
-    assert sum(for_cpu(functools.partial(apart, gan), state, batch)) > sum(MINIMUM)
-
-
-def apart(gan, state, batch):
-    """Both losses of the same pass and their gradients, as two functions."""
-    want = uncompiled(gan, state, batch, range(8))
-    return want.loss_gen, want.loss_disc, want.gen_grads, want.disc_grads
 
 
 @pytest.mark.slow
