@@ -56,14 +56,17 @@ def convolutions(name):
 
     Shared: G runs once forwards and D once on each batch. From D's loss back through both of its passes, to each kernel
     and to each layer's input but the images; from G's back through D's pass on generated images to all inputs, and on
-    through G, to each kernel and each input but z. Alternating: G and D once more forwards.
+    through G, to each kernel and each input but z. Alternating: G and D once more forwards. Where G begins with a
+    transposed convolution of one pixel, that is a matrix product.
     """
     gan = recipes.get(name).build()
     state = jax.eval_shape(lambda: jaxgan.init(gan, jax.random.key(0)))
     kernels = {net: [x for x in jax.tree.leaves(getattr(state, net).params) if x.ndim == 4] for net in ("gen", "disc")}
     gen, disc = len(kernels["gen"]), len(kernels["disc"])
-    dense = any(x.ndim == 2 for x in jax.tree.leaves(state.gen.params))  # then G begins with it, and not with z
-    shared = gen + 2 * disc + 2 * (2 * disc - bool(disc)) + disc + 2 * gen - (not dense)
+    gen -= not any(
+        x.ndim == 2 for x in jax.tree.leaves(state.gen.params)
+    )  # a dense layer is G's first where there is one
+    shared = gen + 2 * disc + 2 * (2 * disc - bool(disc)) + disc + 2 * gen
     return shared + (gen + disc if gan.update == "alternating" else 0)
 
 
@@ -104,24 +107,55 @@ def test_every_recipe_on_an_h100(name):
 @pytest.mark.parametrize(
     ("name", "target"),
     [
-        ("tf2_gan", "h100:8"),
-        ("digits", "h100:8"),
         ("tf2_dcgan", "h100:8"),
         ("tf2_gan", "v5e:2x4"),
         ("digits", "v5e:2x4"),
     ],
 )
 def test_eight_devices_exchange_what_the_docs_say(name, target):
-    """Some of the recipes: all of them take minutes, most of all for a TPU; docs/devices.md has them."""
+    """Of some recipes: all of them take minutes, most of all for a TPU; docs/devices.md has them."""
     found = check(name, target, 8)
     assert {opcode: size for opcode, (_, size) in found["collectives"].items()} == {"all-reduce": exchanged(name)}
 
 
 @pytest.mark.slow
-def test_what_a_loop_does_is_counted_as_often_as_it_turns():
-    """canton_lsgan compares each of 32 images with all, in loops: without them it has fewer launches than turns."""
-    assert of("canton_lsgan", "h100")["launches"] > 10 * 3 * 32
-    assert of("tf2_gan", "h100")["launches"] < 100
+def test_images_are_compared_all_at_once():
+    """canton_lsgan compares each of 32 images with all: in loops that would be more than ten times 32 launches."""
+    assert of("canton_lsgan", "h100")["launches"] < 10 * 32
+
+
+ONE_PIXEL = """
+import flax.linen as nn
+
+from experiments import recipes
+from jaxgan.networks.layers import Conv, ConvTranspose, as_map, flat_logits
+
+
+class Gen(nn.Module):
+    @nn.compact
+    def __call__(self, z, labels, context):
+        return nn.tanh(ConvTranspose(1, 3, 2)(nn.relu(ConvTranspose(8, 4, padding="VALID")(as_map(z)))))
+
+
+class Disc(nn.Module):
+    @nn.compact
+    def __call__(self, images, labels, context):
+        return flat_logits(nn.relu(Conv(8, 3, 2)(images)))
+
+
+RECIPE = recipes.get("digits").replace(gen=Gen(), disc=Disc())
+"""
+
+
+@pytest.mark.slow
+def test_a_generator_that_begins_with_one_pixel_on_a_tpu(tmp_path):
+    """libtpu breaks down on a convolution that has more padding than its map has pixels."""
+    file = tmp_path / "one_pixel.py"
+    file.write_text(ONE_PIXEL)
+    found = of(str(file), "v5e:1x1")
+    # G's second layer forwards, and back to its kernel and input; D's on both batches, back to its kernel for D's loss,
+    # and to generated images for G's. On a TPU, XLA writes the product and its gradient as convolutions, too.
+    assert found["convolutions"] == 3 + 2 + 2 + 1 + 2
 
 
 def test_the_number_of_convolutions_is_that_derived_elsewhere():
@@ -323,10 +357,10 @@ def test_what_is_compiled_is_what_a_run_takes(devices, streamed):
 
 
 def test_a_streamed_turn_is_as_long_as_the_loop_makes_it():
-    """At most 32 MiB of images, and at most 100 updates."""
+    """At most 16 MiB of images, and at most 100 updates."""
     digits = recipes.get("digits")
     assert ahead.turn(digits) == 100
-    assert ahead.turn(digits.replace(batch_size=2**15)) == 2**25 // (2**15 * 64)
+    assert ahead.turn(digits.replace(batch_size=2**15)) == 2**24 // (2**15 * 64)
     assert ahead.turn(digits.replace(batch_size=2**30)) == 1
 
 

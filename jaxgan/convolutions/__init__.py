@@ -121,4 +121,5 @@ def _of_one_pixel(x: jax.Array, kernel: jax.Array, low: int, sizes: tuple[int, i
     """
     edges = ((-low, low + size - k, 0) for size, k in zip(sizes, kernel.shape[:2], strict=True))
     taps = lax.pad(kernel[::-1, ::-1], jnp.zeros((), kernel.dtype), (*edges, (0, 0, 0), (0, 0, 0)))
-    return jnp.einsum("bc,ijcf->bijf", x[:, 0, 0], taps)
+    taps = taps.transpose(2, 0, 1, 3).reshape(x.shape[3], -1)
+    return (x.reshape(-1, x.shape[3]) @ taps).reshape(-1, *sizes, kernel.shape[3])
