@@ -1,6 +1,7 @@
 """Draws images from a trained generator: `python -m experiments.sample WORKDIR [--count N] …`."""
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,10 @@ from experiments import recipes
 from experiments.cli import fail, keep_programs, one_line_errors, parse
 from experiments.finished import Weights, check_seed, check_workdir, read_state
 from experiments.settings import Recipe
-from jaxgan import GAN, GANState, images
-from jaxgan.data import DataError, Dataset, identity
+from jaxgan import GAN, Batch, GANState, images
+from jaxgan.data import DataError, Dataset, Source, identity
+from jaxgan.data.order import batches
+from jaxgan.data.source import PIECE
 from jaxgan.run.numerics import fixed_numerics, root_key, start_devices
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import read_config
@@ -188,26 +191,44 @@ def _picture(flags: Sample, recipe: Recipe, samples: np.ndarray, labels: np.ndar
     if not flags.beside_real:
         return generated
     try:
-        dataset = (recipe.replace(data=flags.data) if flags.data else recipe).load_data(flags.data_dir)
+        found = (recipe.replace(data=flags.data) if flags.data else recipe).open_data(flags.data_dir)
     except DataError as error:
         fail(f"{error}; --data says where the run's data are now" if not flags.data else error)
     known = read_config(flags.workdir).get("data_sha256")
-    if identity(dataset, bool(recipe.classes), known) != known:
-        fail(f"{dataset.name} does not hold the images of this run; --data says where they are now")
-    key = root_key(flags.seed)
-    real = dataset.images[_of_classes(dataset, labels, key) if by_row else dataset.batches(key, 0, 1, len(samples))[0]]
+    if identity(found, bool(recipe.classes), known) != known:
+        fail(f"{found.name} does not hold the images of this run; --data says where they are now")
+    try:
+        real = _real(found, root_key(flags.seed), len(samples), labels if by_row else None)
+    except DataError as error:
+        fail(error)
     return images.beside({"real": images.grid(real, columns=8 if by_row else None), "generated": generated})
 
 
-def _of_classes(dataset: Dataset, labels: np.ndarray, key: jax.Array) -> np.ndarray:
-    """Which real images stand beside generated ones of these classes, each class in the order of the data."""
-    order = dataset.batches(key, 0, 1, len(dataset.images))[0]
-    return np.concatenate(
-        [
-            np.resize(order[dataset.labels[order] == label], np.sum(labels == label))
-            for label in dict.fromkeys(labels.tolist())
-        ]
-    )
+def _real(found: Source | Dataset, key: jax.Array, count: int, labels: np.ndarray | None) -> np.ndarray:
+    """Which real images stand beside generated ones, in the order of a run: of their classes where labels are given.
+
+    No more of a source is read than is needed.
+    """
+
+    def read(which: np.ndarray) -> Batch:
+        if isinstance(found, Source):
+            return found.read(which)
+        return Batch(found.images[which], None if found.labels is None else found.labels[which])
+
+    if labels is None:
+        return read(batches(key, 0, 1, count, found.size)[0]).images
+    order, wanted = batches(key, 0, 1, found.size, found.size)[0], Counter(labels.tolist())
+    of_class: dict[int, list[np.ndarray]] = {label: [] for label in wanted}
+    for start in range(0, len(order), PIECE):
+        for image, label in zip(*read(order[start : start + PIECE]), strict=True):
+            if len(of_class.get(int(label), ())) < wanted[int(label)]:
+                of_class[int(label)].append(image)
+        if all(len(of_class[label]) == number for label, number in wanted.items()):
+            break
+    missing = [label for label, those in of_class.items() if not those]
+    if missing:
+        raise DataError(f"{found.name}: no image has label {missing[0]}")
+    return np.concatenate([np.resize(of_class[k], (n, *found.shape)) for k, n in wanted.items()])
 
 
 if __name__ == "__main__":

@@ -267,3 +267,21 @@ def test_errors_come_in_order_and_at_their_turn():
     assert [next(found) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(DataError, match="three"):
         next(found)
+
+
+def test_real_images_beside_generated_ones_are_read_as_they_are_needed(monkeypatch):
+    from experiments import sample
+
+    monkeypatch.setattr(sample, "PIECE", 4)
+    asked = []
+    found = sample._real(numbered(asked), KEY, 5, None)
+    np.testing.assert_array_equal(found, numbered().load().batch(KEY, 0, 5).images)
+    assert len(asked) == 5
+    asked.clear()
+    found = sample._real(numbered(asked), KEY, 3, np.array([2, 2, 5]))
+    numbers = [int(np.flatnonzero((image == IMAGES).all((1, 2, 3)))[0]) for image in found]
+    assert LABELS[numbers].tolist() == [2, 2, 5]
+    assert len(set(numbers)) == 3
+    assert len(asked) < 37
+    with pytest.raises(DataError, match="no image has label 11"):
+        sample._real(numbered(), KEY, 1, np.array([11]))
