@@ -249,9 +249,9 @@ def test_networks_with_a_batch_of_unknown_size():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["canton_lsgan", "keras_mnist", "digits_conditional", "sngan_small", "r3gan_small"])
+@pytest.mark.parametrize("name", ["canton_lsgan", "keras_mnist", "r3gan_small"])
 def test_each_kind_of_network_with_a_batch_of_unknown_size(name):
-    assert_any_batch_size(name, [1, 5, 64])
+    assert_any_batch_size(name, [1, 64])
 
 
 # What JAX does to functions.

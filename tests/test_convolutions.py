@@ -97,7 +97,7 @@ def test_upsample_conv(size, k, factor, x64):
 
 
 @pytest.mark.slow
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 4), st.sampled_from(["conv", "SAME", "VALID", "upsample"]))
 def test_any_size_kernel_and_stride(size, k, stride, kind):
     with jax.enable_x64(True):

@@ -108,7 +108,6 @@ def test_every_recipe_on_an_h100(name):
     ("name", "target"),
     [
         ("tf2_dcgan", "h100:8"),
-        ("tf2_gan", "v5e:2x4"),
         ("digits", "v5e:2x4"),
     ],
 )
