@@ -1,11 +1,13 @@
-"""What streaming costs: `python -m experiments.streaming --data-dir DIR` measures whole runs, and prints two tables.
+"""What streaming costs: `python -m experiments.streaming --data-dir DIR` measures whole runs, and prints three tables.
 
 Memory: a run on JPEG files of 128 pixels that it makes, of two numbers, beside the same recipe on the embedded digits.
+Preparing: the whole command on the most of these files, to 64 pixels, beside Pillow alone, in turns.
 Speed: `tf2_dcgan` on MNIST, streamed beside resident, in turns, and whether both end in the same state.
 """
 
 import concurrent.futures
 import dataclasses
+import functools
 import json
 import os
 import statistics
@@ -18,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from experiments import reading
 from experiments.cli import fail, one_line_errors, parse
 from experiments.shards import forked
 from jaxgan.run.metrics import read_metrics
@@ -35,9 +38,9 @@ class Streaming:
     steps: int = 200
     """How many updates each run of the first table takes."""
     rounds: int = 3
-    """How many turns the second table takes; 0 leaves it away."""
+    """How many turns the second and the third table take; 0 leaves them away."""
     updates: int = 300
-    """How many updates each of its runs takes."""
+    """How many updates each run of the third table takes."""
     folder: Path | None = None
     """Where the files are kept; by default they are removed at the end."""
     data_dir: str | None = None
@@ -64,6 +67,7 @@ def main() -> None:
             lines.append(f"| {name} | {peak:,.0f} | {peak - least:,.0f} | {first:.1f} |")
         say("\n".join(lines))
         if flags.rounds:
+            say(preparing(files(folder / str(max(flags.images)), max(flags.images)), flags.rounds))
             say(speeds(flags))
 
 
@@ -119,8 +123,29 @@ def _memory(pid: int) -> int:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
 
 
+def preparing(folder: Path, rounds: int) -> str:
+    """The second table: images per second of `experiments.prepare`, and of as many processes with Pillow alone."""
+    paths = sorted(map(str, folder.rglob("*.jpg")))
+    pieces = [paths[i : i + reading.BATCH] for i in range(0, len(paths), reading.BATCH)]
+    rates: dict[str, list[float]] = {"Pillow alone": [], "prepare": []}
+    for number in range(rounds):
+        say(f"preparing {len(paths):,} files, round {number + 1} of {rounds}")
+        with concurrent.futures.ProcessPoolExecutor(len(os.sched_getaffinity(0)), forked()) as pool:
+            list(pool.map(reading.by_pillow, pieces[:2]))  # the processes are there, and have imported Pillow
+            rates["Pillow alone"].append(reading.rate(lambda pool=pool: sum(pool.map(reading.by_pillow, pieces))))
+        with tempfile.TemporaryDirectory(dir=folder.parent) as out:
+            command = [sys.executable, "-m", "experiments.prepare", f"folder:{folder}", "--size", str(reading.SIZE)]
+            run = functools.partial(subprocess.run, [*command, "--out", out], check=True, stdout=subprocess.DEVNULL)
+            rates["prepare"].append(reading.rate(lambda run=run: run() and len(paths)))
+    ratio = statistics.median(b / a for a, b in zip(*rates.values(), strict=True))
+    rows = [f"| {name} | {statistics.median(found):,.0f} |" for name, found in rates.items()]
+    return "\n".join([f"\n| {len(paths):,} files | images/s |", "|---|---|", *rows]) + (
+        f"\n\nprepare, with its start, is {ratio:.2f} of Pillow, the median of {rounds} rounds"
+    )
+
+
 def speeds(flags: Streaming) -> str:
-    """The second table."""
+    """The third table."""
     rates, states = {"resident": [], "streamed": []}, set()
     args = ["tf2_dcgan", "--steps", str(flags.updates), "--evaluate-every", "0", "--sample-every", "100000"]
     args += ["--data-dir", flags.data_dir] if flags.data_dir else []

@@ -30,13 +30,17 @@ def test_reading_refuses_too_few_images():
     assert found.stderr.strip() == "error: --images must be at least 640, and --rounds at least 1"
 
 
-def test_streaming_watches_a_run(tmp_path):
+def test_streaming_prepares_and_watches_a_run(tmp_path):
     """Its memory is that of the whole tree of processes, and its first update comes before its end."""
     folder = streaming.files(tmp_path / "images", 70)
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("*.jpg")}
     assert len(times) == 70
     streaming.files(tmp_path / "images", 70)
     assert times == {path: path.stat().st_mtime_ns for path in folder.rglob("*.jpg")}
+    table = streaming.preparing(folder, 1)
+    assert re.search(
+        r"\| Pillow alone \| [\d,]+ \|\n\| prepare \| [\d,]+ \|\n\nprepare, with its start, is 0\.\d\d of", table
+    )
     options = ["--stream", "--steps", "3", "--evaluate-every", "0", "--workdir", str(tmp_path / "run")]
     begin = time.perf_counter()
     peak, first = streaming.watched(["tf2_gan", "--data", f"folder:{folder}", *options])
