@@ -152,7 +152,9 @@ def dropout(x: jax.Array, rate: float, keys: jax.Array | None, layer: int) -> ja
         return x
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys, layer)
     keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
-    return jnp.where(keep, x / (1 - rate), 0)
+    # Made once: without the barrier XLA would work the random bits out again wherever the mask is used, forwards and
+    # backwards, and a TPU's compiler take twice as long.
+    return jnp.where(jax.lax.optimization_barrier(keep), x / (1 - rate), 0)
 
 
 def as_map(z: jax.Array) -> jax.Array:
