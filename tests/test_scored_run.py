@@ -96,6 +96,7 @@ def test_a_finished_run_is_scored_once(scored, monkeypatch):
     assert scored_run.run_scored(recipe(), workdir, 0, OPTIONS, scored=Scored(3)) == summary
 
 
+@pytest.mark.slow
 def test_a_finished_run_without_scores_is_scored_later(tmp_path):
     before = scored_run.run_scored(recipe(), tmp_path, 0, OPTIONS, scored=Scored(0))
     assert "final" not in before
@@ -115,6 +116,7 @@ def test_the_best_checkpoint_is_kept_besides_the_newest(tmp_path):
     assert int(checkpoint.read(tmp_path / "checkpoints", like, best=True).step) == 3
 
 
+@pytest.mark.slow
 def test_the_best_is_still_the_best_after_a_stop(tmp_path):
     scores = dict(enumerate((9.0, 5.0, 2.0, 7.0, 8.0, 3.0, 6.0, 6.5, 4.0), 1))
 
@@ -151,6 +153,7 @@ def test_evaluate_says_what_the_summary_says(scored, tmp_path, capsys):
     assert "frechet_distance" in out
 
 
+@pytest.mark.slow
 def test_other_samples_weights_and_references_give_other_scores(scored, tmp_path):
     workdir, summary = scored
     base = summary["final"]["scores"]["frechet_distance"]
@@ -168,6 +171,7 @@ def test_other_samples_weights_and_references_give_other_scores(scored, tmp_path
     assert scoring.differences(json.loads(few.read_text()), summary["final"]) == ["samples: 100 and 899"]
 
 
+@pytest.mark.slow
 def test_other_features_are_those_of_the_real_images_too(scored, tmp_path):
     workdir, _ = scored
     evaluate.main([str(workdir), "--features", "mnist", "--json", str(tmp_path / "mnist.json")])
@@ -176,6 +180,7 @@ def test_other_features_are_those_of_the_real_images_too(scored, tmp_path):
     assert found["floor"]["frechet_distance"] == pytest.approx(evaluation.frechet_distance(*halves), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_is_scored_anew(scored, tmp_path):
     workdir = shutil.copytree(scored[0], tmp_path / "w")
     summary = scored_run.run_scored(recipe(steps=11), workdir, 0, OPTIONS, scored=Scored(3))
@@ -255,6 +260,7 @@ def few_images():
     return Dataset("few", np.random.default_rng(0).integers(0, 256, (30, 28, 28, 1), np.uint8))
 
 
+@pytest.mark.slow
 def test_data_of_too_few_images_are_trained_on_and_not_scored(tmp_path, capfd):
     few = recipe(data=few_images, steps=4)
     summary = scored_run.run_scored(few, tmp_path, 0, OPTIONS, scored=Scored(2))

@@ -78,6 +78,7 @@ def trained(monkeypatch):
     return order
 
 
+@pytest.mark.slow
 def test_each_seed_is_the_run_that_it_is_alone(finished, tmp_path):
     alone = [run(SMALL, tmp_path / str(seed), seed, OPTIONS)["state_sha256"] for seed in (0, 1)]
     assert alone[0] != alone[1]

@@ -123,6 +123,7 @@ def of_source(made=numbered, **changes):
     return recipe(data=made, **changes)
 
 
+@pytest.mark.slow
 def test_a_streamed_run_ends_in_the_state_of_a_resident_one_and_either_goes_on_as_the_other(tmp_path):
     streamed = dataclasses.replace(OPTIONS, stream=True)
     whole = run(of_source(), tmp_path / "resident", 0, OPTIONS)
