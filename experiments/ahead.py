@@ -24,7 +24,7 @@ from experiments.cli import fail, one_line_errors
 from experiments.settings import Recipe
 from jaxgan import parallel
 from jaxgan.gan import Batch, image_shape
-from jaxgan.run.loop import MOST, TURN_BYTES
+from jaxgan.run.loop import MOST, longest_streamed_turn
 
 NO_MEMORY = "RESOURCE_EXHAUSTED"
 
@@ -109,9 +109,9 @@ def arguments(recipe: Recipe, devices: list[Any], images: int, streamed: bool) -
 
 
 def turn(recipe: Recipe) -> int:
-    """How many updates a turn of a streamed run has at most, as the loop decides it."""
+    """How many updates a turn of a streamed run of the recipe has at most."""
     each = recipe.batch_size * recipe.training_ratio * math.prod(image_shape(recipe.build()))
-    return max(1, min(MOST, TURN_BYTES // each))
+    return longest_streamed_turn(each)
 
 
 def facts(program: Any, dataset_leaves: int) -> dict[str, Any]:

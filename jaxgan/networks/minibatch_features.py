@@ -84,8 +84,9 @@ def _mean_over_all(function: Callable[..., jax.Array], own: Arrays, of_all: Arra
     which XLA computes in one kernel: one after the other would be as many kernels as examples. Either goes by the
     order of the batch, so that the sum is the same on any number of devices.
     """
-    forms = (jax.checkpoint(functools.partial(form, function)) for form in (_one_by_one, _at_once))
-    total = lax.platform_dependent(own, of_all, **dict(zip(("cpu", "default"), forms, strict=True)))
+    # Differentiated once more, either form keeps what it was given, and not the pairs.
+    one_by_one, at_once = (jax.checkpoint(functools.partial(form, function)) for form in (_one_by_one, _at_once))
+    total = lax.platform_dependent(own, of_all, cpu=one_by_one, default=at_once)
     return total / of_all[0].shape[0]
 
 

@@ -111,6 +111,11 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
     return moment.state
 
 
+def longest_streamed_turn(nbytes: int) -> int:
+    """How many updates a turn of a streamed run has at most, where the images of one take so many bytes."""
+    return max(1, min(MOST, TURN_BYTES // nbytes))
+
+
 def _turns(prepared: Prepared, stack: contextlib.ExitStack) -> tuple[Turn, int]:
     """(state on the devices, updates done, count) -> (state, metrics) after `count` more; and how many at most.
 
@@ -118,7 +123,7 @@ def _turns(prepared: Prepared, stack: contextlib.ExitStack) -> tuple[Turn, int]:
     """
     p = prepared
     if isinstance(p.dataset, Source):
-        most = max(1, min(MOST, TURN_BYTES // (p.images_per_step * math.prod(p.dataset.shape))))
+        most = longest_streamed_turn(p.images_per_step * math.prod(p.dataset.shape))
         return _taking(p, stack.enter_context(_streamed(p, most)), True), most
     return _taking(p, _resident(p), False), MOST
 
