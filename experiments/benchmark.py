@@ -20,10 +20,12 @@ bound       what their operations would give: (4 G + 8 D) / (3 G + 7 D), of a fo
 floor ms    of its update: the longer of its FLOPs at the rate of a matrix product, and its bytes at that of a copy
 gap         its ms over the floor's
 loop ms     for one update of a whole run, `experiments.train` with the logs and samples that fall due within some
-            seconds; a checkpoint comes once a minute, and is not among them, and nor are scores (--evaluate-every 0)
+            seconds; a checkpoint comes once a minute, and is not among them, and nor are scores (--evaluate-every 0).
+            Not of its first two seconds, in which Python imports what writes pictures and event files
 loop %      the speed of that: the update's own ms, measured just before and after, over the loop's
-start s     of a run of one update, from the start of the process to its end, sampling and saving included but no
-            scores, where JAX keeps the programs that it compiled before (JAX_COMPILATION_CACHE_DIR)
+first s     from the start of a process to the losses of its first update, where JAX has kept the programs that it
+            compiled before (JAX_COMPILATION_CACHE_DIR)
+whole s     of that run of one update to the end of its process, sampling and saving included but no scores
 
 On a busy machine PyTorch's figures suffer far more than JAX's: its threads wait for one another by spinning. Compare
 them on an idle one.
@@ -51,8 +53,9 @@ from jaxgan.run import Options
 from jaxgan.run.workdir import write_json
 
 COLUMNS = ("recipe", "variant", "ms", "quartiles", "images/s", "GFLOP", "GFLOP/s", "compile s", "MiB")
-SUMMARY = ("recipe", "speed-up", "bound", "reached", "floor ms", "gap", "loop ms", "loop %", "start s")
-LOOP = 8, 20  # seconds of a run: at least, unless a few lines of its log take longer; and at most
+SUMMARY = ("recipe", "speed-up", "bound", "reached", "floor ms", "gap", "loop ms", "loop %", "first s", "whole s")
+LOOP = 10, 20  # seconds of a run: at least, unless a few lines of its log take longer; and at most
+IMPORTS = 2  # seconds at a run's beginning that are left out
 LINES = 4  # of that log
 KEYS = {
     "shared": "shared",
@@ -76,7 +79,7 @@ class Benchmark:
     json: Path | None = None
     """Where the results are written too: a list with an object for each recipe."""
     torch: bool = False
-    """Whether PyTorch is measured beside."""
+    """Whether PyTorch is measured beside, where `bench.torch_baseline` has the recipe's networks."""
     seconds: float = 1.5
     """For each variant in each round."""
     rounds: int = 5
@@ -190,10 +193,10 @@ def _work(recipe: Recipe, flags: Benchmark, cache: str) -> dict[str, tuple]:
     both = ("shared", "alternating")
     work = {name: (updates.jax_update, recipe.replace(update=name), cache) for name in both}
     if flags.torch:
-        from experiments.bench.torch_baseline import time_update
+        from experiments.bench.torch_baseline import NETWORKS, time_update
 
         settings = recipe.config() | {"name": recipe.name}
-        for name, compiled in (("torch eager", False), ("torch.compile", True)):
+        for name, compiled in (("torch eager", False), ("torch.compile", True)) if recipe.name in NETWORKS else ():
             work[name] = (time_update, settings, compiled, flags.precision)
     return work | {
         "matmul": (updates.matmul, recipe, flags.precision),
@@ -246,18 +249,32 @@ def _run(recipe: Recipe, flags: Benchmark, own: timing.Worker) -> Result:
     precision = [] if flags.precision == "float32" else ["--precision", flags.precision]
     with tempfile.TemporaryDirectory() as folder:
         timing.train(recipe, precision, 1, Path(folder))  # compiles
-        start_seconds, _ = timing.train(recipe, precision, 1, Path(folder))
+        started = timing.train(recipe, precision, 1, Path(folder))
         bare = timing.measure(own, flags.seconds)
         lines = (LINES - 1) * Options().log_every + 1
         enough, most = (seconds / statistics.median(bare) for seconds in LOOP)
         steps = max(2, int(min(max(enough, lines), most)))
-        _, metrics = timing.train(recipe, precision, steps, Path(folder))
+        metrics = timing.train(recipe, precision, steps, Path(folder)).metrics
         bare += timing.measure(own, flags.seconds)
-    first, last = metrics[0], metrics[-1]
-    ms = 1e3 * (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
+    ms = _loop_ms(metrics)
     bare_ms = 1e3 * statistics.median(bare)
     loop = {"ms_per_update": ms, "bare_ms_per_update": bare_ms, "percent_of_bare": 100 * bare_ms / ms, "steps": steps}
-    return {"loop": loop, "start_seconds": start_seconds}
+    return {"loop": loop, "first_update_seconds": started.to_last_line, "start_seconds": started.seconds}
+
+
+def _loop_ms(metrics: list[dict[str, Any]]) -> float:
+    """Milliseconds of an update of a run with these lines of metrics.
+
+    The median over all stretches from one line to the one a picture later, so that each has a picture in it and a
+    moment in which the machine was busy with something else does not count; without such, from the first to the last.
+    """
+    begin = metrics[0]["seconds"] + IMPORTS
+    lines = {line["step"]: line["seconds"] for line in metrics if line["seconds"] > begin}
+    period = Options().sample_every
+    if stretches := [lines[step + period] - seconds for step, seconds in lines.items() if step + period in lines]:
+        return 1e3 * statistics.median(stretches) / period
+    first, last = metrics[-2] if len(lines) < 2 else metrics[-len(lines)], metrics[-1]
+    return 1e3 * (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
 
 
 def _rounded(value: Any) -> Any:
@@ -306,7 +323,8 @@ def _summary(result: Result) -> list[str]:
     speedup, bound = result.get("speedup"), result.get("bound")
     floor, loop = result.get("floor", {}), result.get("loop", {})
     numbers = (speedup, bound, speedup and bound and speedup / bound, floor.get("ms"), floor.get("gap"))
-    numbers += (loop.get("ms_per_update"), loop.get("percent_of_bare"), result.get("start_seconds"))
+    numbers += (loop.get("ms_per_update"), loop.get("percent_of_bare"))
+    numbers += (result.get("first_update_seconds"), result.get("start_seconds"))
     return [f"`{result['recipe']}`", *map(_number, numbers)]
 
 

@@ -144,3 +144,19 @@ def test_torch_updates_both_networks(name, monkeypatch):
     update()
     assert all(p.requires_grad and torch.isfinite(p).all() for p in parameters)
     assert not any(torch.equal(p, b) for p, b in zip(parameters, before, strict=True))
+
+
+def test_the_time_of_a_loop_is_of_stretches_with_a_picture_each():
+    # 1 ms an update, 20 ms for a picture; a slow beginning, and a second in which the machine does something else.
+    at, lines = 0.0, []
+    for step in range(1, 5001):
+        at += 0.001 + 0.02 * (step % 250 == 0) + 1.9 * (step == 100) + (step == 3100)
+        if step == 1 or step % 50 == 0:
+            lines.append({"step": step, "seconds": at})
+    assert benchmark._loop_ms(lines) == pytest.approx(1 + 20 / 250)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_time_of_a_slow_loop_is_of_all_its_updates_but_the_first(count):
+    lines = [{"step": step, "seconds": 10 + step / 2} for step in (1, 50, 100, 150)[:count]]
+    assert benchmark._loop_ms(lines) == pytest.approx(500)

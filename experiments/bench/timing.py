@@ -8,6 +8,7 @@ framework: each process has the memory of its own alone.
 import contextlib
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import re
 import resource
@@ -16,12 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from unittest import mock
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ CAPACITY = 1024  # the most updates in one dispatch
 DISPATCH = 1.0  # seconds, about, as the longest in training
 
 Facts = dict[str, Any]
+Job = TypeVar("Job", bound=Hashable)
 # What a process is for: from its arguments to what it repeats, dispatch(count) -> None, which returns when all is done;
 # the facts it reports; and its peak memory in bytes.
 Prepared = tuple[Callable[[int], None], Facts, Callable[[], float]]
@@ -54,23 +56,57 @@ def workers() -> Iterator[Callable[..., Worker]]:
 
     Starting raises `Failed` where a process cannot prepare.
     """
+    with _processes() as launch:
+        yield lambda prepare, *args: _ready(*launch(prepare, args))
+
+
+@contextlib.contextmanager
+def workers_at_once(work: Mapping[Job, tuple]) -> Iterator[dict[Job, Worker | Failed]]:
+    """Starts a worker for each (prepare, *args) in `work`, as many at a time as there are cores; all end together.
+
+    Gives by the same names, in the same order, the workers that are ready, and why others are not.
+    """
+    with _processes() as launch:
+        found, preparing, left = {}, {}, list(work.items())
+        while preparing or left:
+            while left and len(preparing) < os.cpu_count():
+                name, (prepare, *args) = left.pop(0)
+                process, pipe = launch(prepare, tuple(args))
+                preparing[pipe] = name, process
+            for pipe in multiprocessing.connection.wait(preparing):
+                name, process = preparing.pop(pipe)
+                try:
+                    found[name] = _ready(process, pipe)
+                except Failed as error:
+                    found[name] = error
+        yield {name: found[name] for name in work}
+
+
+@contextlib.contextmanager
+def _processes() -> Iterator[Callable[[Callable[..., Prepared], tuple], tuple[BaseProcess, Connection]]]:
+    """Gives what starts a process, without waiting for it; all end with the context."""
     processes, context = [], multiprocessing.get_context("spawn")
 
-    def start(prepare: Callable[..., Prepared], *args: Any) -> Worker:
+    def launch(prepare: Callable[..., Prepared], args: tuple) -> tuple[BaseProcess, Connection]:
         pipe, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, prepare, args))
         with mock.patch.dict(sys.modules, __main__=ModuleType("__main__")):  # else it imports the script
             process.start()
         processes.append(process)
         theirs.close()
-        return Worker(process, pipe, _answer(pipe))
+        return process, pipe
 
     try:
-        yield start
+        yield launch
     finally:
         for process in processes:
             process.kill()
             process.join()
+
+
+def _ready(process: BaseProcess, pipe: Connection) -> Worker:
+    """Waits until it has prepared."""
+    return Worker(process, pipe, _answer(pipe))
 
 
 def measure(worker: Worker, seconds: float) -> list[float]:
@@ -140,7 +176,15 @@ def peak_of_process() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def train(recipe: "Recipe", flags: list[str], steps: int, folder: Path) -> tuple[float, list[dict[str, Any]]]:
+class Trained(NamedTuple):
+    """A run of `experiments.train`: the seconds of the whole process, and of it to its last line of metrics; these."""
+
+    seconds: float
+    to_last_line: float
+    metrics: list[dict[str, Any]]
+
+
+def train(recipe: "Recipe", flags: list[str], steps: int, folder: Path) -> Trained:
     """Trains a recipe on the embedded digits, resized to its images, by `python -m experiments.train` without scores.
 
     Compiled programs are kept in `folder`, so that a second call finds them.
@@ -151,9 +195,6 @@ def train(recipe: "Recipe", flags: list[str], steps: int, folder: Path) -> tuple
       steps: how many updates.
       folder: where it may write.
 
-    Returns:
-      The seconds that the whole process took, and the lines of its metrics.jsonl.
-
     Raises:
       Failed: the run failed.
     """
@@ -163,9 +204,11 @@ def train(recipe: "Recipe", flags: list[str], steps: int, folder: Path) -> tuple
         command = [sys.executable, "-m", "experiments.train", recipe.name, "--workdir", workdir, "--steps", str(steps)]
         command += ["--data", "digits", "--split", "train", "--border", "0", "--devices", "1"]
         command += ["--batch-size", str(recipe.batch_size), "--evaluate-every", "0", *flags]
-        begin = time.perf_counter()
+        begin = time.time()  # the clock of files
         process = subprocess.run(command, env=environment, capture_output=True, text=True)
-        seconds = time.perf_counter() - begin
+        seconds = time.time() - begin
         if process.returncode:
             raise Failed(f"experiments.train: {(process.stderr.strip().splitlines() or ['it failed'])[-1]}")
-        return seconds, [json.loads(line) for line in (Path(workdir) / "metrics.jsonl").read_text().splitlines()]
+        path = Path(workdir) / "metrics.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        return Trained(seconds, path.stat().st_mtime - begin, lines)

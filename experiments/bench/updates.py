@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxgan
-from experiments.bench.timing import CAPACITY, Prepared, peak_of_process
+from experiments.bench.timing import CAPACITY, Facts, Prepared, peak_of_process
 from experiments.settings import Recipe
 from jaxgan.gan import Batch, example_keys, image_shape
 from jaxgan.networks import Context
@@ -25,6 +26,12 @@ def jax_update(recipe: Recipe, cache: str) -> Prepared:
     Compiled programs are kept in the folder `cache`, as runs keep theirs: what is there takes no time and no memory
     of the compiler's.
     """
+    _, dispatch, facts = compiled_update(recipe, cache)
+    return dispatch, facts, jax_peak
+
+
+def compiled_update(recipe: Recipe, cache: str) -> tuple[jax.stages.Compiled, Callable[[int], None], Facts]:
+    """The same, and the program itself."""
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     gan, base = recipe.build(), peak_of_process()
@@ -46,7 +53,7 @@ def jax_update(recipe: Recipe, cache: str) -> Prepared:
 
     costs = steps.cost_analysis()  # a loop's body is counted once: this is of one update
     facts = {"flops": costs["flops"], "bytes": costs["bytes accessed"], "compile_seconds": compile_seconds}
-    return dispatch, facts | {"base_bytes": base if jax.default_backend() == "cpu" else 0}, _jax_peak
+    return steps, dispatch, facts | {"base_bytes": base if jax.default_backend() == "cpu" else 0}
 
 
 def matmul(recipe: Recipe, precision: str) -> Prepared:
@@ -65,7 +72,7 @@ def matmul(recipe: Recipe, precision: str) -> Prepared:
         out.block_until_ready()
 
     machine = {"device": jax.devices()[0].device_kind, "cores": os.cpu_count(), "jax": jax.__version__}
-    return dispatch, {"flops": 2 * size**3, "forward": _forward_flops(recipe), "machine": machine}, _jax_peak
+    return dispatch, {"flops": 2 * size**3, "forward": _forward_flops(recipe), "machine": machine}, jax_peak
 
 
 def copy() -> Prepared:
@@ -79,7 +86,7 @@ def copy() -> Prepared:
             x = shift(x)
         x.block_until_ready()
 
-    return dispatch, {"bytes": 2 * x.nbytes}, _jax_peak
+    return dispatch, {"bytes": 2 * x.nbytes}, jax_peak
 
 
 def _forward_flops(recipe: Recipe) -> list[float]:
@@ -106,7 +113,7 @@ def _no_cache() -> None:
     jax.config.update("jax_enable_compilation_cache", False)
 
 
-def _jax_peak() -> int:
+def jax_peak() -> int:
     """The most memory of the device in use, in bytes; on a CPU, of the process."""
     stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
     return stats["peak_bytes_in_use"] if stats else peak_of_process()

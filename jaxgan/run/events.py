@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 
 from jaxgan import parallel
 from jaxgan.gan import GAN, GANState
@@ -45,7 +46,7 @@ class Moment:
     @functools.cached_property
     def state(self) -> GANState:
         """This process's own copy of the state, made at the first use; it may be kept."""
-        return jax.tree.map(lambda x: x.copy(), parallel.own_copy(self.device_state))
+        return _copy(parallel.own_copy(self.device_state))
 
     @functools.cached_property
     def metrics(self) -> dict[str, float]:
@@ -70,6 +71,12 @@ class Event:
     def is_due(self, step: int, last: bool) -> bool:
         """Whether it is called at `step`."""
         return last or step % self.every == 0
+
+
+@jax.jit
+def _copy(state: GANState) -> GANState:
+    """One program for all arrays, which the devices take in its turn: the host does not wait for it."""
+    return jax.tree.map(jnp.copy, state)
 
 
 def check_events(events: Sequence[Event]) -> None:
