@@ -94,7 +94,8 @@ def test_measures_and_writes_what_it_measured(tmp_path, monkeypatch):
     assert 1 < result["shared"]["flops"] / products < 1.3
     assert 1 < result["alternating"]["flops"] / result["shared"]["flops"] < result["bound"] + 0.1
     assert result["bound"] == pytest.approx((4 * gen + 8 * disc) / (3 * gen + 7 * disc), rel=0.02)
-    assert all(0 < result[key] < math.inf for key in ("speedup", "start_seconds"))
+    assert 0 < result["speedup"] < math.inf
+    assert 0 < result["first_update_seconds"] < result["start_seconds"] < math.inf
     assert all(0 < number < math.inf for number in (*result["loop"].values(), *result["floor"].values()))
     assert result["machine"]["matmul_gflops"] > 0
     assert result["machine"]["jax"] == jax.__version__
