@@ -9,8 +9,10 @@ A star that is not first, and is well behind, asks for another choice. The const
 are where stars would be first most often:
 
 NARROW  the values in a patch up to which patches are faster than native, on maps larger than the kernel
-CACHE   the values in all patches beyond which the transposes of stride 2 are faster by phases than by patches,
-        where the stride does not divide the kernel; where it does, they are so from a third of that
+FEW     the features up to which native is faster than patches of more values
+WIDE    the channels from which a product for each tap is faster than one for each row, where a row has over three
+CACHE   the values in all patches up to which they are best made at once; for transposes whose stride divides the
+        kernel, three times the number from which phases are faster
 0.4     the multiple of operations below which frequencies (with a stride, phases) are faster than the others
 """
 
@@ -139,6 +141,7 @@ def passes(convolution: Convolution) -> dict[str, Pass]:
     kernel_gradient = {
         c.native_kernel_gradient: True,
         c.kernel_gradient_by_rows: True,
+        c.kernel_gradient_by_taps: True,
         c.kernel_gradient_by_patches_of_y: plain,
         c.kernel_gradient_by_phases: not plain,
         c.kernel_gradient_by_frequencies: square,

@@ -1,23 +1,26 @@
 """One convolution in the forms that are fast on a CPU: each pass, forward and back, in its own.
 
-XLA's CPU convolution is fast as a rule, but takes up to three hundred times as long as the arithmetic where the
-kernel is as large as the map, where the output is larger than the input, where there are few channels, and,
-inside a loop, in every gradient of a kernel. What stands in for it is found by measuring, with
-`python -m experiments.convolutions`:
+XLA's CPU convolution takes up to three hundred times as long as the arithmetic where the kernel is as large as the map,
+where the output is larger than the input, where there are few channels, and, inside a loop, in every gradient of a
+kernel. What stands in for it is found by measuring, with `python -m experiments.convolutions`:
 
 native       XLA's own, in the one arrangement of axes that it runs fast everywhere
 patches      one matrix product of all patches with the kernel
-rows         one product for each row of taps, for a gradient of the kernel
+rows, taps   one product for each row of taps, or for each tap, for a gradient of the kernel
+phases       a convolution of stride 1 instead of one with a larger stride
 frequencies  products of Fourier coefficients, of which small maps with large kernels need few
 
-Each is equal to `lax.conv_general_dilated` up to rounding.
+Patches are copies. They are made of a few images of a batch at a time, so that they are still in the cache when they
+are multiplied. Each form is equal to `lax.conv_general_dilated` up to rounding.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxgan.convolutions import frequencies, phases
@@ -25,7 +28,10 @@ from jaxgan.convolutions.bilinear import Maps, Pads, Shape, Sizes, differentiabl
 from jaxgan.convolutions.frequencies import conv_by_frequencies, kernel_gradient_by_frequencies
 
 NARROW = 64  # values in a patch, of x or of y: of so few channels that native forms waste most of their width
-CACHE = 2_400_000  # values in all patches, beyond which adding them up takes longer than some wasted products
+FEW = 48  # features, for which a copy of each patch takes longer than what it is multiplied with
+WIDE = 48  # channels, with which a product for each tap has enough to do
+CACHE = 2_400_000  # values in patches that a cache holds; of more, those of some images at a time are
+PIECE = CACHE // 2  # made and multiplied, so many values
 BATCH = 64  # examples that a batch is taken to have where its size is not known
 
 
@@ -51,11 +57,10 @@ def conv_form(x: Shape, kernel: Shape, stride: int, pads: Pads) -> Callable:
     x = _known(x)
     if frequencies.save_work(x, kernel, stride, pads):
         return conv_by_frequencies if stride == 1 else conv_by_phases
-    k_h, k_w, c, _ = kernel
+    k_h, k_w, c, features = kernel
     # Patches of one pixel are the map itself.
-    if k_h * k_w == 1 or min(x[1:3]) <= max(k_h, k_w) or k_h * k_w * c <= NARROW:
-        return conv_by_patches
-    return native_conv
+    small = k_h * k_w == 1 or min(x[1:3]) <= max(k_h, k_w) or k_h * k_w * c <= NARROW
+    return conv_by_patches if small or features > FEW else native_conv
 
 
 def conv_transpose_form(y: Shape, kernel: Shape, stride: int, pads: Pads, sizes: Sizes) -> Callable:
@@ -64,25 +69,23 @@ def conv_transpose_form(y: Shape, kernel: Shape, stride: int, pads: Pads, sizes:
         return conv_transpose_by_flipping
     y = _known(y)
     x = (y[0], *sizes, kernel[2])
-    patches = math.prod(y[:3]) * math.prod(kernel[:3])
-    # Where the stride does not divide the kernel, some of the phases' taps are zeros.
-    if patches > (CACHE if kernel[0] % stride else CACHE // 3) or frequencies.save_work(x, kernel, stride, pads):
+    # Where the stride divides the kernel, phases have as many taps; elsewhere some of theirs are zeros.
+    phases = kernel[0] % stride == 0 and math.prod(y[:3]) * math.prod(kernel[:3]) > CACHE // 3
+    if phases or frequencies.save_work(x, kernel, stride, pads):
         return conv_transpose_by_phases
     return conv_transpose_by_patches
 
 
 def kernel_gradient_form(x: Shape, kernel: Shape, y: Shape, stride: int, pads: Pads) -> Callable:
     """The fast form of (x, y, stride, pads, taps) -> kernel."""
-    x, y, (k_h, k_w, _, features) = _known(x), _known(y), kernel
+    x, (k_h, k_w, c, features) = _known(x), kernel
     if frequencies.save_work(x, kernel, stride, pads):
         return kernel_gradient_by_frequencies if stride == 1 else kernel_gradient_by_phases
     if stride == 1 and k_h * k_w * features <= NARROW:
         return kernel_gradient_by_patches_of_y
-    if min(y[1:3]) > min(x[1:3]):
-        return kernel_gradient_by_rows
-    # The larger the kernel, the more there is to copy for rows; the larger the map, the slower XLA's own.
-    native = max(k_h, k_w) > 4 if stride == 1 else max(k_h, k_w) > 3 and min(x[1:3]) <= 16
-    return native_kernel_gradient if native else kernel_gradient_by_rows
+    if max(k_h, k_w) > 4 and max(y[1:3]) <= min(x[1:3]) <= 16:  # the larger the map, the slower XLA's own
+        return native_kernel_gradient
+    return kernel_gradient_by_taps if c >= WIDE and k_w > 3 else kernel_gradient_by_rows
 
 
 def _known(shape: Shape) -> Shape:
@@ -117,26 +120,88 @@ def native_kernel_gradient(x: jax.Array, y: jax.Array, stride: int, pads: Pads, 
 
 
 def conv_by_patches(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
-    """One product, of all patches with the kernel."""
+    """One product, of all patches with the kernel; or one for each piece of the batch."""
+    h, w = sizes_after(x.shape[1:3], kernel.shape[:2], stride, pads)
+    one = functools.partial(_product_of_patches, kernel=kernel, stride=stride, pads=pads)
+    return _in_pieces(one, x, h * w * math.prod(kernel.shape[:3]))
+
+
+def conv_transpose_by_patches(y: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: Sizes) -> jax.Array:
+    """The gradients of all patches, added up, in pieces of the batch as well."""
+
+    def one(y: jax.Array) -> jax.Array:
+        x = some((y.shape[0], *sizes, kernel.shape[2]), y)
+        _, transpose = jax.vjp(lambda x: _product_of_patches(x, kernel, stride, pads), x)
+        return transpose(y)[0]
+
+    return _in_pieces(one, y, math.prod(y.shape[1:3]) * math.prod(kernel.shape[:3]))
+
+
+def _product_of_patches(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
     patches = _rows_of_patches(x, kernel.shape[:2], stride, pads)
     shape = patches[0].shape
     patches = jnp.concatenate(patches, axis=-1).reshape(-1, len(patches) * shape[-1])
     return (patches @ kernel.reshape(patches.shape[1], -1)).reshape(*shape[:3], -1)
 
 
-def conv_transpose_by_patches(y: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: Sizes) -> jax.Array:
-    """The gradients of all patches, added up."""
-    x = some((y.shape[0], *sizes, kernel.shape[2]), y)
-    _, transpose = jax.vjp(lambda x: conv_by_patches(x, kernel, stride, pads), x)
-    return transpose(y)[0]
-
-
 def kernel_gradient_by_rows(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
-    """A product for each row of taps: of the patches, one row high, with y."""
-    y = y.reshape(-1, y.shape[-1])
-    rows = _rows_of_patches(x, taps, stride, pads)
-    rows = [row.reshape(y.shape[0], -1).T @ y for row in rows]
-    return jnp.stack(rows).reshape(*taps, x.shape[-1], -1)
+    """A product for each row of taps: of the patches, one row high, with y; the sum of those of pieces of the batch."""
+
+    def one(x: jax.Array, y: jax.Array) -> jax.Array:
+        y = y.reshape(-1, y.shape[-1])
+        rows = _rows_of_patches(x, taps, stride, pads)
+        return jnp.stack([_transposed_product(row.reshape(y.shape[0], -1), y) for row in rows])
+
+    gradient = _sum_of_pieces(one, x, y, math.prod(y.shape[1:3]) * math.prod(taps) * x.shape[3])
+    return gradient.reshape(*taps, x.shape[3], y.shape[3])
+
+
+def kernel_gradient_by_taps(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
+    """A product for each tap, of the pixels that it meets with y; the sum of those of pieces of the batch."""
+
+    def one(x: jax.Array, y: jax.Array) -> jax.Array:
+        h, w, features = y.shape[1:]
+        x, y = _padded(x, pads), y.reshape(-1, features)
+        met = (_strided(_strided(x, 1, i, h, stride), 2, j, w, stride) for i, j in np.ndindex(taps))
+        return jnp.stack([_transposed_product(pixels.reshape(y.shape[0], -1), y) for pixels in met])
+
+    gradient = _sum_of_pieces(one, x, y, math.prod(y.shape[1:3]) * math.prod(taps) * x.shape[3])
+    return gradient.reshape(*taps, x.shape[3], y.shape[3])
+
+
+def _transposed_product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a.T @ b, in half the time where a is wide."""
+    return (b.T @ a).T if a.shape[1] > b.shape[1] else a.T @ b
+
+
+def _piece(batch: int, values: int) -> int:
+    """How many examples are taken at a time, of so many values each in patches; all where a batch has no known size."""
+    if not isinstance(batch, int) or batch * values <= CACHE:
+        return batch
+    most = max(1, PIECE // values)
+    even = next(n for n in range(most, 0, -1) if batch % n == 0)  # of which none is left over, to be copied
+    return even if 2 * even >= most else most
+
+
+def _in_pieces(function: Callable[[jax.Array], jax.Array], x: jax.Array, values: int) -> jax.Array:
+    """A function of a batch, some examples at a time."""
+    n = _piece(x.shape[0], values)
+    return function(x) if n == x.shape[0] else lax.map(lambda one: function(one[None])[0], x, batch_size=n)
+
+
+def _sum_of_pieces(
+    function: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, y: jax.Array, values: int
+) -> jax.Array:
+    """A function of two batches that is a sum over the examples, some of them at a time."""
+    batch = x.shape[0]
+    n = _piece(batch, values)
+    if n == batch:
+        return function(x, y)
+    whole, rest = batch // n, batch % n
+    pieces = [a[: whole * n].reshape(whole, n, *a.shape[1:]) for a in (x, y)]
+    shape = jax.eval_shape(function, x, y).shape
+    total, _ = lax.scan(lambda sum, piece: (sum + function(*piece), None), jnp.zeros_like(y, shape=shape), pieces)
+    return total + function(x[-rest:], y[-rest:]) if rest else total
 
 
 def kernel_gradient_by_patches_of_y(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
@@ -164,9 +229,7 @@ def conv_transpose_by_phases(y: jax.Array, kernel: jax.Array, stride: int, pads:
 
 def conv_by_phases(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
     """The transpose of that: one convolution of the phases of x."""
-    sizes = (
-        (sum(pad) + size - k) // stride + 1 for pad, size, k in zip(pads, x.shape[1:3], kernel.shape[:2], strict=True)
-    )
+    sizes = sizes_after(x.shape[1:3], kernel.shape[:2], stride, pads)
     y = some((x.shape[0], *sizes, kernel.shape[3]), x)
     _, transpose = jax.vjp(lambda y: conv_transpose_by_phases(y, kernel, stride, pads, x.shape[1:3]), y)
     return transpose(x)[0]
@@ -192,8 +255,21 @@ def _flipped_pads(y: jax.Array, pads: Pads, taps: Sizes, sizes: Sizes) -> Pads:
 
 def _rows_of_patches(x: jax.Array, taps: Sizes, stride: int, pads: Pads) -> list[jax.Array]:
     """For each row of taps, what they meet at each output pixel: k_h of [B, h, w, k_w * C]."""
-    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)))
-    h, w = ((size - k) // stride + 1 for size, k in zip(x.shape[1:3], taps, strict=True))
+    h, w = sizes_after(x.shape[1:3], taps, stride, pads)
+    x = _padded(x, pads)
     # Columns of taps and then rows: few slices, which compile in half the time that k * k of them take.
-    x = jnp.concatenate([x[:, :, j : j + stride * (w - 1) + 1 : stride] for j in range(taps[1])], axis=-1)
-    return [x[:, i : i + stride * (h - 1) + 1 : stride] for i in range(taps[0])]
+    x = jnp.concatenate([_strided(x, 2, j, w, stride) for j in range(taps[1])], axis=-1)
+    return [_strided(x, 1, i, h, stride) for i in range(taps[0])]
+
+
+def sizes_after(sizes: Sizes, taps: Sizes, stride: int, pads: Pads) -> Sizes:
+    """Height and width of the output of a convolution of maps of `sizes`."""
+    return tuple((sum(pad) + size - k) // stride + 1 for pad, size, k in zip(pads, sizes, taps, strict=True))
+
+
+def _padded(x: jax.Array, pads: Pads) -> jax.Array:
+    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)))
+
+
+def _strided(x: jax.Array, axis: int, start: int, count: int, stride: int) -> jax.Array:
+    return lax.slice_in_dim(x, start, start + stride * (count - 1) + 1, stride, axis)
