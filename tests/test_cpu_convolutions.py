@@ -123,6 +123,19 @@ def test_pieces_divide_a_batch_where_they_can(monkeypatch, batch, values, piece)
     assert cpu._piece(batch, values) == piece
 
 
+@pytest.mark.parametrize(("k", "loops"), [(1, False), (3, True)])
+def test_patches_of_one_pixel_are_no_copies_to_be_made_in_pieces(k, loops):
+    one = convolution((64, 16, 16, 256), (k, k, 256, 64), 1, "SAME")
+    for function, args, settings in (
+        (cpu.conv_by_patches, (one.x, one.kernel), (1, one.pads)),
+        (cpu.kernel_gradient_by_rows, (one.x, one.y), (1, one.pads, (k, k))),
+    ):
+        program = jax.make_jaxpr(lambda *args, f=function, s=settings: f(*args, *s))(
+            *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in args)
+        )
+        assert ("scan[" in str(program)) == loops
+
+
 def test_pieces_are_mapped_and_divided_among_devices(x64, small_pieces):
     """As seeds side by side take them, and a batch on several devices."""
     rng = np.random.default_rng(0)

@@ -169,7 +169,7 @@ def test_one_is_killed_the_other_says_so_and_both_go_on_to_the_same_state(start,
 
 @pytest.mark.slow
 def test_where_the_leader_is_killed_the_other_ends_too(start, tmp_path):
-    started = start("train", "digits", *QUICK, "--steps", 5000, "--workdir", tmp_path)
+    started = start("train", "tf2_gan", *QUICK, "--steps", 100_000, "--workdir", tmp_path)
     wait_for_step(tmp_path, 5, started)
     started[0].kill()
     ((status, err),) = ends(started[1:], timeout=60)
@@ -197,14 +197,14 @@ def test_slurm_says_which_process_this_is(start, tmp_path):
 @pytest.mark.slow
 def test_asking_one_to_stop_stops_both_at_one_step(start, tmp_path):
     """By SIGINT, which is handed on as SIGTERM."""
-    started = start("train", "digits", *QUICK, "--steps", 5000, "--workdir", tmp_path)
+    started = start("train", "tf2_gan", *QUICK, "--steps", 100_000, "--workdir", tmp_path)
     wait_for_step(tmp_path, 5, started)
     started[1].send_signal(signal.SIGINT)
     (first, first_err), (second, second_err) = ends(started, timeout=60)
     assert (first, second) == (130, 130), (first_err, second_err)
     step = int((tmp_path / "metrics.jsonl").read_text().count("\n"))
     for err in (first_err, second_err):
-        assert f"stopped at step {step} of 5000" in err
+        assert f"stopped at step {step} of 100000" in err
     assert (tmp_path / "checkpoints" / str(step)).is_dir()
 
 

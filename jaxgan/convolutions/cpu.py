@@ -30,8 +30,8 @@ from jaxgan.convolutions.frequencies import conv_by_frequencies, kernel_gradient
 NARROW = 64  # values in a patch, of x or of y: of so few channels that native forms waste most of their width
 FEW = 48  # features, for which a copy of each patch takes longer than what it is multiplied with
 WIDE = 48  # channels, with which a product for each tap has enough to do
-CACHE = 2_400_000  # values in patches that a cache holds; of more, those of some images at a time are
-PIECE = CACHE // 2  # made and multiplied, so many values
+CACHE = 2_400_000  # values in all patches of a batch, up to which they are made at once
+PIECE = CACHE // 2  # values, about, that are made at a time of more
 BATCH = 64  # examples that a batch is taken to have where its size is not known
 
 
@@ -123,7 +123,7 @@ def conv_by_patches(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) ->
     """One product, of all patches with the kernel; or one for each piece of the batch."""
     h, w = sizes_after(x.shape[1:3], kernel.shape[:2], stride, pads)
     one = functools.partial(_product_of_patches, kernel=kernel, stride=stride, pads=pads)
-    return _in_pieces(one, x, h * w * math.prod(kernel.shape[:3]))
+    return _in_pieces(one, x, _values_in_patches((h, w), kernel.shape[:2], kernel.shape[2]))
 
 
 def conv_transpose_by_patches(y: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: Sizes) -> jax.Array:
@@ -134,7 +134,7 @@ def conv_transpose_by_patches(y: jax.Array, kernel: jax.Array, stride: int, pads
         _, transpose = jax.vjp(lambda x: _product_of_patches(x, kernel, stride, pads), x)
         return transpose(y)[0]
 
-    return _in_pieces(one, y, math.prod(y.shape[1:3]) * math.prod(kernel.shape[:3]))
+    return _in_pieces(one, y, _values_in_patches(y.shape[1:3], kernel.shape[:2], kernel.shape[2]))
 
 
 def _product_of_patches(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
@@ -152,7 +152,7 @@ def kernel_gradient_by_rows(x: jax.Array, y: jax.Array, stride: int, pads: Pads,
         rows = _rows_of_patches(x, taps, stride, pads)
         return jnp.stack([_transposed_product(row.reshape(y.shape[0], -1), y) for row in rows])
 
-    gradient = _sum_of_pieces(one, x, y, math.prod(y.shape[1:3]) * math.prod(taps) * x.shape[3])
+    gradient = _sum_of_pieces(one, x, y, _values_in_patches(y.shape[1:3], taps, x.shape[3]))
     return gradient.reshape(*taps, x.shape[3], y.shape[3])
 
 
@@ -165,13 +165,18 @@ def kernel_gradient_by_taps(x: jax.Array, y: jax.Array, stride: int, pads: Pads,
         met = (_strided(_strided(x, 1, i, h, stride), 2, j, w, stride) for i, j in np.ndindex(taps))
         return jnp.stack([_transposed_product(pixels.reshape(y.shape[0], -1), y) for pixels in met])
 
-    gradient = _sum_of_pieces(one, x, y, math.prod(y.shape[1:3]) * math.prod(taps) * x.shape[3])
+    gradient = _sum_of_pieces(one, x, y, _values_in_patches(y.shape[1:3], taps, x.shape[3]))
     return gradient.reshape(*taps, x.shape[3], y.shape[3])
 
 
 def _transposed_product(a: jax.Array, b: jax.Array) -> jax.Array:
     """a.T @ b, in half the time where a is wide."""
     return (b.T @ a).T if a.shape[1] > b.shape[1] else a.T @ b
+
+
+def _values_in_patches(sizes: Sizes, taps: Sizes, channels: int) -> int:
+    """Of one example whose output has `sizes`; none where the patches are single pixels, and so no copies."""
+    return math.prod((*sizes, *taps, channels)) if math.prod(taps) > 1 else 0
 
 
 def _piece(batch: int, values: int) -> int:
