@@ -22,8 +22,7 @@ TFDS = Path(__file__).parents[2] / "shared/data/tfds"
 # digits_conditional is in `test_first_picture`.
 OWN = ("tf2_gan", "wgan_gp")
 SCORED = ("tf2_gan",)  # the other is not scored, which takes half a minute
-FAST = ("tf2_gan",)
-OTHERS = ("canton_lsgan", "digits_conditional")
+OTHERS = ("tf2_gan", "canton_lsgan", "digits_conditional")
 OTHER = {"shared": "alternating", "alternating": "shared"}
 
 
@@ -50,10 +49,8 @@ def run(monkeypatch, workdir, name, *flags):
     return json.loads((workdir / "config.json").read_text())
 
 
-@pytest.mark.parametrize(
-    "name",
-    [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
 def test_on_the_embedded_digits(name, monkeypatch, tmp_path):
     update = OTHER[recipes.get(name).update]
     config = run(monkeypatch, tmp_path, name, "--data", "digits", "--update", update, "--devices", "1")

@@ -20,7 +20,6 @@ from jaxgan.run import processes
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 IDEAS = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE, flags=re.DOTALL))
-FAST = ("relativistic.py",)
 QUICK = ["--batch-size", "8", "--log-every", "10", "--sample-every", "20", "--devices", "1", "--evaluate-every", "0"]
 
 
@@ -63,7 +62,8 @@ def test_the_page_has_them_all_and_they_are_short():
         assert count <= 16, name
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in FAST else pytest.mark.slow) for n in IDEAS])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", IDEAS)
 def test_an_idea_trains_and_resumes(folder, name):
     workdir = folder / "run"
     command = [name, "--workdir", str(workdir), *QUICK]

@@ -23,7 +23,7 @@ KEY = jax.random.key(0)
     [
         ("plain", 1, "shared"),
         pytest.param("pmap", 2, "alternating", marks=SLOW),
-        ("shard_map", 4, "shared"),
+        pytest.param("shard_map", 4, "shared", marks=SLOW),
         pytest.param("plain", 1, "alternating", marks=SLOW),
         pytest.param("pmap", 2, "shared", marks=SLOW),
         pytest.param("shard_map", 4, "alternating", marks=SLOW),
@@ -40,7 +40,7 @@ def test_without_batch_statistics_microbatches_make_the_same_update(update, form
     assert_close((got.gen.params, got.disc.params), (want.gen.params, want.disc.params), rtol=1e-11)
 
 
-@pytest.mark.parametrize(("form", "count"), [("plain", 1), ("pmap", 4), ("shard_map", 4)])
+@pytest.mark.parametrize(("form", "count"), [("plain", 1), pytest.param("pmap", 4, marks=SLOW), ("shard_map", 4)])
 def test_with_batch_statistics_each_microbatch_has_its_own(form, count, x64):
     """The mean of `shared_gradients` over the halves, one after the other, the statistics carried on."""
     gan = small_gan(ema_decay=0.0)

@@ -49,7 +49,7 @@ OTHERS = ("canton_lsgan",)
 @pytest.mark.parametrize(
     ("name", "updates", "variants"),
     [
-        ("tf2_gan", 3, FOUR),
+        pytest.param("tf2_gan", 3, FOUR, marks=SLOW),
         pytest.param("tf2_gan", 20, SOME, marks=SLOW),
         *(pytest.param(name, 3, [("pmap", 4)], marks=SLOW) for name in OTHERS),
     ],

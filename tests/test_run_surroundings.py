@@ -47,6 +47,7 @@ def plain(tmp_path_factory):
 # Paths
 
 
+@pytest.mark.slow
 def test_any_path_will_do(plain, tmp_path):
     workdir = tmp_path / "parent[a-b] *" / "~" / "run[1]?{x}#%20 %s\n漢\\[bold]"
     run(recipe(steps=4), workdir, 0, OPTIONS)
