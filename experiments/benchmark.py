@@ -6,7 +6,7 @@ takes them, several in one dispatch over random images on the device; with --tor
 
 ms          for one update: the median, and the quartiles, of the means over dispatches
 images/s    real images
-GFLOP       of one update, as XLA counts them in the compiled program, whatever a convolution was turned into
+GFLOP       of the products in one update (`experiments.products`), whatever a convolution was turned into
 GFLOP/s     and the share of what a large matrix product reaches on this machine
 compile s   lowering and compiling the update, from no cache; for torch.compile building and the first update
 MiB         the peak of the device's memory, JAX's programs being compiled already; on a CPU of the process, with what
@@ -15,9 +15,9 @@ MiB         the peak of the device's memory, JAX's programs being compiled alrea
 The second has a row for each recipe:
 
 speed-up    of shared over alternating: the median over rounds
-bound       what their operations would give: (4 G + 8 D) / (3 G + 7 D), of a forward pass of each network over a batch
-            (XLA counts the body of a loop once, so that most of canton_lsgan's comparisons of images are left out)
-floor ms    of its update: the longer of its FLOPs at the rate of a matrix product, and its bytes at that of a copy
+bound       what their products would give: (4 G + 8 D) / (3 G + 7 D), of a forward pass of each network over a batch
+floor ms    of its update: the longer of those FLOPs at the rate of a matrix product, and its bytes at that of a copy
+            (as XLA counts them: the body of a loop once)
 gap         its ms over the floor's
 loop ms     for one update of a whole run, `experiments.train` with the logs and samples that fall due within some
             seconds; a checkpoint comes once a minute, and is not among them, and nor are scores (--evaluate-every 0).
@@ -159,8 +159,9 @@ def _measure(recipe: Recipe, flags: Benchmark, say: Callable[[str], None]) -> Re
     with timing.workers() as start, tempfile.TemporaryDirectory() as cache:
         work, cold = _work(recipe, flags, cache), {}
         for name in ("shared", "alternating"):
-            if compiler := attempt(name, "compiling", start, *work[name]):
-                cold[name] = compiler.facts["compile_seconds"], attempt(name, "compiling", timing.end, compiler)
+            if compiler := attempt(name, "compiling", start, updates.counted_update, *work[name][1:]):
+                counted = {key: compiler.facts[key] for key in ("flops", "compile_seconds")}
+                cold[name] = counted | {"compiling_bytes": attempt(name, "compiling", timing.end, compiler)}
         workers = {name: attempt(name, "starting", start, *how) for name, how in work.items() if name not in failed}
         samples, peaks = {name: [] for name in workers}, {}
         for number in range(1, flags.rounds + 1):
@@ -174,7 +175,7 @@ def _measure(recipe: Recipe, flags: Benchmark, say: Callable[[str], None]) -> Re
                 peaks[name] = attempt(name, "ending", timing.end, workers[name])
         facts = {name: worker.facts for name, worker in workers.items() if name not in failed}
         for name in cold.keys() & facts.keys():
-            facts[name]["compile_seconds"], facts[name]["compiling_bytes"] = cold[name]
+            facts[name] |= cold[name]
         result = _tell(recipe, flags, facts, samples)
         if recipe.update in facts:
             whole = attempt("loop", "whole runs", _run, recipe, flags, workers[recipe.update])
@@ -237,7 +238,7 @@ def _tell(recipe: Recipe, flags: Benchmark, facts: dict[str, Any], samples: dict
         gen, disc = facts["matmul"]["forward"]
         result["bound"] = (4 * gen + 8 * disc) / (3 * gen + 7 * disc)
         result |= {"forward_flops_gen": gen, "forward_flops_disc": disc}
-    if recipe.update in ms and matmul and copy:
+    if recipe.update in ms and matmul and copy and "flops" in facts[recipe.update]:
         own = facts[recipe.update]
         floor = max(own["flops"] / matmul, own["bytes"] / copy) / 1e6
         result["floor"] = {"ms": floor, "bytes": own["bytes"], "gap": ms[recipe.update] / floor}

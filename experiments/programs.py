@@ -165,6 +165,11 @@ def update(program: Program) -> list[tuple[int, str, Instruction]]:
     return list(_run(program, loops[0], 1))
 
 
+def whole(program: Program) -> list[tuple[int, str, Instruction]]:
+    """The same of a program that has no loop of updates: all that it runs."""
+    return list(_within(program, program.entry, 1))
+
+
 def _run(program: Program, step: Instruction, times: int) -> Iterator[tuple[int, str, Instruction]]:
     """What an instruction of control flow runs."""
     if step.opcode == "while":
