@@ -2,8 +2,8 @@
 
 For every convolution of a recipe's networks, at its batch size, the milliseconds that each form in
 `jaxgan.convolutions.cpu` takes for each pass, the fastest first; the one that is chosen has a star. In brackets, the
-operations that a form performs, as a multiple of those that the definition asks for. Those of a grouped convolution are
-in `jaxgan.convolutions.grouped`; the operations inside of its loop are counted for one group alone.
+operations of a form's products, as a multiple of those that the definition asks for. The forms of a grouped convolution
+are in `jaxgan.convolutions.grouped`.
 
 A star that is not first, and is well behind, asks for another choice. The constants that choices are made by
 are where stars would be first most often:
@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import tyro
 from jax import lax
 
-from experiments import recipes
+from experiments import products, programs, recipes
 from experiments.cli import check_names, parse
 from jaxgan.convolutions import cpu, grouped, platforms
 from jaxgan.convolutions.bilinear import Pads, Shape
@@ -202,7 +202,7 @@ def measure(function: Callable, args: tuple[jax.Array, ...], limit: float) -> tu
       limit: seconds; where one call takes longer, it is not repeated.
 
     Returns:
-      Seconds, the median of a few rounds, and operations, of one call.
+      Seconds, the median of a few rounds, and operations of its products, of one call.
     """
 
     @jax.jit
@@ -226,7 +226,8 @@ def measure(function: Callable, args: tuple[jax.Array, ...], limit: float) -> tu
     if once <= limit:
         n = max(2, int(0.08 / once))
         once = statistics.median(seconds(n) for _ in range(3))
-    return once, compiled.cost_analysis()["flops"]
+    program = programs.read(compiled.as_text())
+    return once, products.flops(program, programs.update(program))
 
 
 def _apply(form: Callable, settings: tuple, x: jax.Array, y: jax.Array) -> jax.Array:
