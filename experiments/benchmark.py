@@ -37,7 +37,7 @@ import math
 import os
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,6 +47,7 @@ from rich.console import Console
 
 from experiments import recipes
 from experiments.bench import timing, updates
+from experiments.bench.tables import number, row
 from experiments.cli import check_names, fail, one_line_errors, parse
 from experiments.settings import Recipe
 from jaxgan.run import Options
@@ -105,8 +106,8 @@ def main() -> None:
             for name, why in result["failed"].items():
                 failed[f"{recipe.name}, {name}"] = why
             results.append(result)
-            for row in _rows(result):
-                _print_row(row)
+            for cells in _rows(result):
+                _print_row(cells)
             if flags.json:
                 write_json(flags.json, results)
     print()
@@ -274,7 +275,7 @@ def _loop_ms(metrics: list[dict[str, Any]]) -> float:
     period = Options().sample_every
     if stretches := [lines[step + period] - seconds for step, seconds in lines.items() if step + period in lines]:
         return 1e3 * statistics.median(stretches) / period
-    first, last = metrics[-2] if len(lines) < 2 else metrics[-len(lines)], metrics[-1]
+    first, last = metrics[-max(2, len(lines))], metrics[-1]
     return 1e3 * (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
 
 
@@ -298,12 +299,12 @@ def _rows(result: Result) -> list[list[str]]:
                 [
                     f"`{result['recipe']}`",
                     name,
-                    _number(r["ms_per_update"]),
-                    f"{_number(low)} to {_number(high)}",
+                    number(r["ms_per_update"]),
+                    f"{number(low)} to {number(high)}",
                     f"{r['images_per_second']:,.0f}",
-                    _number(r["flops"] and r["flops"] / 1e9),
-                    f"{_number(r['gflops'])} ({_number(r['matmul_share'] and 100 * r['matmul_share'])}%)",
-                    _number(r["compile_seconds"]),
+                    number(r["flops"] and r["flops"] / 1e9),
+                    f"{number(r['gflops'])} ({number(r['matmul_share'] and 100 * r['matmul_share'])}%)",
+                    number(r["compile_seconds"]),
                     _memory(r),
                 ]
             )
@@ -326,18 +327,11 @@ def _summary(result: Result) -> list[str]:
     numbers = (speedup, bound, speedup and bound and speedup / bound, floor.get("ms"), floor.get("gap"))
     numbers += (loop.get("ms_per_update"), loop.get("percent_of_bare"))
     numbers += (result.get("first_update_seconds"), result.get("start_seconds"))
-    return [f"`{result['recipe']}`", *map(_number, numbers)]
+    return [f"`{result['recipe']}`", *map(number, numbers)]
 
 
-def _number(value: float | None) -> str:
-    """Three digits or, of a large number, all before the point."""
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
-
-
-def _print_row(cells: Sequence[str]) -> None:
-    print(f"| {' | '.join(cells)} |", flush=True)
+def _print_row(cells: Iterable[str]) -> None:
+    print(row(cells), flush=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ MiB                   what XLA plans for the arguments and the work of the progr
 import contextlib
 import dataclasses
 import importlib.util
+import math
 import os
 import statistics
 import tempfile
@@ -27,6 +28,7 @@ from rich.console import Console
 
 from experiments import recipes
 from experiments.bench import on_device, timing
+from experiments.bench.tables import number, row
 from experiments.cli import check_json, check_names, fail, one_line_errors, parse
 from jaxgan.run.workdir import write_json
 
@@ -59,8 +61,10 @@ def main() -> None:
     """Starts all, measures all, and prints the table."""
     flags = parse(DeviceReport, "experiments.device_report")
     check_names(flags.recipes, recipes.RECIPES, "recipe")
-    if flags.seconds <= 0 or flags.rounds < 1:
-        fail("--seconds must be above 0, and --rounds at least 1")
+    if not 0 < flags.seconds < math.inf:
+        fail(f"--seconds must be above 0 and finite, not {flags.seconds}")
+    if flags.rounds < 1:
+        fail(f"--rounds must be at least 1, not {flags.rounds}")
     if flags.torch and importlib.util.find_spec("torch") is None:
         fail("--torch needs PyTorch: pip install torch")
     check_json(flags.json)
@@ -121,21 +125,14 @@ def _table(results: list[Result]) -> str:
         shared = result.get("shared", {})
         rivals = [ms for ms in times[3:] if ms]
         planned = sum(shared.get(part, 0) for part in ("argument_bytes", "working_bytes", "program_bytes"))
-        launches = f"{shared.get('launches', '-')}, {_number(shared.get('launches_run'))}"
-        memory = _number(planned / MIB)
+        launches = f"{shared.get('launches', '-')}, {number(shared.get('launches_run'))}"
+        memory = number(planned / MIB if planned else None)
         with contextlib.suppress(KeyError):
-            memory += f" ({_number(result['torch eager']['peak_bytes'] / MIB)})"
+            memory += f" ({number(result['torch eager']['peak_bytes'] / MIB)})"
         ratio = times[0] / min(rivals) if rivals and times[0] else None
-        name, busy = f"`{result['recipe']}`", _number(shared.get("busy_ms"))
-        rows.append([name, *map(_number, times), _number(ratio), launches, busy, memory])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _number(value: float | None) -> str:
-    """Three digits or, of a large number, all before the point."""
-    if not value:
-        return "-"
-    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
+        name, busy = f"`{result['recipe']}`", number(shared.get("busy_ms"))
+        rows.append([name, *map(number, times), number(ratio), launches, busy, memory])
+    return "\n".join(map(row, rows))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from experiments.bench import on_device, timing
     [
         (["nonesuch"], "nonesuch"),
         (["--seconds", "0"], "--seconds"),
+        (["--seconds", "nan"], "--seconds"),
         (["--rounds", "0"], "--rounds"),
         (["--json", "report.txt"], "report.txt"),
     ],

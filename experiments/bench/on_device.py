@@ -19,7 +19,7 @@ def device_update(recipe: Recipe, cache: str, same_bits: bool, traced: bool) -> 
     Args:
       recipe: with its settings.
       cache: the folder for compiled programs.
-      same_bits: whether XLA has the flags of `SAME_BITS`.
+      same_bits: whether XLA has the flag `SAME_BITS`.
       traced: whether its last word is also what a trace of some updates shows.
     """
     if same_bits:
@@ -62,15 +62,15 @@ def torch_update(settings: dict[str, Any], compiled: bool) -> Prepared:
 
 
 def launches_run(profile: Any) -> dict[str, float]:
-    """What a trace shows of the first accelerator.
+    """What a trace shows of the first GPU.
 
     Args:
       profile: a `jax.profiler.ProfileData`, whose planes are devices, and a plane's lines of a GPU its streams.
 
     Returns:
-      `launches_run`, how many kernels and copies there are, and `busy_ms`, of their time; or nothing, on a CPU.
+      `launches_run`, how many kernels and copies there are, and `busy_ms`, of their time; nothing without a GPU.
     """
-    planes = [plane for plane in profile.planes if plane.name.startswith(("/device:GPU:0", "/device:TPU:0"))]
+    planes = [plane for plane in profile.planes if plane.name.startswith("/device:GPU:0")]
     streams = [line for plane in planes for line in plane.lines if line.name.startswith("Stream")]
     events = [event.duration_ns for line in streams for event in line.events]
     return {"launches_run": float(len(events)), "busy_ms": sum(events) / 1e6} if events else {}

@@ -34,8 +34,8 @@ DISPATCH = 1.0  # seconds, about, as the longest in training
 Facts = dict[str, Any]
 Job = TypeVar("Job", bound=Hashable)
 # What a process is for: from its arguments to what it repeats, dispatch(count) -> None, which returns when all is done;
-# the facts it reports; and its peak memory in bytes.
-Prepared = tuple[Callable[[int], None], Facts, Callable[[], float]]
+# the facts it reports; and what it says at its end, as a rule its peak memory in bytes.
+Prepared = tuple[Callable[[int], None], Facts, Callable[[], Any]]
 
 
 class Failed(RuntimeError):
@@ -115,12 +115,12 @@ def measure(worker: Worker, seconds: float) -> list[float]:
     return _answer(worker.pipe)
 
 
-def end(worker: Worker) -> float:
-    """Ends a worker, and says its peak memory, in bytes."""
+def end(worker: Worker) -> Any:
+    """Ends a worker, and gives what it says then: as a rule its peak memory, in bytes."""
     worker.pipe.send(None)
-    peak = _answer(worker.pipe)
+    said = _answer(worker.pipe)
     worker.process.join()
-    return peak
+    return said
 
 
 def _answer(pipe: Connection) -> Any:

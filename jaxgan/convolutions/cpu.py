@@ -121,7 +121,7 @@ def native_kernel_gradient(x: jax.Array, y: jax.Array, stride: int, pads: Pads, 
 
 def conv_by_patches(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
     """One product, of all patches with the kernel; or one for each piece of the batch."""
-    h, w = sizes_after(x.shape[1:3], kernel.shape[:2], stride, pads)
+    h, w = _sizes_after(x.shape[1:3], kernel.shape[:2], stride, pads)
     one = functools.partial(_product_of_patches, kernel=kernel, stride=stride, pads=pads)
     return _in_pieces(one, x, _values_in_patches((h, w), kernel.shape[:2], kernel.shape[2]))
 
@@ -145,25 +145,21 @@ def _product_of_patches(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads
 
 
 def kernel_gradient_by_rows(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
-    """A product for each row of taps: of the patches, one row high, with y; the sum of those of pieces of the batch."""
-
-    def one(x: jax.Array, y: jax.Array) -> jax.Array:
-        y = y.reshape(-1, y.shape[-1])
-        rows = _rows_of_patches(x, taps, stride, pads)
-        return jnp.stack([_transposed_product(row.reshape(y.shape[0], -1), y) for row in rows])
-
-    gradient = _sum_of_pieces(one, x, y, _values_in_patches(y.shape[1:3], taps, x.shape[3]))
-    return gradient.reshape(*taps, x.shape[3], y.shape[3])
+    """A product for each row of taps, of the patches, one row high, with y."""
+    return _kernel_gradient_of(_rows_of_patches, x, y, stride, pads, taps)
 
 
 def kernel_gradient_by_taps(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
-    """A product for each tap, of the pixels that it meets with y; the sum of those of pieces of the batch."""
+    """A product for each tap, of the pixels that it meets with y."""
+    return _kernel_gradient_of(_pixels_of_taps, x, y, stride, pads, taps)
+
+
+def _kernel_gradient_of(parts: Callable, x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
+    """The products of parts of all patches with y, summed over pieces of the batch."""
 
     def one(x: jax.Array, y: jax.Array) -> jax.Array:
-        h, w, features = y.shape[1:]
-        x, y = _padded(x, pads), y.reshape(-1, features)
-        met = (_strided(_strided(x, 1, i, h, stride), 2, j, w, stride) for i, j in np.ndindex(taps))
-        return jnp.stack([_transposed_product(pixels.reshape(y.shape[0], -1), y) for pixels in met])
+        y = y.reshape(-1, y.shape[-1])
+        return jnp.stack([_transposed_product(a.reshape(y.shape[0], -1), y) for a in parts(x, taps, stride, pads)])
 
     gradient = _sum_of_pieces(one, x, y, _values_in_patches(y.shape[1:3], taps, x.shape[3]))
     return gradient.reshape(*taps, x.shape[3], y.shape[3])
@@ -234,7 +230,7 @@ def conv_transpose_by_phases(y: jax.Array, kernel: jax.Array, stride: int, pads:
 
 def conv_by_phases(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
     """The transpose of that: one convolution of the phases of x."""
-    sizes = sizes_after(x.shape[1:3], kernel.shape[:2], stride, pads)
+    sizes = _sizes_after(x.shape[1:3], kernel.shape[:2], stride, pads)
     y = some((x.shape[0], *sizes, kernel.shape[3]), x)
     _, transpose = jax.vjp(lambda y: conv_transpose_by_phases(y, kernel, stride, pads, x.shape[1:3]), y)
     return transpose(x)[0]
@@ -260,14 +256,21 @@ def _flipped_pads(y: jax.Array, pads: Pads, taps: Sizes, sizes: Sizes) -> Pads:
 
 def _rows_of_patches(x: jax.Array, taps: Sizes, stride: int, pads: Pads) -> list[jax.Array]:
     """For each row of taps, what they meet at each output pixel: k_h of [B, h, w, k_w * C]."""
-    h, w = sizes_after(x.shape[1:3], taps, stride, pads)
+    h, w = _sizes_after(x.shape[1:3], taps, stride, pads)
     x = _padded(x, pads)
     # Columns of taps and then rows: few slices, which compile in half the time that k * k of them take.
     x = jnp.concatenate([_strided(x, 2, j, w, stride) for j in range(taps[1])], axis=-1)
     return [_strided(x, 1, i, h, stride) for i in range(taps[0])]
 
 
-def sizes_after(sizes: Sizes, taps: Sizes, stride: int, pads: Pads) -> Sizes:
+def _pixels_of_taps(x: jax.Array, taps: Sizes, stride: int, pads: Pads) -> list[jax.Array]:
+    """For each tap, the pixel that it meets at each output pixel: k_h * k_w of [B, h, w, C]."""
+    h, w = _sizes_after(x.shape[1:3], taps, stride, pads)
+    x = _padded(x, pads)
+    return [_strided(_strided(x, 1, i, h, stride), 2, j, w, stride) for i, j in np.ndindex(taps)]
+
+
+def _sizes_after(sizes: Sizes, taps: Sizes, stride: int, pads: Pads) -> Sizes:
     """Height and width of the output of a convolution of maps of `sizes`."""
     return tuple((sum(pad) + size - k) // stride + 1 for pad, size, k in zip(pads, sizes, taps, strict=True))
 
