@@ -15,18 +15,25 @@ from jaxgan.gan import (
     draw_labels,
     draw_z,
     example_keys,
-    judges_alone,
+    image_shape,
     step_key,
 )
 from jaxgan.losses import Forward
 from jaxgan.networks.layers import Context
 from jaxgan.penalties import Disc
+from jaxgan.per_example import Mixing, mixing
 from jaxgan.transforms import Transform
 from jaxgan.whole_batch import Aux
 
 
 def losses(
-    gan: GAN, state: GANState, gen_params: Any, disc_params: Any, batch: Batch, indices: jax.Array
+    gan: GAN,
+    state: GANState,
+    gen_params: Any,
+    disc_params: Any,
+    batch: Batch,
+    indices: jax.Array,
+    reuse_gradient: bool = False,
 ) -> tuple[tuple[jax.Array, jax.Array], Aux]:
     """The forward pass of both networks, and both losses.
 
@@ -37,11 +44,17 @@ def losses(
       disc_params: the discriminator's parameters.
       batch: real images, [B, H, W, C] in `gan.image_range`, and their labels.
       indices: int [B], which example of the step each one is; decides its noise.
+      reuse_gradient: whether, where the penalties' gradient of D in the generated images serves G's loss as well, it
+        does (`_is_known`). The generator's loss is then to be differentiated in the generator's parameters alone.
 
     Returns:
-      (loss_gen, loss_disc), aux. Each loss is to be differentiated in its own network's parameters. What the caller
-      does not use the compiler does not compute.
+      (loss_gen, loss_disc), aux. What the caller does not use the compiler does not compute.
+
+    Raises:
+      ValueError: a function of the user's gives another shape than it must; or a transform mixes the images of a batch
+        that is divided between devices or microbatches.
     """
+    check_transforms(gan, batch.images)
     real_images = _passed(gan.augmentations, Purpose.AUGMENTATION, state, batch.images, indices)
     z = draw_z(gan, step_key(state, Purpose.Z), indices)
     generated_labels = batch.labels
@@ -63,8 +76,8 @@ def losses(
     def judge_fake(images: jax.Array) -> tuple[jax.Array, Any]:
         return judge(images, generated_labels, state.disc.batch_stats, real=False)
 
-    known = _is_known(gan, judge_fake, generated)
-    seen_by_disc = jax.lax.stop_gradient(generated) if known else generated
+    known = reuse_gradient and _is_known(gan, judge_fake, generated)
+    seen_by_disc = _cut(generated) if known else generated
     fake_logits, (fake_extra, disc_stats), pull_fake = _with_pullback(gan, judge_fake, seen_by_disc)
     real_logits, (real_extra, disc_stats), pull_real = _with_pullback(
         gan, lambda images: judge(images, batch.labels, disc_stats, real=True), real_images
@@ -81,7 +94,10 @@ def losses(
         fake_extra=fake_extra,
     )
     fake_gradient = None if pull_fake is None else pull_fake(jnp.ones_like(fake_logits))[0]
-    of_gen = _with_known_gradient(forward, generated, fake_gradient) if known else forward
+    of_gen = forward
+    if known:
+        logits = _logits_of_known_gradient(generated, fake_logits, fake_gradient)
+        of_gen = forward.replace(generated=generated, fake_logits=logits)
     loss_gen = _scalar("loss.gen", gan.loss.gen(of_gen))
     loss_disc = _scalar("loss.disc", gan.loss.disc(forward))
     for regularizer in gan.regularizers:
@@ -120,29 +136,71 @@ def _is_known(gan: GAN, judge_fake: Callable, generated: jax.Array) -> bool:
     The second factor is what R2 computes. So no pass back through D is left for the generator, and the numbers are the
     same up to rounding.
     """
-    if not gan.penalties or not judges_alone(gan, train=True):
+    if not gan.penalties or jax.eval_shape(judge_fake, generated)[1][0] is not None:
         return False
-    _, (extra, _) = jax.eval_shape(judge_fake, generated)
-    return extra is None
+    return mixing(lambda images: judge_fake(images)[0], generated) is None
 
 
-def _with_known_gradient(forward: Forward, generated: jax.Array, fake_gradient: jax.Array) -> Forward:
-    """The pass as the generator's loss sees it: its logits are functions of the images alone, of known gradients."""
-    real_logits, *known = jax.lax.stop_gradient((forward.real_logits, forward.fake_logits, fake_gradient))
-    fake_logits = _logits_of_known_gradient(generated, *known)
-    return forward.replace(generated=generated, real_logits=real_logits, fake_logits=fake_logits)
+# Both functions below change what a pullback through them gives, and nothing else: where the gradients of a step are
+# differentiated themselves, they are the identity.
 
 
-@jax.custom_jvp
+@jax.custom_vjp
+def _cut(images: jax.Array) -> jax.Array:
+    """The images, of which no loss that sees them has a gradient."""
+    return images
+
+
+@jax.custom_vjp
 def _logits_of_known_gradient(images: jax.Array, logits: jax.Array, gradient: jax.Array) -> jax.Array:
-    """`logits` [B], as a function of images [B, H, W, C] whose gradient is [B, H, W, C]."""
+    """`logits` [B], as a function of images [B, H, W, C] alone, whose gradient is [B, H, W, C]."""
     return logits
 
 
-@_logits_of_known_gradient.defjvp
-def _logits_tangent(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    _, logits, gradient = primals
-    return logits, jnp.sum(gradient * tangents[0], axis=(1, 2, 3))
+_cut.defvjp(lambda images: (images, None), lambda _, cotangent: (None,))
+_logits_of_known_gradient.defvjp(
+    lambda images, logits, gradient: (logits, gradient),
+    lambda gradient, cotangent: (cotangent[:, None, None, None] * gradient, None, None),
+)
+
+
+def disc_mixing(gan: GAN, train: bool = False) -> Mixing | None:
+    """Why D may judge an image by the others of its batch: minibatch features, say; None where it does not.
+
+    With `train` batch normalisation counts as well, which uses the batch's own moments then.
+    """
+    images = jax.ShapeDtypeStruct((2, *image_shape(gan)), jnp.float32)
+    keys, labels = jax.eval_shape(lambda: (jax.random.split(jax.random.key(0), 2), jnp.zeros(2, jnp.int32)))
+    labels = labels if gan.classes else None
+    variables = jax.eval_shape(gan.disc.init, jax.random.key(0), images, labels, Context())
+
+    def logits(images: jax.Array, variables: Any, labels: jax.Array | None, keys: jax.Array) -> jax.Array:
+        judged, _ = gan.disc.apply(variables, images, labels, Context(train, keys), mutable=["batch_stats"])
+        return judged[0] if isinstance(judged, tuple) else judged
+
+    return mixing(logits, images, variables, labels, keys)
+
+
+def check_transforms(gan: GAN, images: Any) -> None:
+    """Refuses transforms that mix the images of a batch, where each part of it would be mixed by itself.
+
+    Args:
+      gan: the static description.
+      images: [B, H, W, C], or their shape and type.
+
+    Raises:
+      ValueError: one does, and the batch is divided between devices or microbatches.
+    """
+    if gan.axis_name is None and gan.accumulate == 1:
+        return
+    keys, step = jax.eval_shape(lambda: (jax.random.split(jax.random.key(0), images.shape[0]), jnp.int32(0)))
+    for transform in (*gan.augmentations, *gan.transforms):
+        mixed = mixing(transform, images, keys, step)
+        if mixed and mixed.certain:
+            raise ValueError(
+                f"a transform mixes the images of a batch ({mixed.where}), which several devices or microbatches "
+                "divide: each would mix its own alone; use one device and accumulate=1"
+            )
 
 
 def _scalar(what: str, value: jax.Array) -> jax.Array:

@@ -9,9 +9,7 @@ import dataclasses
 import enum
 import functools
 import inspect
-import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -20,7 +18,6 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jaxgan.convolutions import native
 from jaxgan.losses import Loss
 from jaxgan.networks.layers import Context
 from jaxgan.penalties import Penalty, Regularizer
@@ -91,7 +88,7 @@ class GAN:
       accumulate: each update's gradients are the mean over this many microbatches, one after the other, for batches
         larger than memory. Microbatch k is the examples k::accumulate. Where no layer looks across the batch that is
         the same update. Batch normalisation sees each microbatch alone (over all devices), and its running averages
-        move once for each. Minibatch features would see less than the batch: see `judges_alone`.
+        move once for each. Minibatch features would see less than the batch: see `forward_pass.disc_mixing`.
       precision: what the networks compute in while they train: "float32", or "bf16" for bfloat16. Parameters,
         optimisers, batch statistics and losses are float32 in either case.
       schedules: what moves by a plan of its own, as (name, function of the step): added to the metrics by its name.
@@ -225,45 +222,6 @@ def generated_shape(gan: GAN, grid: tuple[int, ...] = ()) -> tuple[int, ...]:
 def _some_labels(gan: GAN) -> jax.Array | None:
     """Labels [1] of the right type, for what depends on their shape alone."""
     return jnp.zeros((1,), jnp.int32) if gan.classes else None
-
-
-def judges_alone(gan: GAN, train: bool = False) -> bool:
-    """Whether the discriminator judges each image alone: without minibatch features.
-
-    With `train` batch normalisation counts as well, which uses the batch's own moments then. It is tried out, with
-    weights that say nothing, and in programs that are traced as well: once for each discriminator.
-    """
-    # A thread of its own, since a program that is just being traced would otherwise trace this as a part of it.
-    with ThreadPoolExecutor(1) as other:
-        return other.submit(_judges_alone, gan.disc, image_shape(gan), gan.classes, train).result()
-
-
-@functools.lru_cache
-def _judges_alone(disc: nn.Module, shape: tuple[int, int, int], classes: int, train: bool) -> bool:
-    labels = jnp.zeros(2, jnp.int32) if classes else None
-    context = Context(train, jax.random.split(jax.random.key(0), 2))
-
-    def judge(variables: Any, images: jax.Array) -> jax.Array:
-        judged, _ = disc.apply(variables, images, labels, context, mutable=["batch_stats"])
-        return judged[0] if isinstance(judged, tuple) else judged
-
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-    def logits(images: jax.Array) -> jax.Array:
-        like = jax.eval_shape(disc.init, jax.random.key(0), images, labels, Context())
-        variables = jax.tree.map(_waves, like)
-        stats = jax.tree.map(lambda x: x + 1.5, variables.pop("batch_stats", {}))  # variances are positive
-        return judge({**variables, "batch_stats": stats}, images)
-
-    with jax.default_device(jax.local_devices(backend="cpu")[0]), native():  # whose programs are compiled soonest
-        images = _waves(jax.ShapeDtypeStruct((2, *shape), jnp.float32))
-        (logit, other), (beside_another, _) = logits(images), logits(images.at[1].multiply(-2))
-        return bool(logit == beside_another) and bool(logit != other)
-
-
-def _waves(like: jax.ShapeDtypeStruct) -> jax.Array:
-    """Values of that shape that are no two alike, about as large as weights are, and quickly made."""
-    values = jnp.cos(jnp.arange(math.prod(like.shape), dtype=like.dtype) * 2.39996)
-    return values.reshape(like.shape) / math.sqrt(max(1, math.prod(like.shape[:-1])))
 
 
 def step_key(state: GANState, purpose: int) -> jax.Array:

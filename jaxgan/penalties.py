@@ -62,8 +62,8 @@ class R1:
 class R2:
     """`R1`, at the generated images (arXiv:1801.04406, section 4.1).
 
-    Where D judges each image alone, the generator's gradient is taken from the same gradients of D: R2 in every step
-    then makes the generator's pass back through D unnecessary (`forward_pass.losses`).
+    Where D and the transforms take each image alone, the generator's gradient is taken from the same gradients of D: R2
+    in every step then makes the generator's pass back through D unnecessary (`forward_pass.losses`).
 
     Attributes:
       gamma: the weight, or a schedule of it: a function of the step.

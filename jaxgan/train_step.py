@@ -99,14 +99,14 @@ def shared_gradients(gan: GAN, state: GANState, batch: Batch, indices: jax.Array
     One `jax.vjp` of both losses in both networks' parameters, pulled back twice: the cotangent (1, 0) gives the
     generator's gradient, (0, 1) the discriminator's. The compiler drops the unused half of each pullback. What remains
     is one forward pass of G, two of D, and the three backward passes that any method needs: D's loss through D, G's
-    loss through D(fake), and on through G. With R2, and a D that judges each image alone, one of the three is R2's own.
+    loss through D(fake), and on through G. With R2, where each logit depends on one image, one of them is R2's own.
 
     The arguments are those of `losses`. On an axis of devices, gradients and metrics are those of the device's share:
     their mean over the axis is the whole batch's.
     """
 
     def both(gen_params: Any, disc_params: Any) -> tuple[tuple[jax.Array, jax.Array], Aux]:
-        return losses(gan, state, gen_params, disc_params, batch, indices)
+        return losses(gan, state, gen_params, disc_params, batch, indices, reuse_gradient=True)
 
     (loss_gen, loss_disc), pullback, aux = jax.vjp(both, state.gen.params, state.disc.params, has_aux=True)
     gen_grads, _ = pullback((jnp.ones_like(loss_gen), jnp.zeros_like(loss_disc)))

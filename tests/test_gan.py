@@ -19,7 +19,6 @@ from jaxgan.gan import (
     from_uint8,
     generated_shape,
     image_shape,
-    judges_alone,
     step_key,
     to_uint8,
 )
@@ -130,12 +129,3 @@ def test_a_gan_with_classes_starts_with_embeddings_of_them():
     state = jaxgan.init(recipes.get("digits_conditional").build(), jax.random.key(0))
     assert state.gen.params["Embed_0"]["embedding"].shape == (10, 64)
     assert state.disc.params["Embed_0"]["embedding"].shape == (10, 256)
-
-
-def test_which_discriminators_judge_each_image_alone():
-    """Batch normalisation looks across the batch in training alone; minibatch features always do."""
-    expected = {"digits": (True, False), "digits_conditional": (True, True), "keras_dcgan": (False, False)}
-    gans = {name: recipes.get(name).build() for name in expected}
-    assert {name: (judges_alone(gan), judges_alone(gan, train=True)) for name, gan in gans.items()} == expected
-    traced = jax.jit(lambda x: x * judges_alone(gans["digits_conditional"], train=True))
-    assert traced(2.0) == 2.0  # what is being traced does not matter

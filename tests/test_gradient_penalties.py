@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,7 @@ from jaxgan.gan import Purpose
 from jaxgan.losses import Loss
 from jaxgan.penalties import R1, R2, WGANGP, Lazy
 from jaxgan.schedules import Linear
-from jaxgan.train_step import disc_gradients, gen_gradients, shared_gradients
+from jaxgan.train_step import disc_gradients, shared_gradients
 
 forward_pass = importlib.import_module("jaxgan.forward_pass")
 
@@ -129,22 +130,15 @@ class WithExtra(type(small_gan().disc)):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize(
-    "gradients",
-    [shared_gradients, pytest.param(gen_gradients, marks=pytest.mark.slow)],
-    ids=["shared", "alternating"],
-)
-def test_the_generators_gradient_from_r2s_own_is_the_gradient(loss, gradients, x64, monkeypatch):
+def test_the_generators_gradient_from_r2s_own_is_the_gradient(loss, x64, monkeypatch):
     """Against a pass back through D, with transforms and labels, for any loss."""
     disc = WithExtra(3, norm=False) if loss == "everything" else type(small_gan().disc)(3, norm=False)
     double = lambda images, keys, step: 2 * images**2  # noqa: E731
     gan = small_gan(3, norm=False, disc=disc, loss=LOSSES[loss], penalties=(R1(1.0), R2(2.0)), transforms=(double,))
     args = small_state(gan), in_range(gan, real_batch(gan, 8)), np.arange(8)
-    got, _ = jitted(gradients)(gan, *args)
-    calls = []
-    monkeypatch.setattr(forward_pass, "_is_known", lambda *args: bool(calls.append(args)))
-    want, _ = jitted(gradients)(dataclasses.replace(gan, penalties=(R1(1.0), R2(2.0), lambda f, d: 0.0)), *args)
-    assert calls
+    got, _ = jitted(shared_gradients)(gan, *args)
+    monkeypatch.setattr(forward_pass, "_is_known", lambda *args: False)
+    want, _ = jitted(shared_gradients)(dataclasses.replace(gan, penalties=(R1(1.0), R2(2.0), lambda f, d: 0.0)), *args)
     assert_close(got, want, rtol=1e-9)
     assert max(np.abs(x).max() for x in jax.tree.leaves(want["gen"])) > 1e-4
 
@@ -156,12 +150,35 @@ def test_where_d_compares_images_the_gradient_is_taken_through_it(x64, monkeypat
     got, _ = jitted(shared_gradients)(gan, *args)
     without, _ = jitted(shared_gradients)(dataclasses.replace(gan, penalties=()), *args)
     assert_close(got["gen"], without["gen"])
-    monkeypatch.setattr(forward_pass, "judges_alone", lambda gan, train: True)
+    monkeypatch.setattr(forward_pass, "mixing", lambda *args: None)
     wrong, _ = jitted(shared_gradients)(dataclasses.replace(gan, penalties=(R2(2.0), lambda f, d: 0.0)), *args)
     largest = max(np.abs(x).max() for x in jax.tree.leaves(got["gen"]))
     assert max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (got["gen"], wrong["gen"])), strict=True)) > (
         0.01 * largest
     )
+
+
+MIXING = {
+    "mixup": lambda images, keys, step: 0.7 * images + 0.3 * jnp.roll(images, 1, axis=0),
+    "cutmix": lambda images, keys, step: jnp.concatenate([images[:, :2], images[::-1, 2:]], axis=1),
+    "statistic": lambda images, keys, step: images - jnp.mean(images, axis=0, keepdims=True),
+}
+PENALTIES = {"R1": R1(1.0), "R2": R2(2.0), "WGANGP": WGANGP(), "Lazy": Lazy(R2(1.0), 2), "none": lambda f, d: 0.0}
+FAST = [("mixup", "R1"), ("cutmix", "R2"), ("statistic", "Lazy")]
+
+
+@pytest.mark.parametrize(
+    ("transform", "penalty"),
+    [pytest.param(*x, marks=() if x in FAST else pytest.mark.slow) for x in itertools.product(MIXING, PENALTIES)],
+)
+@pytest.mark.parametrize("loss", ["relativistic", pytest.param("hinge", marks=pytest.mark.slow)])
+def test_a_penalty_leaves_the_generators_gradient_where_a_transform_mixes_images(transform, penalty, loss, x64):
+    """D judges each image alone, and the transforms do not: a logit depends on several generated images."""
+    gan = small_gan(norm=False, loss=LOSSES[loss], transforms=(MIXING[transform],))
+    args = small_state(gan), in_range(gan, real_batch(gan, 8)), np.arange(8)
+    want, _ = jitted(shared_gradients)(gan, *args)
+    got, _ = jitted(shared_gradients)(dataclasses.replace(gan, penalties=(PENALTIES[penalty],)), *args)
+    assert_close(got["gen"], want["gen"])
 
 
 PENALISED = {

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "jaxgan"
 # Rooms from the bottom up: each may import itself and those of the lines above its own.
 ORDER = [
     ["convolutions", "losses", "images", "schedules"],
-    ["networks"],
+    ["networks", "per_example"],
     ["penalties", "transforms"],
     ["gan"],
     ["whole_batch", "sampling", "data", "evaluation"],

@@ -51,7 +51,7 @@ def power_iteration(params: Mapping[str, Any], stats: Mapping[str, Any]) -> dict
       stats: its batch statistics, of which only those vectors are changed.
     """
     if VECTORS in stats:
-        weights = jax.lax.stop_gradient(flatten_dict(params[WEIGHTS], sep="/"))
+        weights = flatten_dict(params[WEIGHTS], sep="/")
         vectors = {name: _advanced(weights[name], v) for name, v in stats[VECTORS].items()}
         return {**stats, VECTORS: vectors}
     return {
@@ -73,7 +73,7 @@ def _first_vectors(key: jax.Array, params: Mapping[str, jax.Array]) -> dict[str,
 
 def _normalised(w: jax.Array, v: jax.Array) -> jax.Array:
     """W / |W v|, for a v of any length; computed in float32 at least."""
-    v = jax.lax.stop_gradient(_unit(v))  # an average over steps is shorter than 1
+    v = _unit(v)  # an average over steps is shorter than 1
     matrix = _matrix(w)
     sigma = jnp.linalg.norm(v.astype(matrix.dtype) @ matrix)
     return (w / sigma).astype(w.dtype)

@@ -9,7 +9,8 @@ from typing import Any, Literal, Protocol
 import jax
 
 from jaxgan import data, parallel
-from jaxgan.gan import GAN, GANState, image_shape, init, judges_alone
+from jaxgan.forward_pass import check_transforms, disc_mixing
+from jaxgan.gan import GAN, GANState, image_shape, init
 from jaxgan.run import checkpoint, memory, processes
 from jaxgan.run.errors import RunError
 from jaxgan.run.events import Event, check_events
@@ -138,7 +139,7 @@ def prepare(
             dataset = dataset.load()
             _check_data(dataset, gan)  # only now it is known whether all have labels
         state = init(gan, root_key(seed))
-        _check_accumulate(recipe, gan)
+        _check_division(gan, len(devices))
     _claim(workdir, config, stack)
     with processes.together() as same:
         checkpoints = stack.enter_context(
@@ -208,12 +209,18 @@ def _check_data(dataset: data.Source | data.Dataset, gan: GAN) -> None:
         raise data.DataError(f"{dataset.name} has {len(dataset.classes)} classes, and the recipe {gan.classes}")
 
 
-def _check_accumulate(recipe: Recipe, gan: GAN) -> None:
-    if recipe.accumulate > 1 and not judges_alone(gan):
+def _check_division(gan: GAN, devices: int) -> None:
+    """Refuses to divide a batch whose images are compared with one another, where each part would be compared alone."""
+    if gan.accumulate > 1 and (mixed := disc_mixing(gan)):
         raise RunError(
-            f"--accumulate {recipe.accumulate}: the discriminator compares the images of a batch with one "
-            "another, and would see a part of them at a time; leave it at 1, and use more devices"
+            f"--accumulate {gan.accumulate}: the discriminator compares the images of a batch with one another "
+            f"({mixed.where}), and would see a part of them at a time; leave it at 1, and use more devices"
         )
+    try:
+        images = jax.ShapeDtypeStruct((2 * devices, *image_shape(gan)), jax.numpy.float32)
+        check_transforms(dataclasses.replace(gan, axis_name="batch" if devices > 1 else None), images)
+    except ValueError as error:
+        raise RunError(str(error)) from error
 
 
 def _check_options(recipe: Recipe, seed: int, options: Options) -> list[jax.Device]:
