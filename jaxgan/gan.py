@@ -10,7 +10,7 @@ import enum
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import flax.linen as nn
 import jax
@@ -48,7 +48,7 @@ class Batch(NamedTuple):
 
     Attributes:
       images: uint8 [B, H, W, C].
-      labels: int32 [B], the class of each image; None where there are no classes.
+      labels: int32 [B], the class of each image, as `jaxgan.labels` checks them; None where there are no classes.
     """
 
     images: jax.Array
@@ -60,6 +60,10 @@ class GAN:
     """The static description of a GAN: hashable, and passed to `jax.jit` as a static argument.
 
     Two of them are equal only if they hold equal functions: build one and keep it, or all is compiled again.
+
+    Raises:
+      TypeError: a network cannot be called as networks are.
+      ValueError: a value that is none of those named here.
 
     Attributes:
       gen: a module called as gen(z [B, z_size], labels [B] or None, context) -> images [B, H, W, C] within
@@ -119,7 +123,18 @@ class GAN:
     axis_name: str | None = None
 
     def __post_init__(self):
-        """Refuses a network that cannot be called as networks are."""
+        """Refuses a network that cannot be called as networks are, and values that no step could use."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if get_origin(field.type) is Literal and value not in get_args(field.type):
+                raise ValueError(f"{field.name} must be one of {', '.join(get_args(field.type))}, not {value!r}")
+        for name, least in (("z_size", 1), ("classes", 0), ("training_ratio", 1), ("accumulate", 1)):
+            if (value := getattr(self, name)) < least:
+                raise ValueError(f"{name} must be at least {least}, not {value}")
+        if not self.image_range[0] < self.image_range[1]:
+            raise ValueError(f"image_range must be (low, high), such as (-1, 1), not {self.image_range}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be at least 0 and below 1, not {self.ema_decay}")
         for name, first in (("gen", "z"), ("disc", "images")):
             net = getattr(self, name)
             try:

@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgan.gan import GAN, Batch, GANState
+from jaxgan.labels import checked_labels
 from jaxgan.train_step import train_step, train_steps
 from jaxgan.whole_batch import Metrics
 
@@ -136,11 +137,22 @@ def on_devices(
       split: which axis of each argument after the state is split between the devices; by default as in `SPLIT`.
 
     Returns:
-      (state, …) -> (state, metrics), where the arguments that are split are this process's share.
+      (state, …) -> (state, metrics), where the arguments that are split are this process's share. It raises ValueError
+      for labels in the host's memory that are not as `checked_labels` wants them.
     """
     split = split or SPLIT[function]
-    if form == "pmap":
-        return _pmapped(function, gan, devices, split)
+    run = _pmapped(function, gan, devices, split) if form == "pmap" else _sharded(function, gan, devices, split)
+
+    def call(state: GANState, images: Batch | jax.Array, *args: Any) -> tuple[GANState, Metrics]:
+        if gan.classes and isinstance(images, Batch) and isinstance(images.labels, np.ndarray):
+            checked_labels(images.labels, len(images.images), gan.classes)
+        return run(state, images, *args)
+
+    return call
+
+
+def _sharded(function: Callable, gan: GAN, devices: Sequence[jax.Device], split: Split) -> Callable:
+    """`function` under `jax.shard_map`, to which each argument goes as this process's part of it."""
     compiled, mesh = shard_mapped(function, gan, devices, split), _mesh(devices)
     shardings = [axis if axis is None else NamedSharding(mesh, _spec(devices, axis)) for axis in split]
 

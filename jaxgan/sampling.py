@@ -11,6 +11,7 @@ import jax.export
 import jax.numpy as jnp
 
 from jaxgan.gan import GAN, GANState, Purpose, draw_labels, draw_z, generated_shape, to_uint8
+from jaxgan.labels import checked_labels
 from jaxgan.networks.layers import Context
 
 # Samples are drawn in pieces of one size, so that the first ten of a hundred are the same as ten.
@@ -36,30 +37,27 @@ def sample(
       averaged: whether to use the averaged generator, or its last weights.
       latent_grid: (h, w) makes each image from a grid of as many latents, which a fully convolutional
         generator turns into one large patch.
-      labels: int [count], the classes of the images, for a GAN that has classes; by default `sample_labels`.
+      labels: int [count], the classes of the images, for a GAN that has classes; by default `sample_labels`. Where
+        their values are not known, as this is being traced, a label that is no class gives a black image.
 
     Returns:
       uint8 [count, H, W, C]; H and W grow with `latent_grid`.
 
     Raises:
-      ValueError: a `latent_grid`, for a generator that is not fully convolutional; or labels of another length, or for
-        a GAN without classes.
+      ValueError: a `latent_grid`, for a generator that is not fully convolutional; labels that are none of its
+        classes, of another length, or for a GAN without classes; or a count below 1.
     """
     grid = latent_grid or ()
+    _check_least(1, count=count, **dict(zip(("latent_grid h", "latent_grid w"), grid, strict=False)))
     if grid and generated_shape(gan, grid)[0] != 1:
         raise ValueError(
             "the generator has a dense layer, and makes one image of each latent; a grid needs one without"
         )
-    if labels is None:
-        labels = sample_labels(gan, key, count)
-    elif not gan.classes:
-        raise ValueError("the GAN has no classes, so that no labels can be asked for")
-    elif labels.shape != (count,):
-        raise ValueError(f"labels must be of shape [{count}], one for each image, not {list(labels.shape)}")
+    labels = _labels(gan, key, count, labels)
     piece = max(1, PIECE // (grid[0] * grid[1])) if grid else PIECE
     starts = range(0, count, piece)
     if labels is not None:
-        labels = jnp.pad(jnp.asarray(labels, jnp.int32), (0, -count % piece))
+        labels = jnp.pad(labels, (0, -count % piece))
     pieces = (
         (_draw(gan, key, start + jnp.arange(piece), grid), None if labels is None else labels[start : start + piece])
         for start in starts
@@ -99,17 +97,22 @@ def interpolate(
       count: how many paths.
       steps: images on each, both ends included; at least 2.
       averaged: whether to use the averaged generator, or its last weights.
-      labels: int [count], the class of each path, for a GAN that has classes; by default `sample_labels`.
+      labels: int [count], the class of each path, as for `sample`.
 
     Returns:
       uint8 [count, steps, H, W, C].
+
+    Raises:
+      ValueError: labels as for `sample`; a count below 1, or fewer than two steps.
     """
+    _check_least(1, count=count)
+    _check_least(2, steps=steps)
     z = draw_z(gan, key, jnp.arange(count + 1))
     t = jnp.linspace(0, 1, steps)
     weights = (jnp.cos(t * jnp.pi / 2), jnp.sin(t * jnp.pi / 2)) if gan.prior == "normal" else (1 - t, t)
     path = weights[0][None, :, None] * z[:-1, None] + weights[1][None, :, None] * z[1:, None]
     path = jnp.pad(path.reshape(-1, gan.z_size), ((0, -count * steps % PIECE), (0, 0))).reshape(-1, PIECE, gan.z_size)
-    labels = sample_labels(gan, key, count) if labels is None else labels
+    labels = _labels(gan, key, count, labels)
     if labels is None:
         pieces = ((z, None) for z in path)
     else:
@@ -123,7 +126,8 @@ def export_generator(gan: GAN, state: GANState, averaged: bool = True) -> bytes:
     """The generator as a program for CPUs, GPUs (CUDA) and TPUs, to be used without this package.
 
     `jax.export.deserialize(data).call` is a function of latents, float32 [b, z_size], of any number b; and where the
-    GAN has classes of labels, int32 [b]. It gives images, uint8 [b, H, W, C].
+    GAN has classes of labels, int32 [b]. It gives images, uint8 [b, H, W, C]; a black one for a label that is not from
+    0 to classes - 1, since a program cannot raise an error.
 
     Args:
       gan: the static description.
@@ -146,9 +150,28 @@ def _generate(
     return jnp.concatenate([_apply(gan, variables, z, labels) for z, labels in pieces])
 
 
+def _labels(gan: GAN, key: jax.Array, count: int, labels: jax.Array | None) -> jax.Array | None:
+    """The labels that are asked for, checked, or those of `sample_labels`."""
+    if labels is None:
+        return sample_labels(gan, key, count)
+    if not gan.classes:
+        raise ValueError("the GAN has no classes, so that no labels can be asked for")
+    return jnp.asarray(checked_labels(labels, count, gan.classes), jnp.int32)
+
+
+def _check_least(least: int, **counts: int) -> None:
+    for name, value in counts.items():
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, not {value}")
+
+
 _draw = jax.jit(draw_z, static_argnums=(0, 3))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(gan: GAN, variables: dict, z: jax.Array, labels: jax.Array | None) -> jax.Array:
-    return to_uint8(gan.gen.apply(variables, z, labels, Context()), gan.image_range)
+    images = to_uint8(gan.gen.apply(variables, z, labels, Context()), gan.image_range)
+    if labels is None:
+        return images
+    is_class = (labels >= 0) & (labels < gan.classes)  # of what else there is, networks make what they like
+    return jnp.where(is_class.reshape(-1, *[1] * (images.ndim - 1)), images, 0).astype(jnp.uint8)

@@ -26,6 +26,7 @@ from jaxgan.gan import (
     from_uint8,
     image_shape,
 )
+from jaxgan.labels import checked_labels
 from jaxgan.networks.spectral import power_iteration
 from jaxgan.whole_batch import Aux, Grads, Metrics, mean_gradients, position
 
@@ -50,7 +51,8 @@ def train_step(gan: GAN, state: GANState, batch: Batch | jax.Array) -> tuple[GAN
     Raises:
       TypeError: the images are not uint8.
       ValueError: the images are not of the generator's shape, they cannot be split evenly between the updates, and
-        those into microbatches, or labels are missing; raised when the step is traced.
+        those into microbatches, or labels are missing or not as `checked_labels` wants them; raised when the step is
+        traced. A compiled step does not see the values of labels: those of a `Dataset` have been checked.
     """
     batch = _checked(gan, batch)
     update = {"shared": shared_update, "alternating": alternating_update}[gan.update]
@@ -80,7 +82,12 @@ def train_steps(
 
     Returns:
       The state after them, and the metrics of the last.
+
+    Raises:
+      TypeError, ValueError: as `train_step`.
     """
+    if gan.classes and isinstance(dataset, Batch) and dataset.labels is not None:
+        checked_labels(dataset.labels, len(dataset.images), gan.classes)  # in the program below none has a value
 
     # Traced once, though it is called twice; inlined, so that the program is what it would be without `jit`.
     @functools.partial(jax.jit, inline=True)
@@ -183,6 +190,8 @@ def _checked(gan: GAN, batch: Batch | jax.Array) -> Batch:
         labels = None
     elif labels is None:
         raise ValueError(f"the GAN has {gan.classes} classes, and the batch no labels; give Batch(images, labels)")
+    else:
+        labels = checked_labels(labels, len(images), gan.classes)
     return Batch(from_uint8(images, gan.image_range), labels)
 
 

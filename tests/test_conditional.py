@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from common import PLAIN, QUICK, assert_close, on, real_batch, small_gan, small_state
 
+import jaxgan
+from jaxgan import parallel
+from jaxgan.gan import Batch
 from jaxgan.networks.conditional import ConditionalBatchNorm, append_embedding, projection
 from jaxgan.networks.layers import Context
 
@@ -112,3 +115,26 @@ def test_one_device_and_four_do_the_same(x64):
         moved = functools.partial(jax.tree.map, lambda a, b: np.abs(a - b).max())
         assert min(jax.tree.leaves(moved(getattr(got, net).params, getattr(state, net).params))) > 1e-9
     assert_close(on_four, metrics)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.arange(8) % 4, "from 0 to 2, .* not from 0 to 3"),
+        (-np.ones(8, np.int32), "not from -1 to -1"),
+        (np.ones(8), "8 integers, one for each image, not float64"),
+        (np.ones(7, np.int32), r"not int32 of shape \[7\]"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused_wherever_they_have_values(labels, message):
+    """A step that is compiled does not see them: neither itself, nor in the loop of several, nor on devices."""
+    gan = small_gan(classes=3)
+    state, batch = jaxgan.init(gan, jax.random.key(0)), Batch(np.zeros((8, 4, 4, 1), np.uint8), labels)
+    with pytest.raises(ValueError, match=message):
+        jaxgan.train_step(gan, state, batch)
+    with pytest.raises(ValueError, match=message):
+        jaxgan.train_steps(gan, state, batch, np.arange(8)[None], 1)
+    for form in parallel.FORMS:
+        devices = parallel.choose_devices(1)
+        with pytest.raises(ValueError, match=message):
+            parallel.step_on(gan, devices, form)(parallel.place(state, devices), batch)

@@ -91,6 +91,24 @@ def test_the_order_is_what_it_has_always_been():
     assert hashlib.sha256(many.astype("<i4")).hexdigest() == digest
 
 
+@pytest.mark.parametrize(
+    ("step", "batch_size", "part", "words"),
+    [
+        (-1, 8, (0, 1), "step must be at least 0, not -1"),
+        (0, 0, (0, 1), "batch_size must be at least 1, not 0"),
+        (0, 8, (-1, 2), r"part must be \(i, n\) with i from 0 to n - 1, where n divides 8, not \(-1, 2\)"),
+        (0, 8, (2, 2), r"not \(2, 2\)"),
+        (0, 8, (0, 3), r"not \(0, 3\)"),
+    ],
+)
+def test_batches_that_cannot_be_are_refused_in_memory_and_streamed(step, batch_size, part, words):
+    with pytest.raises(ValueError, match=words):
+        numbered(20).batch(KEY, step, batch_size, part)
+    source = data.Source("numbered", 20, (1, 1, 1), lambda which: Batch(numbered(20).images[which]), str)
+    with pytest.raises(ValueError, match=words):
+        next(data.stream(source, KEY, step, batch_size, part))
+
+
 def test_every_purpose_of_a_draw_has_a_number_of_its_own():
     assert Purpose.ORDER == 100
     assert len(Purpose) == len(Purpose.__members__), "a second name for the same number"

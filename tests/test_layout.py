@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "jaxgan"
 # Rooms from the bottom up: each may import itself and those of the lines above its own.
 ORDER = [
-    ["convolutions", "losses", "images", "schedules"],
+    ["convolutions", "labels", "losses", "images", "schedules"],
     ["networks", "per_example"],
     ["penalties", "transforms"],
     ["gan"],

@@ -1,6 +1,8 @@
 """Samples, patches from grids of latents, and paths between latents."""
 
 import dataclasses
+import functools
+import re
 
 import flax.linen as nn
 import jax
@@ -145,10 +147,34 @@ def test_a_grid_has_a_row_of_each_class(conditional):
 
 def test_labels_that_do_not_fit_are_refused(conditional):
     gan, state = conditional
-    with pytest.raises(ValueError, match=r"shape \[4\], one for each image, not \[3\]"):
-        jaxgan.sample(gan, state, KEY, 4, labels=jnp.zeros(3, jnp.int32))
-    with pytest.raises(ValueError, match="the GAN has no classes"):
-        jaxgan.sample(small_gan(), None, KEY, 4, labels=jnp.zeros(4, jnp.int32))
+    draw = functools.partial(jaxgan.sample, gan, state, KEY, 4)
+    paths = functools.partial(sampling.interpolate, gan, state, KEY, 4, 3)
+    wrong = {
+        "4 integers, one for each image, not int32 of shape [3]": jnp.zeros(3, jnp.int32),
+        "4 integers, one for each image, not int64 of shape []": np.array(1),
+        "4 integers, one for each image, not float64": np.full(4, 1.9),
+        "from 0 to 2, one less than the number of classes, not from 0 to 3": np.array([0, 1, 2, 3]),
+        "not from -1 to 0": jnp.array([0, 0, -1, 0]),
+    }
+    for words, labels in wrong.items():
+        for door in (draw, paths, jax.jit(lambda door=draw, labels=labels: door(labels=labels))):
+            with pytest.raises(ValueError, match=re.escape(words)):
+                door(labels=labels) if door in (draw, paths) else door()
+    for door in (jaxgan.sample, functools.partial(sampling.interpolate, steps=3)):
+        with pytest.raises(ValueError, match="the GAN has no classes"):
+            door(small_gan(), None, KEY, 4, labels=jnp.zeros(4, jnp.int32))
+
+
+def test_counts_that_make_no_images_are_refused(conditional):
+    gan, state = conditional
+    for count in (0, -1):
+        for door in (jaxgan.sample, functools.partial(sampling.interpolate, steps=3)):
+            with pytest.raises(ValueError, match=f"count must be at least 1, not {count}"):
+                door(gan, state, KEY, count)
+    with pytest.raises(ValueError, match="steps must be at least 2, not 1"):
+        sampling.interpolate(gan, state, KEY, 4, 1)
+    with pytest.raises(ValueError, match="latent_grid w must be at least 1, not 0"):
+        jaxgan.sample(dataclasses.replace(small_gan(), gen=Patches()), state, KEY, 4, latent_grid=(2, 0))
 
 
 def test_an_exported_generator_makes_the_same_images_of_any_number_of_latents(conditional):
@@ -158,3 +184,17 @@ def test_an_exported_generator_makes_the_same_images_of_any_number_of_latents(co
     for count in (1, 5):
         z, labels = draw_z(gan, KEY, jnp.arange(count)), jnp.arange(count, dtype=jnp.int32) % 3
         assert_same_images(generate(z, labels), made(gan, state.averaged_gen, z, labels))
+
+
+def test_a_label_that_is_no_class_gives_black_where_nothing_can_be_raised(conditional):
+    """An exported program, and one that is being traced: whatever the network makes of such a label."""
+    pytest.importorskip("flatbuffers")
+    gan, state = conditional
+    exported = jax.export.deserialize(bytearray(sampling.export_generator(gan, state))).call
+    z, labels = draw_z(gan, KEY, jnp.arange(6)), jnp.array([0, 3, 2, -1, 1, 10**6], jnp.int32)
+    traced = jax.jit(lambda labels: jaxgan.sample(gan, state, KEY, 6, labels=labels))
+    for images in (exported(z, labels), traced(labels)):
+        assert np.asarray(images).any((1, 2, 3)).tolist() == [True, False, True, False, True, False]
+        assert_same_images(images[::2], made(gan, state.averaged_gen, z, labels)[::2])
+    with pytest.raises(ValueError, match="args\\[0\\]"):
+        exported(z[:, :4], labels)

@@ -234,6 +234,8 @@ def test_an_object_with_items_is_a_source(tmp_path):
         (np.zeros((28, 28), np.uint8), "item 0 must be an image, uint8"),
         (np.zeros((28, 28, 1)), "not float64"),
         ((np.zeros((28, 28, 1), np.uint8), 10), "item 0 has label 10, and there are 10 classes"),
+        ((np.zeros((28, 28, 1), np.uint8), 3.9), "item 0 has label 3.9, which is no whole number"),
+        ((np.zeros((28, 28, 1), np.uint8), np.float32(3)), "no whole number"),
     ],
 )
 def test_items_that_are_no_images_are_refused(item, words):
@@ -243,6 +245,29 @@ def test_items_that_are_no_images_are_refused(item, words):
 
     with pytest.raises(DataError, match=words):
         data.of_items("own", Wrong())
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        (IMAGES, LABELS + 0.9, "numbered: labels must be .* integers, one for each image, not float64"),
+        (IMAGES, LABELS + 1, "numbered: labels must be from 0 to 9, .* not from .* to 10"),
+        (IMAGES, LABELS - 2, "numbered: labels must be from 0 to 9"),
+        (IMAGES / 255, LABELS, "numbered: images must be uint8 .* not float64"),
+        (IMAGES[:, 1:], LABELS, r"numbered: images must be .*28, 28, 1\], not uint8 of shape"),
+    ],
+)
+def test_what_a_source_of_ones_own_reads_is_checked_in_memory_and_streamed(images, labels, words):
+    own = Source("numbered", 37, (28, 28, 1), lambda which: Batch(images[which], labels[which]), str, Own.classes)
+    with pytest.raises(DataError, match=words):
+        own.load()
+    with pytest.raises(DataError, match=words):
+        list(itertools.islice(data.stream(own, KEY, 0, 8, labels=True), 10))
+
+
+def test_a_source_of_classes_that_reads_no_labels_is_refused_where_labels_are_needed():
+    with pytest.raises(DataError, match=r"numbered: example \d+ has no label"):
+        next(data.stream(numbered(labels=None), jax.random.key(7), 0, 8, labels=True))
 
 
 def test_older_configs_are_checked_by_their_pixels(tmp_path):

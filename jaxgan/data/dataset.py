@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxgan.data.order import batches
 from jaxgan.gan import Batch
+from jaxgan.labels import checked_labels
 
 MOST_CLASSES = 2**16  # labels without names beyond this are surely not class numbers
 
@@ -68,19 +69,12 @@ class Dataset:
             raise DataError(f"{self.name}: classes are named, but there are no labels; give both or neither")
 
     def _checked_labels(self, size: int) -> tuple[np.ndarray, tuple[str, ...]]:
-        labels, classes = np.asarray(self.labels), tuple(self.classes)
-        if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (size,):
-            raise DataError(
-                f"{self.name}: labels must be {size} integers, one for each image, "
-                f"not {labels.dtype} of shape {list(labels.shape)}"
-            )
-        low, high, count = int(labels.min()), int(labels.max()), len(classes) or MOST_CLASSES
-        if low < 0 or high >= count:
-            raise DataError(
-                f"{self.name}: labels must be from 0 to {count - 1}, one less than the number of classes, "
-                f"not from {low} to {high}"
-            )
-        return labels.astype(np.int32), classes or tuple(map(str, range(high + 1)))
+        classes = tuple(self.classes)
+        try:
+            labels = np.asarray(checked_labels(self.labels, size, len(classes) or MOST_CLASSES))
+        except ValueError as error:
+            raise DataError(f"{self.name}: {error}") from error
+        return labels.astype(np.int32), classes or tuple(map(str, range(int(labels.max()) + 1)))
 
     @property
     def size(self) -> int:
@@ -103,6 +97,9 @@ class Dataset:
           step: which step, from 0.
           batch_size: how many images.
           part: (i, n) gives the i-th of n parts, in order; n divides batch_size.
+
+        Raises:
+          ValueError: a number is none such.
         """
         chosen = self.batches(key, step, 1, batch_size, part)[0]
         return Batch(self.images[chosen], None if self.labels is None else self.labels[chosen])

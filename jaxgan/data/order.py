@@ -40,9 +40,27 @@ def batches(
       batch_size: how many examples a step takes.
       size: how many the dataset has.
       part: (i, n) gives the i-th of n parts of each batch, in order; n divides batch_size.
+
+    Raises:
+      ValueError: a number is none such.
     """
+    check(step, batch_size, part)
     indices = in_order(key, step * batch_size, (step + count) * batch_size, size)
     return indices.reshape(count, part[1], -1)[:, part[0]]
+
+
+def check(step: int, batch_size: int, part: tuple[int, int]) -> None:
+    """Refuses what `batches` makes no sense of.
+
+    Raises:
+      ValueError: a number is none such.
+    """
+    if step < 0:
+        raise ValueError(f"step must be at least 0, not {step}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    if not (0 <= part[0] < part[1] and batch_size % part[1] == 0):
+        raise ValueError(f"part must be (i, n) with i from 0 to n - 1, where n divides {batch_size}, not {part}")
 
 
 @functools.lru_cache(maxsize=4)  # a pure function, and the same epoch is asked for many times over

@@ -3,8 +3,10 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import math
+import operator
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -16,6 +18,7 @@ from jaxgan.data.dataset import DataError, Dataset
 from jaxgan.data.pixels import Shape
 from jaxgan.data.progress import progress
 from jaxgan.gan import Batch
+from jaxgan.labels import checked_labels
 
 PIECE = 1_024  # examples that are read at once: record by record, ArrayRecord takes many times as long
 
@@ -29,7 +32,8 @@ class Source:
       size: how many examples, at least 1.
       shape: (H, W, C) of each image; C is 1 (grey) or 3 (RGB).
       read: int [n], which ones -> their images, uint8 [n, H, W, C], and labels, int32 [n], -1 where one has none; or
-        None for the labels of all. Several threads may call it at once. Raises DataError.
+        None for the labels of all. Several threads may call it at once. Raises DataError; so does each call for what is
+        of another kind, shape or range, since what it gives is looked at.
       digest: of what is read (files or records, not their pixels), as text. It does not depend on where they are.
       classes: the names of the classes, in the order of their labels; () where there are no labels.
     """
@@ -40,6 +44,9 @@ class Source:
     read: Callable[[np.ndarray], Batch]
     digest: Callable[[], str]
     classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "read", functools.partial(_checked, self, self.read))
 
     @property
     def nbytes(self) -> int:
@@ -88,6 +95,23 @@ class Source:
         pieces = [np.arange(start, min(start + length, self.size)) for start in range(0, self.size, length)]
         with contextlib.closing(ahead(lambda piece: (piece, self.read(piece)), pieces, threads())) as found:
             yield from progress(found, len(pieces), self.name)
+
+
+def _checked(source: Source, read: Callable[[np.ndarray], Batch], which: np.ndarray) -> Batch:
+    """What `read` gives, where it is what a source promises."""
+    batch, size = read(which), len(which)
+    images, labels = np.asarray(batch.images), batch.labels
+    if images.dtype != np.uint8 or images.shape != (size, *source.shape):
+        raise DataError(
+            f"{source.name}: images must be uint8 (0 to 255) of shape {[size, *source.shape]}, not {images.dtype} of "
+            f"shape {list(images.shape)}"
+        )
+    if labels is not None:
+        try:
+            labels = np.asarray(checked_labels(labels, size, len(source.classes), least=-1))
+        except ValueError as error:
+            raise DataError(f"{source.name}: {error}") from error
+    return Batch(images, labels)
 
 
 def ahead(
@@ -168,9 +192,13 @@ def of_items(name: str, items: Any) -> Source:
                 f"{name}: item {number} must be an image, uint8 [H, W, C] with C 1 or 3, or one and its label, "
                 f"not {image.dtype} {list(image.shape)}"
             )
-        if not -1 <= int(label) < max(1, len(classes)):
+        try:
+            whole = operator.index(label)
+        except TypeError:
+            raise DataError(f"{name}: item {number} has label {label!r}, which is no whole number") from None
+        if not -1 <= whole < max(1, len(classes)):
             raise DataError(f"{name}: item {number} has label {label}, and there are {len(classes)} classes")
-        return image, int(label)
+        return image, whole
 
     if not len(items):
         raise DataError(f"{name}: it has no items")

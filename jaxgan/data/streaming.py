@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxgan.data.dataset import DataError
-from jaxgan.data.order import batches
+from jaxgan.data.order import batches, check
 from jaxgan.data.source import PIECE, Source, ahead, threads
 from jaxgan.gan import Batch
 
@@ -37,7 +37,9 @@ def stream(
 
     Raises:
       DataError: an example cannot be read, or has no label.
+      ValueError: a number is none such.
     """
+    check(start, batch_size, part)
     share = batch_size // part[1]
     size = share * math.prod(source.shape)  # of a step, in bytes
     together = max(1, min(PIECE // share, BUFFER // (8 * size)))  # steps that are read at once
@@ -58,7 +60,7 @@ def _read(source: Source, labels: bool, which: np.ndarray) -> list[Batch]:
     batch = source.read(which.reshape(-1))
     if not labels:
         return [Batch(images) for images in batch.images.reshape(*which.shape, *source.shape)]
-    missing = np.flatnonzero(batch.labels < 0)
+    missing = np.arange(which.size) if batch.labels is None else np.flatnonzero(batch.labels < 0)
     if missing.size:
         raise DataError(f"{source.name}: example {which.reshape(-1)[missing[0]]} has no label, and the recipe classes")
     images, of_all = batch.images.reshape(*which.shape, *source.shape), batch.labels.reshape(which.shape)

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxgan.labels import checked_labels
+
 
 class InceptionScore(NamedTuple):
     """The Inception score.
@@ -78,12 +80,8 @@ def label_agreement(probabilities: ArrayLike, labels: ArrayLike) -> float:
     Raises:
       ValueError: the probabilities or labels are not such.
     """
-    p, wanted = _checked(probabilities), np.asarray(labels)
-    if wanted.shape != p.shape[:1] or not np.issubdtype(wanted.dtype, np.integer):
-        raise ValueError(f"labels are {p.shape[0]} integers, not {wanted.dtype} {list(wanted.shape)}")
-    if wanted.min() < 0 or wanted.max() >= p.shape[1]:
-        raise ValueError(f"labels are from {wanted.min()} to {wanted.max()}, and there are {p.shape[1]} classes")
-    return float(np.mean(p.argmax(1) == wanted))
+    p = _checked(probabilities)
+    return float(np.mean(p.argmax(1) == np.asarray(checked_labels(labels, *p.shape))))
 
 
 def _checked(probabilities: ArrayLike) -> np.ndarray:

@@ -1,0 +1,36 @@
+"""What the labels of a GAN with classes must be: looked at by all that take some, where they have values."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def checked_labels(labels: Any, count: int, classes: int, least: int = 0) -> jax.Array | np.ndarray:
+    """Labels that are `count` integers from `least` to `classes` - 1, as they are, or as NumPy's array.
+
+    In a program that is being traced their values are not known yet, and pass.
+
+    Args:
+      labels: [count].
+      count: how many there must be.
+      classes: how many classes there are.
+      least: the smallest label there may be; -1 where that stands for none.
+
+    Raises:
+      ValueError: they are no such integers.
+    """
+    labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer) or labels.shape != (count,):
+        raise ValueError(
+            f"labels must be {count} integers, one for each image, not {labels.dtype} of shape {list(labels.shape)}"
+        )
+    if count and not isinstance(labels, jax.core.Tracer):
+        values = np.asarray(labels)
+        low, high = int(values.min()), int(values.max())
+        if low < least or high >= classes:
+            raise ValueError(
+                f"labels must be from 0 to {classes - 1}, one less than the number of classes, not from {low} to {high}"
+            )
+    return labels
