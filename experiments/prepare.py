@@ -101,7 +101,7 @@ def prepare(flags: Prepare) -> prepared.About:
                 append(journal, json.dumps(dataclasses.asdict(of)).encode() + b"\n")
                 done[of.shard] = of
                 _refuse(flags, of.skipped)
-        result = _finish(flags, about, shards, [done[shard.number] for shard in shards], odd)
+        result = _finish(flags, root, about, shards, [done[shard.number] for shard in shards], odd)
     now = sum(len(shard.files) - len(done[shard.number].skipped) for shard in missing)
     _report(flags, result, now, time.perf_counter() - begin)
     return result
@@ -248,7 +248,7 @@ def _command(flags: Prepare) -> str:
 
 
 def _finish(
-    flags: Prepare, about: dict[str, Any], shards: list[Shard], done: list[Written], odd: list[list[str]]
+    flags: Prepare, root: str, about: dict[str, Any], shards: list[Shard], done: list[Written], odd: list[list[str]]
 ) -> prepared.About:
     """Writes labels.npy and prepared.json."""
     skipped = [skip for of in done for skip in of.skipped]
@@ -270,7 +270,13 @@ def _finish(
         for shard, of in zip(shards, done, strict=True)
     }
     result = prepared.About(
-        prepared.FORMAT, **about, images=len(kept), classes=classes, shards=sizes, skipped=odd + skipped
+        prepared.FORMAT,
+        **about,
+        images=len(kept),
+        classes=classes,
+        shards=sizes,
+        skipped=odd + skipped,
+        labels_note=folder.labels_note(flags.images, root, kept),
     )
     write_json(flags.out / prepared.ABOUT, dataclasses.asdict(result))
     (flags.out / prepared.UNFINISHED).unlink(missing_ok=True)
@@ -283,8 +289,10 @@ def _report(flags: Prepare, result: prepared.About, now: int, seconds: float) ->
         say(f"skipped: {one_line(name)} {one_line(reason)}", "stderr")
     if len(result.skipped) > NAMED:
         say(f"skipped: {len(result.skipped) - NAMED:,} more; {flags.out}/{prepared.ABOUT} names all", "stderr")
+    if result.labels_note:
+        say(f"labels: {one_line(result.labels_note)}", "stderr")
     size = sum(shard["bytes"] for shard in result.shards.values()) / 2**20
-    classes = f" in {len(result.classes):,} classes" if result.classes else ""
+    classes = f" in {len(result.classes):,} classes" if result.classes else " without labels"
     rate = f", {now / seconds:,.0f} images/s" if now else ", all there before"
     skipped = f"{len(result.skipped):,} skipped" if result.skipped else "none skipped"
     say(

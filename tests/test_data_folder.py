@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from small_data import NOISE, encoded, error_of, folder_of, png
 
+from experiments import prepare as script
 from jaxgan import data
 from jaxgan.data import folder, progress
 
@@ -95,6 +96,36 @@ def test_the_folders_directly_in_it_are_the_classes(tmp_path):
 def test_images_elsewhere_than_in_such_folders_have_no_labels(tmp_path, other):
     dataset = data.load(folder_of(tmp_path, {"cat/1.png": flat(1), "dog/1.png": flat(2), other: flat(3)}))
     assert (dataset.labels, dataset.classes) == (None, ())
+
+
+TWO = {"cat/1.png": 1, "cat/2.png": 2, "dog/1.png": 3, "dog/2.png": 4}
+IN_THE_WAY = {
+    "a stray picture": (TWO | {"new.png": 5}, (), "of 5 files, new.png lies not directly in one of its 2 folders"),
+    "several": ({**TWO, "a.png": 5, "cat/x/b.png": 6}, (), "of 6 files, 2 (a.png, …) lie not directly in one of"),
+    "one too deep": (TWO | {"cat/young/1.png": 5}, (), "cat/young/1.png lies not directly in one of its 2 folders of"),
+    "splits": (
+        {f"{split}/{name}": value for split in ("test", "train") for name, value in TWO.items() if split != name[:4]}
+        | {"train/cat/9.png": 9, "train/LICENSE.png": 8},
+        (),
+        "its images lie 2 folders deep; name {name}/train for folders of classes",
+    ),
+    "no folders": ({"1.png": 1, "2.png": 2}, (), "its images do not lie in folders; make one in it for each class"),
+    "an empty folder": (TWO, ("elk",), "elk: no images there, and so no class"),
+    "hidden folders": (TWO, (".git",), ""),
+}
+
+
+@pytest.mark.parametrize("case", IN_THE_WAY)
+def test_what_is_in_the_way_of_labels_is_named(case, tmp_path):
+    """The source says it, in memory too, and so does what was prepared of the same folder."""
+    files, empty, words = IN_THE_WAY[case]
+    for name in empty:
+        (tmp_path / "pics" / name).mkdir(parents=True)
+    name = folder_of(tmp_path / "pics", {file: flat(value) for file, value in files.items()})
+    script.prepare(script.parse(script.Prepare, "", [name, "--size", "2x3", "--out", str(tmp_path / "out")]))
+    for found in (data.open_source(name), data.load(name), data.load(f"prepared:{tmp_path / 'out'}")):
+        assert words.format(name=name) in found.labels_note
+        assert bool(found.labels_note) == bool(words)
 
 
 def test_links_are_followed_and_loops_are_not(tmp_path):

@@ -63,21 +63,24 @@ def test_what_pillow_reads_is_read(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("feature", "labels", "expected", "classes"),
+    ("feature", "labels", "expected", "classes", "note"),
     [
-        (tfds.features.ClassLabel(num_classes=4), [3] * 12, [3] * 12, tuple("0123")),
-        (CLASSES["label"], [-1] * 12, None, ()),
-        (CLASSES["label"], [0, -1] * 6, None, ()),  # TFDS writes -1 where there is no label
-        (np.int64, [0, 1] * 6, None, ()),
-        (tfds.features.Text(), ["é"] * 12, None, ()),
+        (tfds.features.ClassLabel(num_classes=4), [3] * 12, [3] * 12, tuple("0123"), ""),
+        (CLASSES["label"], [-1] * 12, None, (), "12 of 12 examples have none, the first of them example 0"),
+        # TFDS writes -1 where there is no label
+        (CLASSES["label"], [0, -1] * 6, None, (), "6 of 12 examples have none, the first of them example 1"),
+        (np.int64, [0, 1] * 6, None, (), "it has no feature named label that is a class, but image, label"),
+        (tfds.features.Text(), ["é"] * 12, None, (), "it has no feature named label that is a class"),
     ],
     ids=["numbers for names", "no label", "one label missing", "integers", "text"],
 )
-def test_labels_are_those_of_a_class(tmp_path, feature, labels, expected, classes):
+def test_labels_are_those_of_a_class(tmp_path, feature, labels, expected, classes, note):
     write(tmp_path, labels=labels, others={"label": feature})
     dataset = data.load("small", str(tmp_path))
     assert (dataset.labels if expected is None else dataset.labels.tolist()) == expected
     assert dataset.classes == classes
+    assert note in dataset.labels_note
+    assert bool(note) == bool(dataset.labels_note)
 
 
 def test_of_several_images_the_one_named_image_is_read_and_no_other(tmp_path):

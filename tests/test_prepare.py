@@ -109,7 +109,10 @@ def test_odd_files_are_named_and_the_rest_is_as_without_them(call, tmp_path):
     assert err[1] == "skipped: README.txt is not an image that can be read"
     assert err[2].startswith("skipped: a/deep.png must have 8 bits a channel")
     assert err[4] == "skipped: b/new\\nline.png is not an image that can be read"
-    assert err[5:] == [f"skipped: 2 more; {tmp_path}/out/prepared.json names all"]
+    assert err[5:] == [
+        f"skipped: 2 more; {tmp_path}/out/prepared.json names all",
+        "labels: c: no images there, and so no class",
+    ]
     assert {name for name, _ in prepared.read_about(str(tmp_path / "out")).skipped} == {*odd, "a/gone.png"}
     found = data.load(f"prepared:{tmp_path}/out")
     assert found.sha256(labels=True) == expected.sha256(labels=True)

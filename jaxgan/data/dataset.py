@@ -37,6 +37,7 @@ class Dataset:
         given, the names are 0, 1, ... up to the greatest label.
       read_from: the digest of the files or records that the images were read from, as `Source.digest` gives; None where
         there are only these arrays.
+      labels_note: as that of a `Source`.
 
     Raises:
       DataError: an array is not of that kind, shape or range.
@@ -47,6 +48,7 @@ class Dataset:
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
     read_from: str | None = None
+    labels_note: str = ""
 
     def __post_init__(self) -> None:
         images = np.asarray(self.images)

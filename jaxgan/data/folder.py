@@ -3,6 +3,7 @@
 import os
 import stat
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -24,7 +25,7 @@ def source(path: str, shape: pixels.Shape | None, how: pixels.Fit = "crop") -> S
     an image; of one size, where no shape is given to bring them to.
 
     Where every image lies in a folder that is directly in this one, each of those folders is a class. Their names
-    are the classes, in order. Else there are no labels.
+    are the classes, in order. Else there are no labels, and `labels_note` says what is in the way.
 
     Args:
       path: the folder. One that begins with ~ and is no folder as it stands is looked for in the home directory.
@@ -67,7 +68,7 @@ def source(path: str, shape: pixels.Shape | None, how: pixels.Fit = "crop") -> S
         except OSError as error:
             raise DataError(f"{name}: {error.filename} cannot be read ({error.strerror}); mend or remove it") from error
 
-    return Source(name, len(files), of_all, read, digest, classes)
+    return Source(name, len(files), of_all, read, digest, classes, labels_note(name, folder, files))
 
 
 def place(name: str, path: str) -> str:
@@ -111,6 +112,38 @@ def labels_of(files: list[Parts]) -> tuple[np.ndarray | None, tuple[str, ...]]:
     classes = sorted({parts[0] for parts in files}, key=os.fsencode)
     numbers = {c: i for i, c in enumerate(classes)}
     return np.array([numbers[parts[0]] for parts in files], np.int32), tuple(classes)
+
+
+def labels_note(name: str, folder: str, files: list[Parts]) -> str:
+    """Why files have no labels, and what would give them some; or which folders are no classes. Else "".
+
+    Args:
+      name: the dataset's name.
+      folder: where the files are.
+      files: as from `listed`.
+    """
+    depths = Counter(map(len, files))
+    usual = max(depths, key=lambda depth: (depths[depth], depth == 2))
+    if usual == 1:
+        return "its images do not lie in folders; make one in it for each class"
+    if usual > 2:
+        above = Counter(parts[: usual - 2] for parts in files if len(parts) == usual).most_common(1)[0][0]
+        inner = "/".join((name.rstrip("/"), *above))
+        return f"its images lie {usual - 1} folders deep; name {inner} for folders of classes"
+    classes = {parts[0] for parts in files if len(parts) == 2}
+    if odd := ["/".join(parts) for parts in files if len(parts) != 2]:
+        lie, them = ("lies", "it") if len(odd) == 1 else ("lie", "them")
+        of_all = f"of {len(files):,} files, {_some(odd)} {lie} not directly in one of its {len(classes):,} folders"
+        return f"{of_all} of classes; move {them} into one, or away"
+    with os.scandir(folder) as entries:
+        names = sorted(e.name for e in entries if not _hidden((e.name,)) and _kind(e) == "folder")
+    empty = [name for name in names if name not in classes]
+    return f"{_some(empty)}: no images there, and so no class" if empty else ""
+
+
+def _some(names: list[str]) -> str:
+    """A name, or the first of several and their number."""
+    return names[0] if len(names) == 1 else f"{len(names):,} ({names[0]}, …)"
 
 
 def walk(name: str, folder: str, odd: list[tuple[Parts, str]] | None = None) -> Iterator[Parts]:

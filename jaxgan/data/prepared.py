@@ -40,6 +40,7 @@ class About:
       classes: the names of their classes; () where there are no labels.
       shards: by the name of its file, the number of images in a shard and its bytes, in their order.
       skipped: the files that are not here, each with the reason.
+      labels_note: as that of `folder.labels_note`; "" where it was prepared before that was noted.
     """
 
     format: int
@@ -51,6 +52,7 @@ class About:
     classes: tuple[str, ...]
     shards: dict[str, dict[str, int]]
     skipped: tuple[tuple[str, str], ...]
+    labels_note: str = ""
 
 
 def source(path: str, shape: pixels.Shape | None, how: pixels.Fit = "crop") -> Source:
@@ -107,7 +109,9 @@ def source(path: str, shape: pixels.Shape | None, how: pixels.Fit = "crop") -> S
         except OSError as error:
             raise _damaged(name, str(error.filename), str(error.strerror)) from error
 
-    return Source(name, about.images, shape or about.size, read, digest, about.classes)
+    note = about.labels_note or ("" if about.classes else "not all of its images lay in folders of classes")
+    note = f"when it was prepared: {note}" if note else ""
+    return Source(name, about.images, shape or about.size, read, digest, about.classes, note)
 
 
 def write(path: str, images: Iterable[np.ndarray]) -> None:

@@ -36,6 +36,7 @@ class Source:
         of another kind, shape or range, since what it gives is looked at.
       digest: of what is read (files or records, not their pixels), as text. It does not depend on where they are.
       classes: the names of the classes, in the order of their labels; () where there are no labels.
+      labels_note: why there are no labels and what would give some, or what else is to be known of them; "" if nothing.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Source:
     read: Callable[[np.ndarray], Batch]
     digest: Callable[[], str]
     classes: tuple[str, ...] = ()
+    labels_note: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "read", functools.partial(_checked, self, self.read))
@@ -75,9 +77,12 @@ class Source:
             images[piece] = batch.images
             if batch.labels is not None:
                 labels[piece] = batch.labels
-        if not self.classes or labels.min() < 0:
-            return Dataset(self.name, images, read_from=self.digest())
-        return Dataset(self.name, images, labels, self.classes, self.digest())
+        note, missing = self.labels_note, np.flatnonzero(labels < 0)
+        if self.classes and not missing.size:
+            return Dataset(self.name, images, labels, self.classes, self.digest(), note)
+        if self.classes:
+            note = f"{missing.size:,} of {self.size:,} examples have none, the first of them example {missing[0]}"
+        return Dataset(self.name, images, read_from=self.digest(), labels_note=note)
 
     def sha256(self, labels: bool = False) -> str:
         """That of `Dataset.sha256`, by which older runs know their data: all images are read for it."""

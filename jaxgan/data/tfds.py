@@ -75,7 +75,9 @@ def source(name: str, data_dir: str | None, shape: pixels.Shape | None, split: s
         except OSError as error:
             raise DataError(f"{name}: {error.filename} cannot be read ({error.strerror})") from error
 
-    return Source(name, len(records), of_all, read, digest, tuple(label.names) if is_class else ())
+    features = ", ".join(sorted(builder.info.features))
+    note = "" if is_class else f"it has no feature named label that is a class, but {features}"
+    return Source(name, len(records), of_all, read, digest, tuple(label.names) if is_class else (), note)
 
 
 def splits(name: str, data_dir: str | None) -> tuple[str, ...]:

@@ -180,6 +180,8 @@ def introduction(prepared: Prepared) -> str:
     note += (
         "\nnote: a batch takes more images than there are, some of them several times" if p.images_per_step > n else ""
     )
+    if p.gan.classes and p.dataset.labels_note:
+        note += f"\nnote: {p.dataset.labels_note}"
     if p.config["xla_flags"]:
         note += f"\nnote: flags that may change numbers are part of this run: {' '.join(p.config['xla_flags'])}"
     return f"{what}\n{how}{note}"
@@ -203,10 +205,11 @@ def _check_data(dataset: data.Source | data.Dataset, gan: GAN) -> None:
             f"{dataset.name}: its images are of shape {list(found)}, the generator's of {list(made)}; "
             "resize them, or change the generator"
         )
+    note = f" ({dataset.labels_note})" if dataset.labels_note else ""
     if gan.classes and not dataset.classes:
-        raise data.DataError(f"{dataset.name} has no labels, and the recipe has {gan.classes} classes")
+        raise data.DataError(f"{dataset.name} has no labels{note}, and the recipe has {gan.classes} classes")
     if gan.classes and len(dataset.classes) != gan.classes:
-        raise data.DataError(f"{dataset.name} has {len(dataset.classes)} classes, and the recipe {gan.classes}")
+        raise data.DataError(f"{dataset.name} has {len(dataset.classes)} classes{note}, and the recipe {gan.classes}")
 
 
 def _check_division(gan: GAN, devices: int) -> None:
