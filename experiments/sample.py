@@ -16,12 +16,16 @@ from experiments.finished import Weights, check_seed, check_workdir, read_state
 from experiments.settings import Recipe
 from jaxgan import GAN, Batch, GANState, images
 from jaxgan.data import DataError, Dataset, Source, identity
+from jaxgan.data.dataset import one_line
 from jaxgan.data.order import batches
 from jaxgan.data.source import PIECE
 from jaxgan.run.numerics import fixed_numerics, root_key, start_devices
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import read_config
 from jaxgan.sampling import export_generator, grid_labels, sample_labels
+
+COLUMNS = 8
+ROWS = 100  # of a picture with a row of each class, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +38,12 @@ class Sample:
     """How many images (by default 64), patches (1) or paths (8)."""
     seed: int = 0
     """Decides the latents: image i is the same for every count."""
-    label: int | None = None
-    """The class to draw, of a GAN with classes (by default a row of each in the picture, or any with --count)."""
+    label: str | None = None
+    """The class to draw, by its number or its name (by default a row of each in the picture, or any with --count)."""
     out: Path | None = None
     """Where to save the picture, as PNG (by default a name in WORKDIR; none if only --npz or --gif is given)."""
     npz: Path | None = None
-    """Where to save the images: `images`, uint8 [N, H, W, C], and `labels`, where there are classes."""
+    """Where to save the images: `images`, uint8 [N, H, W, C]; where there are classes, `labels` and `class_names`."""
     weights: Weights = "averaged"
     """Which generator: the average over training, the one of the last step, or the average at the best score."""
     latent_grid: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="H W")] = None
@@ -73,7 +77,8 @@ def main(args: list[str] | None = None) -> None:
         start_devices()
         recipe = recipes.of_run(flags.workdir, flags.recipe, flags.accept_changed_file)
         gan = recipe.build()
-        _check_labels(flags, gan)
+        names = _class_names(flags.workdir, gan)
+        label = _label(flags.label, gan, names)
         keep_programs()
         state = read_state(flags.workdir, gan, flags.weights)
         if flags.export:
@@ -81,24 +86,28 @@ def main(args: list[str] | None = None) -> None:
             say(f"the generator: {flags.export}")
         if not (out or flags.npz or flags.gif):
             return
-        samples, labels = _draw(flags, gan, state)
+        samples, labels = _draw(flags, gan, state, label)
         if out:
-            images.save_png(out, _picture(flags, recipe, samples, labels))
+            images.save_png(out, _picture(flags, recipe, samples, labels, names))
         if flags.gif:
             frames = [images.grid(samples[:, t]) for t in range(flags.interpolate)]
             images.save_gif(flags.gif, [*frames, *frames[-2::-1]])  # there and back
         samples = samples.reshape(-1, *samples.shape[-3:])
         if flags.npz:
-            _save_npz(flags.npz, samples, labels)
+            _save_npz(flags.npz, samples, labels, names)
+    of = "" if label is None else f" of class {label}" + (f", {one_line(names[label])}" if names else "")
     for path in filter(None, (out, flags.gif, flags.npz)):
-        say(f"{len(samples)} images: {path}")
+        say(f"{len(samples)} images{of}: {path}")
+    if _is_by_row(flags, gan) and gan.classes > ROWS:
+        say(f"note: a row of each of the first {ROWS} of {gan.classes:,} classes; --count N draws any, --label one")
 
 
-def _save_npz(path: Path, samples: np.ndarray, labels: np.ndarray | None) -> None:
+def _save_npz(path: Path, samples: np.ndarray, labels: np.ndarray | None, names: list[str]) -> None:
     """Writes the whole file or none."""
     partial = path.with_name(f"{path.name}.partial.npz")
+    of_classes = {"labels": labels} | ({"class_names": np.array(names)} if names else {})
     try:
-        np.savez_compressed(partial, images=samples, **({} if labels is None else {"labels": labels}))
+        np.savez_compressed(partial, images=samples, **({} if labels is None else of_classes))
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -148,24 +157,39 @@ def _check(flags: Sample) -> None:
             fail(f"--{flag} {path} must end in {suffix}")
 
 
-def _check_labels(flags: Sample, gan: GAN) -> None:
-    """Ends the program where the flags ask for a class that there is not."""
-    if flags.label is not None and not gan.classes:
-        fail(f"--label {flags.label}: the run's GAN has no classes")
-    if flags.label is not None and not 0 <= flags.label < gan.classes:
-        fail(f"--label must be from 0 to {gan.classes - 1}, not {flags.label}")
+def _class_names(workdir: Path, gan: GAN) -> list[str]:
+    """The names of a run's classes, by their numbers; none where it began before they were written down."""
+    names = read_config(workdir).get("class_names", [])
+    return names if len(names) == gan.classes else []
 
 
-def _draw(flags: Sample, gan: GAN, state: GANState) -> tuple[np.ndarray, np.ndarray | None]:
+def _label(asked: str | None, gan: GAN, names: list[str]) -> int | None:
+    """The number of the class that is asked for: what is the number of a class is that, and else a name."""
+    if asked is None:
+        return None
+    if not gan.classes:
+        fail(f"--label {asked}: the run's GAN has no classes")
+    if asked.isdecimal() and int(asked) < gan.classes:
+        number = int(asked)
+        if asked in names and names.index(asked) != number:
+            say(f"note: class {asked} is named {names[number]}; the one named {asked} is --label {names.index(asked)}")
+        return number
+    if asked in names:
+        return names.index(asked)
+    some = f", or a name: {', '.join(names[:10])}{', …' * (len(names) > 10)}" if names else ""
+    fail(f"--label must be from 0 to {gan.classes - 1}{some}; not {asked!r}")
+
+
+def _draw(flags: Sample, gan: GAN, state: GANState, label: int | None) -> tuple[np.ndarray, np.ndarray | None]:
     """The images, uint8 [count, H, W, C], with --interpolate [count, steps, H, W, C]; and the class of each image."""
     key, averaged = root_key(flags.seed), flags.weights != "last"
     count = flags.count or (8 if flags.interpolate else 1 if flags.latent_grid else 64)
     if flags.interpolate:
-        labels = sample_labels(gan, key, count) if flags.label is None else np.full(count, flags.label, np.int32)
+        labels = sample_labels(gan, key, count) if label is None else np.full(count, label, np.int32)
         samples = jaxgan.sampling.interpolate(gan, state, key, count, flags.interpolate, averaged, labels)
         labels = labels if labels is None else np.repeat(labels, flags.interpolate)
     else:
-        labels = _labels(flags, gan, key, count)
+        labels = _labels(flags, gan, key, count, label)
         count = count if labels is None else len(labels)
         try:
             samples = jaxgan.sample(gan, state, key, count, averaged, flags.latent_grid, labels)
@@ -176,18 +200,32 @@ def _draw(flags: Sample, gan: GAN, state: GANState) -> tuple[np.ndarray, np.ndar
     return np.asarray(samples), labels if labels is None else np.asarray(labels, np.int32)
 
 
-def _labels(flags: Sample, gan: GAN, key: jax.Array, count: int) -> np.ndarray | jax.Array | None:
+def _labels(flags: Sample, gan: GAN, key: jax.Array, count: int, label: int | None) -> np.ndarray | jax.Array | None:
     """The class of each image: the one asked for; any of them for a given number of images; else a row of each."""
-    if flags.label is not None:
-        return np.full(count, flags.label, np.int32)
-    return sample_labels(gan, key, count) if flags.count or flags.latent_grid else grid_labels(gan)
+    if label is not None:
+        return np.full(count, label, np.int32)
+    return grid_labels(gan, COLUMNS, ROWS) if _is_by_row(flags, gan) else sample_labels(gan, key, count)
 
 
-def _picture(flags: Sample, recipe: Recipe, samples: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+def _is_by_row(flags: Sample, gan: GAN) -> bool:
+    """Whether the picture has a row of each class."""
+    others = (flags.label, flags.count, flags.interpolate, flags.latent_grid)
+    return bool(gan.classes) and all(flag is None for flag in others)
+
+
+def _picture(
+    flags: Sample, recipe: Recipe, samples: np.ndarray, labels: np.ndarray | None, names: list[str]
+) -> np.ndarray:
     if flags.interpolate:
         return images.grid(samples.reshape(-1, *samples.shape[2:]), columns=flags.interpolate)
     by_row = labels is not None and flags.count is None
-    generated = images.grid(samples, columns=8 if by_row else None)
+    of_rows = [names[label] for label in labels[::COLUMNS]] if by_row and names and flags.label is None else []
+
+    def grid(samples: np.ndarray) -> np.ndarray:
+        picture = images.grid(samples, columns=COLUMNS if by_row else None)
+        return images.named(picture, of_rows) if of_rows else picture
+
+    generated = grid(samples)
     if not flags.beside_real:
         return generated
     try:
@@ -201,7 +239,7 @@ def _picture(flags: Sample, recipe: Recipe, samples: np.ndarray, labels: np.ndar
         real = _real(found, root_key(flags.seed), len(samples), labels if by_row else None)
     except DataError as error:
         fail(error)
-    return images.beside({"real": images.grid(real, columns=8 if by_row else None), "generated": generated})
+    return images.beside({"real": grid(real), "generated": generated})
 
 
 def _real(found: Source | Dataset, key: jax.Array, count: int, labels: np.ndarray | None) -> np.ndarray:

@@ -21,7 +21,7 @@ from experiments import recipes, spread
 from experiments.cli import check_json, fail, keep_programs, one_line_errors
 from experiments.scored_run import Scored, is_scored, run_scored
 from experiments.settings import Recipe
-from experiments.train import folder_name, read_flags
+from experiments.train import folder_name, for_data, read_flags
 from jaxgan.data.digests import FILES
 from jaxgan.run import Options, RunError, WorkdirError, plots
 from jaxgan.run.metrics import read_metrics
@@ -58,6 +58,7 @@ def main(args: list[str] | None = None) -> None:
         _check(flags)
         folder = Path(flags.runs or f"runs/seeds/{folder_name(recipe, usual)}")
         keep_programs()
+        recipe = for_data(recipe, usual, flags.options.data_dir)
         try:
             found = study(recipe, folder, flags.seeds, flags.options, flags.scored)
         except (RunError, WorkdirError) as error:

@@ -159,9 +159,32 @@ class Recipe:
         return {field.name: describe(field.default) for field in fields} | networks | FORMER
 
     def with_config(self, config: dict[str, Any]) -> "Recipe":
-        """This recipe with the plain settings of a run's `config.json`; what it lacks stays as it is here."""
+        """This recipe with the plain settings and the classes of a run's `config.json`; what it lacks stays as it is.
+
+        Raises:
+          ValueError: a value that no run could use; or as `with_classes`.
+          TypeError: likewise.
+        """
         plain = {k: v for k, v in config.items() if k in dict(self.settings()) and is_plain(getattr(self, k))}
-        return self.replace(**plain)
+        return self.with_classes(config.get("classes", self.classes)).replace(**plain)
+
+    def with_classes(self, classes: int) -> "Recipe":
+        """This recipe for so many classes: its networks are as before, with so many as their attribute `classes`.
+
+        Raises:
+          ValueError: a network has no such attribute.
+        """
+        if classes == self.classes:
+            return self
+        nets = {name: getattr(self, name) for name in ("gen", "disc")}
+        for name, net in nets.items():
+            if not hasattr(net, "classes"):
+                raise ValueError(
+                    f"{name}, {describe(net)}, is for {self.classes} classes and cannot be made for {classes}: it has "
+                    "no attribute named classes; write it for as many, or give it that attribute"
+                )
+        changed = {name: net.clone(classes=classes) for name, net in nets.items() if net.classes == self.classes}
+        return self.replace(classes=classes, **changed)
 
     def settings(self) -> Iterator[tuple[str, Any]]:
         """The settings of all groups, as (name, value)."""

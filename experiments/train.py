@@ -17,6 +17,8 @@ from experiments.described import describe, is_plain
 from experiments.groups import GROUPS
 from experiments.scored_run import Scored, run_scored
 from experiments.settings import Recipe
+from jaxgan.data import DataError
+from jaxgan.gan import image_shape
 from jaxgan.run import Options, processes
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import read_config
@@ -57,6 +59,8 @@ def main(args: list[str] | None = None) -> None:
         keep_programs()
         processes.join(**vars(flags.cluster))
         accepted = ("recipe_file_sha256",) if flags.accept_changed_file else ()
+        with processes.together():
+            chosen = for_data(chosen, recipe, flags.options.data_dir)
         summary = run_scored(chosen, workdir, flags.seed, flags.options, accepted, flags.scored)
     if not processes.is_leader():
         return
@@ -89,6 +93,43 @@ def read_flags(script: type, module: str, args: list[str]) -> tuple[Any, Recipe,
         return flags, recipe, recipe.replace(**settings_of(flags))
     except ValueError as error:
         fail(error)
+
+
+def for_data(recipe: Recipe, usual: Recipe, data_dir: str | None) -> Recipe:
+    """A recipe with classes for data that it was not made for: with as many as these have.
+
+    Args:
+      recipe: as the flags make it.
+      usual: without them; where the data are the same, `recipe` stays as it is.
+      data_dir: where TensorFlow Datasets keeps its data.
+
+    Raises:
+      DataError: the data cannot be had, or have no labels.
+      RecipeError: the networks cannot have another number of classes.
+    """
+    if not recipe.classes or recipe.data == usual.data:
+        return recipe
+    found = recipe.open_data(data_dir)
+    if not found.classes:
+        note = f" ({found.labels_note})" if found.labels_note else ""
+        others = {name: other for name, other in recipes.RECIPES.items() if not other.classes}
+        raise DataError(
+            f"{found.name} has no labels{note}, and {recipe.name} has {recipe.classes} classes; a recipe without takes "
+            f"them: python -m experiments.train {_nearest(recipe, others)} --data {shlex.quote(str(recipe.data))} "
+            f"(without classes are {', '.join(others)})"
+        )
+    try:
+        return recipe.with_classes(len(found.classes))
+    except ValueError as error:
+        raise recipes.RecipeError(f"{found.name} has {len(found.classes)} classes: {error}") from error
+
+
+def _nearest(recipe: Recipe, others: dict[str, Recipe]) -> str:
+    """The name of the recipe that has the same generator without classes, or one for images of the same shape."""
+    gen = recipe.gen.clone(classes=0) if hasattr(recipe.gen, "classes") else None
+    shape = image_shape(recipe.build())
+    alike = [name for name, other in others.items() if other.gen == gen]
+    return next(iter(alike or [n for n, other in others.items() if image_shape(other.build()) == shape] or others))
 
 
 def _check_plain(recipe: Recipe, args: list[str]) -> None:

@@ -41,6 +41,30 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     return canvas
 
 
+def named(picture: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """A grid, uint8 [H, W, C], with the name of each of its rows at the left; as it is where rows are too low for that.
+
+    Args:
+      picture: as from `grid`.
+      names: of all rows; long ones are cut.
+    """
+    from PIL import ImageDraw, ImageFont
+
+    h, w, c = picture.shape
+    size, gap = min(18, h // len(names) - 2), 8
+    if size < 8:
+        return picture
+    font = ImageFont.load_default(size)
+    shown = ["".join(x if x.isprintable() else "?" for x in name) for name in names]
+    shown = [name if len(name) <= 20 else f"{name[:19]}…" for name in shown]
+    left = 2 * gap + math.ceil(max(map(font.getlength, shown)))
+    canvas = _picture(np.concatenate([np.full((h, left, c), 255, np.uint8), picture], axis=1))
+    draw = ImageDraw.Draw(canvas)
+    for i, name in enumerate(shown):
+        draw.text((left - gap, (i + 0.5) * h / len(names)), name, "black", font, anchor="rm")
+    return np.asarray(canvas).reshape(h, left + w, c)
+
+
 def png(image: np.ndarray, colours: int | None = None, level: int = 6) -> bytes:
     """One uint8 image [H, W, C], C being 1 or 3, as the bytes of a PNG file.
 

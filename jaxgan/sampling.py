@@ -16,6 +16,7 @@ from jaxgan.networks.layers import Context
 
 # Samples are drawn in pieces of one size, so that the first ten of a hundred are the same as ten.
 PIECE = 64
+ROWS = 16  # of a run's sample grids, at most, where there are classes
 
 
 def sample(
@@ -70,9 +71,9 @@ def sample_labels(gan: GAN, key: jax.Array, count: int) -> jax.Array | None:
     return draw_labels(gan, jax.random.fold_in(key, Purpose.LABELS), jnp.arange(count))
 
 
-def grid_labels(gan: GAN, columns: int = 8) -> jax.Array | None:
-    """The classes of a grid that has one in each row, of at most the first 16: int32 [rows * columns], or None."""
-    return jnp.repeat(jnp.arange(min(gan.classes, 16)), columns) if gan.classes else None
+def grid_labels(gan: GAN, columns: int = 8, rows: int = ROWS) -> jax.Array | None:
+    """The classes of a grid that has one in each row, of the first `rows` at most: int32 [rows * columns], or None."""
+    return jnp.repeat(jnp.arange(min(gan.classes, rows)), columns) if gan.classes else None
 
 
 def interpolate(

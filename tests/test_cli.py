@@ -202,7 +202,10 @@ WRONG = {
     "missing folder": (["--data", "folder:{bad}/missing"], "missing"),
     "empty folder": (["--data", "folder:{bad}/empty"], "empty"),
     "a text file among the images": (["digits", "--data", "folder:{bad}/text"], "notes.txt"),
-    "labels that the data has none of": (["digits_conditional", "--data", "folder:{bad}/plain"], "has no labels"),
+    "labels that the data has none of": (
+        ["digits_conditional", "--data", "folder:{bad}/plain"],
+        "has no labels",
+    ),
     "an option of another loss": (["--loss", "least_squares", "--real-label", "0.9"], "--real-label"),
     "a border that leaves nothing": (["--border", "4"], "--border"),
     "no updates of D": (["--training-ratio", "0"], "--training-ratio"),

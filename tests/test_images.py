@@ -42,6 +42,17 @@ def test_a_grid_is_about_square(count):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
+def test_names_stand_beside_the_rows_they_are_of_where_there_is_room(channels):
+    picture = noise(90, 60, channels)
+    found = images.named(picture, ["cat", "", "dog\n" * 40])
+    beside, left = found[:, :-60], found.shape[1] - 60
+    np.testing.assert_array_equal(found[:, left:], picture)
+    assert [bool((row < 128).any()) for row in np.split(beside, 3)] == [True, False, True]
+    assert left < 400
+    np.testing.assert_array_equal(images.named(picture, ["cat"] * 30), picture)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
     ("count", "side", "columns"),
     [(1, 8, None), (16, 8, None), (13, 8, None), (64, 28, None), (9, 32, 5), (1, 400, None)],

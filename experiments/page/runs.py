@@ -11,7 +11,7 @@ from typing import Any
 from jaxgan.run.events import RESERVED
 from jaxgan.run.metrics import each_line
 from jaxgan.run.report import grids
-from jaxgan.run.workdir import WHERE, WorkdirError, read_config, read_summary
+from jaxgan.run.workdir import TELLS, WHERE, WorkdirError, read_config, read_summary
 
 SEED = re.compile(r"seed-(\d+)")  # the workdirs in a folder of experiments.seeds
 COLOURS = ("#3b82c4", "#dd7a14", "#2a9d6f", "#d1495b", "#8e63c7", "#a0693f", "#d86fae", "#1899ad", "#8f8f1f", "#84888f")
@@ -167,7 +167,7 @@ def steps_of(run: Run) -> int | None:
 
 def _settings(run: Run) -> str:
     """The config up to the seed. Which data it is, the digest says, where there is one."""
-    left_out = {"seed", *(WHERE if run.config.get("data_sha256") else ())}
+    left_out = {"seed", *TELLS, *(WHERE if run.config.get("data_sha256") else ())}
     return json.dumps({k: v for k, v in run.config.items() if k not in left_out}, sort_keys=True)
 
 

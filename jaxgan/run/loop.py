@@ -11,7 +11,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ from jaxgan.run.events import Event, Moment, call_all, check_metrics
 from jaxgan.run.prepare import Prepared
 from jaxgan.run.report import Report
 from jaxgan.run.signals import stop_signals
-from jaxgan.sampling import grid_labels, sample
+from jaxgan.sampling import ROWS, grid_labels, sample
 from jaxgan.whole_batch import Metrics
 
 COLUMNS = 8  # of a sample grid; as many rows, or one for each class
@@ -53,7 +53,8 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
     p, options = prepared, prepared.options
     if p.start == p.recipe.steps:
         return p.state
-    draw = Event("samples", options.sample_every, functools.partial(_draw, report))
+    names = p.config.get("class_names", ())[:ROWS]
+    draw = Event("samples", options.sample_every, functools.partial(_draw, report, names))
     events = (draw, *p.events)
     periods = [every for every in (options.log_every, options.checkpoint_every) if every]
     periods += [event.every for event in events]
@@ -240,9 +241,9 @@ def _grid(gan: GAN, state: GANState) -> jax.Array:
     return sample(gan, state, key, count, labels=labels)
 
 
-def _draw(report: Report, moment: Moment) -> None:
+def _draw(report: Report, names: Sequence[str], moment: Moment) -> None:
     """The event of the sample grids."""
-    report.samples(moment.step, np.asarray(moment.device_samples), COLUMNS)
+    report.samples(moment.step, np.asarray(moment.device_samples), COLUMNS, names)
 
 
 def _save(prepared: Prepared, moment: Moment, score: float | None) -> None:

@@ -16,6 +16,7 @@ from jaxgan.run.errors import RunError
 from jaxgan.run.events import Event, check_events
 from jaxgan.run.numerics import inexact_flags, root_key
 from jaxgan.run.workdir import check, claim, read_config
+from jaxgan.sampling import ROWS
 
 
 class Recipe(Protocol):
@@ -131,8 +132,11 @@ def prepare(
     with processes.together() as same:
         dataset = recipe.open_data(options.data_dir)
         _check_data(dataset, gan)
-        before = read_config(workdir).get("data_sha256")
-        config["data_sha256"] = same["data_sha256"] = data.identity(dataset, bool(gan.classes), before)
+        before = read_config(workdir)
+        known = before.get("data_sha256")
+        config["data_sha256"] = same["data_sha256"] = data.identity(dataset, bool(gan.classes), known)
+        if gan.classes and (not before or "class_names" in before):  # a run's grids have them from the first, or never
+            config["class_names"] = list(dataset.classes)
         check(workdir, config, defaults, accepted)
         same["streamed"] = streamed = memory.is_streamed(dataset, options.stream, devices)
         if isinstance(dataset, data.Source) and not streamed:
@@ -180,6 +184,8 @@ def introduction(prepared: Prepared) -> str:
     note += (
         "\nnote: a batch takes more images than there are, some of them several times" if p.images_per_step > n else ""
     )
+    if p.gan.classes > ROWS:
+        note += f"\nnote: sample grids show the first {ROWS} of {p.gan.classes:,} classes"
     if p.gan.classes and p.dataset.labels_note:
         note += f"\nnote: {p.dataset.labels_note}"
     if p.config["xla_flags"]:

@@ -12,7 +12,7 @@ import functools
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +70,12 @@ class Report:
         self._attempt("tensorboard", lambda: self._append_event(tensorboard.scalars(step, values)))
         self._screen.log(step, values)
 
-    def samples(self, step: int, samples: np.ndarray, columns: int | None = None) -> None:
-        """Saves a sample grid of uint8 [N, H, W, C]."""
+    def samples(self, step: int, samples: np.ndarray, columns: int | None = None, names: Sequence[str] = ()) -> None:
+        """Saves a sample grid of uint8 [N, H, W, C], with the names of its rows where there are any."""
         if {"samples", "tensorboard"} <= self._off:
             return
         picture = images.grid(samples, columns)
+        picture = images.named(picture, names) if names else picture
         png = images.png(picture, level=1)  # the updates go on meanwhile, on the same cores perhaps
         path = self._workdir / "samples" / f"{step:06d}.png"
         self._attempt("samples", functools.partial(images.save_png, path, png))

@@ -13,6 +13,7 @@ from typing import Any
 
 # Fields that say where the data are found. Which data they are is what data_sha256 says.
 WHERE = ("data", "split")
+TELLS = ("class_names",)  # fields that make no run another one
 
 
 class WorkdirError(ValueError):
@@ -61,7 +62,7 @@ def _differences(
     there: dict[str, Any], here: dict[str, Any], defaults: Mapping[str, Any], accepted: Collection[str]
 ) -> list[str]:
     """What makes two configs those of different runs, as text."""
-    passed_over = set(accepted)
+    passed_over = {*TELLS, *accepted}
     if there.get("data_sha256") is None or here.get("data_sha256") is None:
         passed_over.add("data_sha256")
     if there.get("data_sha256") is not None and here.get("data_sha256") in (None, there["data_sha256"]):
