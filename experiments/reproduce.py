@@ -86,7 +86,7 @@ def main() -> None:
                 results_page.show(flags.out / "README.md", "scores", table(results))
     print(f"see {flags.out}")
     if failed:
-        fail(f"{', '.join(sorted(failed))} did not reach the last step", 1)
+        fail(f"{', '.join(sorted(failed))}: no results, as said above", 1)
 
 
 def table(results: dict[str, Any]) -> str:
@@ -132,7 +132,7 @@ def _reproduce(name: str, seeds: int, flags: Reproduce) -> dict[str, Any]:
     if found["diverged"]:
         print(f"{name}: {found['diverged']} of {seeds} seeds diverged", file=sys.stderr)
     if "final" not in found or "diverged" in found["seeds"][0]:
-        raise RunError("seed 0 has no scores to show")
+        raise RunError("seed 0 has diverged" if "diverged" in found["seeds"][0] else "seed 0 has no scores to show")
     _draw(recipe, folder / "seed-0", flags)
     metrics = read_metrics(folder / "seed-0")
     late = metrics[-max(1, len(metrics) // 20) :]

@@ -1,19 +1,24 @@
 """Checkpoints: what comes back is what was saved, or one clear error."""
 
 import contextlib
+import dataclasses
 import glob
 import os
+import re
 import shutil
 import time
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from common import small_gan
 from hypothesis import given
 from hypothesis import strategies as st
 
+import jaxgan
 from jaxgan.run import CheckpointError, checkpoint
 from jaxgan.run.checkpoint import state_sha256
 
@@ -143,10 +148,78 @@ def test_every_damaged_file_is_either_harmless_or_found_out(tmp_path, state, lik
     assert len(found_out) >= 3
 
 
-def test_a_checkpoint_of_another_structure_is_refused(tmp_path, state, like):
-    save(tmp_path, {5: state})
-    with pytest.raises(CheckpointError, match="of another version"):
-        restore(tmp_path, {**like, "more": jnp.zeros(3)})
+class Gen(nn.Module):
+    """A generator of so many layers of such a width; its arrays are of `param_dtype`."""
+
+    width: int = 16
+    layers: int = 1
+    param_dtype: str = "float32"
+    classes: int = 0
+
+    @nn.compact
+    def __call__(self, z, labels, context):
+        if self.classes:
+            z = z + nn.Embed(self.classes, z.shape[-1])(labels)
+        for _ in range(self.layers):
+            z = nn.Dense(self.width, param_dtype=self.param_dtype)(z)
+        return nn.Dense(16)(z).reshape(-1, 4, 4, 1)
+
+
+OTHERS = {
+    "width": ({"gen": Gen(8)}, r"gen.params\['Dense_0'\]\['bias'\] is \[16\] there, \[8\] here, and 11 more arrays"),
+    "depth": ({"gen": Gen(layers=2)}, r"gen.params\['Dense_1'\]\['kernel'\] is \[16, 16\] there|only here"),
+    "optimiser": ({"disc_optimizer": optax.sgd(0.1)}, r": disc.opt_state\['0'\]\['count'\] is only there"),
+    "type": (
+        {"gen": Gen(param_dtype="bfloat16")},
+        r": gen.params\['Dense_0'\]\['\w+'\] is float32 there, bfloat16",
+    ),
+    "classes": ({"gen": Gen(classes=3), "classes": 3}, r": gen.params\['Embed_0'\]\['embedding'\] is only here"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_checkpoint_of_another_gan_is_named_and_never_called_damaged(tmp_path, case, swapped):
+    """Whichever of the two is there; whatever was advised about damage would put good checkpoints away."""
+    changes, message = OTHERS[case]
+    usual = small_gan(norm=False, gen=Gen(), gen_optimizer=optax.adam(0.1), disc_optimizer=optax.adam(0.1))
+    gans = (usual, dataclasses.replace(usual, **changes))
+    there, here = (jaxgan.init(gan, jax.random.key(0)) for gan in (gans[::-1] if swapped else gans))
+    save(tmp_path, {4: there, 5: there})
+    with pytest.raises(CheckpointError, match=f"checkpoint {tmp_path}/5 does not fit the recipe: ") as error:
+        restore(tmp_path, here)
+    text = str(error.value)
+    assert text.endswith("use the recipe as it was, or name another --workdir")
+    assert not re.search("damaged|rename|\n", text)
+    if not swapped:
+        assert re.search(message, text)
+    assert state_sha256(restore(tmp_path, there)) == state_sha256(there)
+
+
+def test_advice_names_a_checkpoint_that_can_be_read(tmp_path, state, like):
+    save(tmp_path, dict.fromkeys((1, 2, 3), state))
+    for step in ("2", "3"):
+        os.truncate(max((tmp_path / step).rglob("*"), key=lambda p: p.stat().st_size), 100)
+    with pytest.raises(CheckpointError, match=r"/3 cannot be read.*rename the folders 2, 3 to .* go on from step 1"):
+        restore(tmp_path, like)
+    os.truncate(max((tmp_path / "1").rglob("*"), key=lambda p: p.stat().st_size), 100)
+    with pytest.raises(CheckpointError, match=r"/3 cannot be read.*no older one can be read either"):
+        restore(tmp_path, like)
+
+
+@pytest.mark.parametrize(
+    ("error", "why"), [(OSError(13, "Permission denied"), "Permission denied"), (MemoryError(), "not enough memory")]
+)
+def test_a_checkpoint_that_may_not_be_read_is_not_damaged(tmp_path, monkeypatch, state, like, error, why):
+    save(tmp_path, {4: state, 5: state})
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "restore", fail)
+    with pytest.raises(CheckpointError, match=why) as raised:
+        restore(tmp_path, like)
+    assert "rename" not in str(raised.value)
 
 
 def test_the_digest_sees_every_bit_and_every_name(state):

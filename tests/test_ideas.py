@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import recipes, sample, train
+from experiments import evaluate, recipes, sample, train
 from jaxgan.data import load
 from jaxgan.run import processes
 
@@ -147,6 +147,29 @@ def test_a_changed_file_is_refused_unless_it_is_accepted(folder, capfd):
     sample.main([*drawing, "--accept-changed-file"])
     train.main([*command, "--steps", "4", "--accept-changed-file"])
     assert json.loads((folder / "run" / "summary.json").read_text())["step"] == 4
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_width_is_named_at_every_door_and_nothing_is_changed(folder, capfd):
+    """So the file as it was goes on, as the message says."""
+    command, own = ["my_networks.py", "--workdir", "run", *QUICK], ["--recipe", "my_networks.py"]
+    train.main([*command, "--steps", "2"])
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    (folder / "my_networks.py").write_text(IDEAS["my_networks.py"].replace("ConvTranspose(32", "ConvTranspose(48"))
+    accept = ["--accept-changed-file"]
+    for door, args in (
+        (train.main, [*command, "--steps", "4", *accept]),
+        (sample.main, ["run", *own, *accept]),
+        (evaluate.main, ["run", *own, *accept]),
+    ):
+        capfd.readouterr()
+        said = refusal(door, args, capfd)
+        assert (
+            "/2 does not fit the recipe: gen.params['ConvTranspose_0']['kernel'] is [4, 4, 32, 1] there, [4, " in said
+        )
+        assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
+    (folder / "my_networks.py").write_text(IDEAS["my_networks.py"])
+    train.main([*command, "--steps", "4"])
 
 
 @pytest.mark.parametrize(

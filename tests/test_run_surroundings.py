@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import types
 
 import jax
 import pytest
@@ -196,6 +197,10 @@ def test_devices_that_are_not_there_are_one_line(monkeypatch):
     monkeypatch.setattr(jax, "devices", missing)
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     with pytest.raises(RunError, match=r"^JAX_PLATFORMS=cuda: .*no GPU.*unset it$"):
+        numerics.start_devices()
+    monkeypatch.delenv("JAX_PLATFORMS")
+    monkeypatch.setattr(jax, "config", types.SimpleNamespace(jax_platforms=None))
+    with pytest.raises(RunError, match=r"^JAX finds no device \(.*no GPU.*set JAX_PLATFORMS=cpu$"):
         numerics.start_devices()
 
 

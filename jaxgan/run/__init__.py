@@ -122,7 +122,7 @@ def _conclude(prepared: Prepared, state_sha256: str, seconds: float) -> None:
             write_json(workdir / "summary.json", summary)
         except OSError as error:
             raise RunError(
-                f"{workdir / 'summary.json'} cannot be written ({error.strerror}); make room, then say the same again"
+                f"{workdir / 'summary.json'} cannot be written ({error.strerror}); mend that, then say the same again"
             ) from error
     if not plots.are_drawn(workdir):
         plots.draw(workdir)

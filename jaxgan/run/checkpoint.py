@@ -25,9 +25,13 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+# What a system says of files that may be whole: why one cannot be written, and why one cannot be read.
+FULL = re.compile("No space left on device|Disk quota exceeded|File too large")
+REFUSED = re.compile("Read-only file system|Permission denied|Too many open files|Input/output error")
 # Orbax reads a path as a glob pattern, and TensorStore wants UTF-8. Any other path is handed to them as a link.
-KNOWN = re.compile("No space left on device|Disk quota exceeded|File too large|Read-only file system|Permission denied")
 PLAIN = re.compile(r"[A-Za-z0-9 ._/+=@,:-]*")
+
+Arrays = dict[tuple[str, ...], tuple[list[int], str]]  # the names on the way to an array -> its shape and type
 
 
 class CheckpointError(ValueError):
@@ -165,7 +169,7 @@ def restore(checkpoints: Checkpoints, like: Any, best: bool = False) -> Any:
       best: whether that with the lowest score is wanted.
 
     Raises:
-      CheckpointError: there is none, it is damaged, or it is of another structure than `like`.
+      CheckpointError: there is none, it is damaged, or it holds other arrays than `like`.
     """
     step = checkpoints.latest_step()
     if step is None:
@@ -197,19 +201,83 @@ def state_sha256(state: Any) -> str:
 def _read(checkpoints: Checkpoints, step: int, like: Any) -> Any:
     """The arrays of a checkpoint, compared with their digest."""
     target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), _key_data(like))
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(target), digest=ocp.args.JsonRestore())
+    found = _whole(checkpoints, step, target)
+    if found is not None:
+        return found
+    path = checkpoints.path / str(step)
+    older = [s for s in checkpoints.steps() if s < step]
+    good = next((s for s in reversed(older) if _whole(checkpoints, s, target) is not None), None)
+    if good is not None:
+        bad = [str(s) for s in older if s > good] + [str(step)]
+        these = f"this folder to {path}.damaged" if len(bad) == 1 else f"the folders {', '.join(bad)} to STEP.damaged"
+        then = f"rename {these} to go on from step {good}"
+    else:
+        none = "no older one can be read either" if older else "there is no older one"
+        then = f"{none}; put back a copy of it, or name another --workdir to begin anew"
+    raise CheckpointError(f"checkpoint {path} cannot be read: it is damaged or of another version; {then}")
+
+
+def _whole(checkpoints: Checkpoints, step: int, target: Any) -> Any | None:
+    """The arrays of a checkpoint; None where they cannot be read, or are not those that were saved.
+
+    Raises:
+      CheckpointError: the files may not be read, or hold other arrays than `target`.
+    """
     try:
-        with _quiet():
-            restored = checkpoints.manager.restore(step, args=args)
+        restored = _restored(checkpoints, step, target)
         whole = state_sha256(restored.state) == restored.digest["state_sha256"]
+        if whole and _described(restored.state) == _described(target):
+            return restored.state
     except jax.errors.JaxRuntimeError:  # of communication, where another process has ended
         raise
     except Exception as error:  # Orbax and TensorStore raise nearly every kind
-        raise CheckpointError(_damaged(checkpoints, step)) from error
-    fits = jax.tree.all(jax.tree.map(lambda x, y: (x.shape, x.dtype) == (y.shape, y.dtype), restored.state, target))
-    if not (whole and fits):
-        raise CheckpointError(_damaged(checkpoints, step))
-    return restored.state
+        if isinstance(error, MemoryError) or (known := REFUSED.search(str(error))):
+            why = "there is not enough memory" if isinstance(error, MemoryError) else known[0]
+            path = checkpoints.path / str(step)
+            raise CheckpointError(
+                f"checkpoint {path} cannot be read ({why}); mend that, and say the same again"
+            ) from error
+    try:
+        there = _described(_restored(checkpoints, step, None).state)
+    except jax.errors.JaxRuntimeError:
+        raise
+    except Exception:
+        return None
+    here = _described(target)
+    differ = [path for path in {**here, **there} if here.get(path) != there.get(path)]
+    if not differ:
+        return None
+    more = f", and {len(differ) - 1} more arrays differ" if len(differ) > 1 else ""
+    raise CheckpointError(
+        f"checkpoint {checkpoints.path / str(step)} does not fit the recipe: "
+        f"{_difference(differ[0], there, here)}{more}; "
+        "use the recipe as it was, or name another --workdir"
+    )
+
+
+def _restored(checkpoints: Checkpoints, step: int, target: Any | None) -> Any:
+    """What Orbax reads: in the form of `target`, or without one whatever is there."""
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(target), digest=ocp.args.JsonRestore())
+    with _quiet():
+        return checkpoints.manager.restore(step, args=args)
+
+
+def _described(tree: Any) -> Arrays:
+    """The shape and the type of each array, by the names on the way to it, which are all that Orbax keeps of a tree."""
+
+    def name(key: Any) -> str:
+        return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", None))))
+
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {tuple(map(name, path)): (list(x.shape), str(x.dtype)) for path, x in leaves}
+
+
+def _difference(path: tuple[str, ...], there: Arrays, here: Arrays) -> str:
+    name = ".".join(path[:2]) + "".join(f"[{part!r}]" for part in path[2:])
+    if path not in there or path not in here:
+        return f"{name} is only {'there' if path in there else 'here'}"
+    which = 0 if there[path][0] != here[path][0] else 1
+    return f"{name} is {there[path][which]} there, {here[path][which]} here"
 
 
 def _is_key(x: Any) -> bool:
@@ -222,17 +290,6 @@ def _key_data(state: Any) -> Any:
 
 def _with_key(like: Any, array: jax.Array) -> jax.Array:
     return jax.random.wrap_key_data(array, impl=str(jax.random.key_impl(like))) if _is_key(like) else jnp.asarray(array)
-
-
-def _damaged(checkpoints: Checkpoints, step: int) -> str:
-    path = checkpoints.path / str(step)
-    older = [s for s in checkpoints.steps() if s < step]
-    then = (
-        f"rename this folder to {path}.damaged to go on from step {max(older)}"
-        if older
-        else "there is no older one; put back a copy of it, or name another --workdir to begin anew"
-    )
-    return f"checkpoint {path} cannot be read: it is damaged or of another version; {then}"
 
 
 def _link(path: Path) -> Path:
@@ -261,7 +318,8 @@ def _saving(checkpoints: Checkpoints, step: int | None) -> Iterator[None]:
     except jax.errors.JaxRuntimeError:
         raise
     except Exception as error:  # Orbax and TensorStore raise nearly every kind here too
-        known = KNOWN.search(str(error))
+        full = FULL.search(str(error))
+        known = full or REFUSED.search(str(error))
         why = known[0] if known else (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         if checkpoints.link is not None:
             why = why.replace(str(checkpoints.link), str(checkpoints.path))
@@ -269,9 +327,10 @@ def _saving(checkpoints: Checkpoints, step: int | None) -> Iterator[None]:
             names = (p.name.partition(".")[0] for p in checkpoints.path.glob("*.orbax-checkpoint-tmp*"))
             step = max(map(int, filter(str.isdecimal, names)), default=None)
         path = checkpoints.path if step is None else checkpoints.path / str(step)
+        newest = checkpoints.latest_step()
         raise CheckpointError(
-            f"a checkpoint cannot be written to {path} ({why}); "
-            "make room, then the same command goes on from the newest whole one"
+            f"a checkpoint cannot be written to {path} ({why}); {'make room' if full else 'mend that'}, then the same "
+            f"command {'begins anew' if newest is None else 'goes on from the newest whole one'}"
         ) from error
 
 

@@ -35,7 +35,6 @@ MOST = 100  # updates in between, at most
 TURN_BYTES = 16 * 2**20  # of streamed images in a turn, at most
 MINUTE = 60  # seconds
 BEST = "frechet_distance"  # among what events find; of the checkpoints, the one where this is lowest is kept
-AFTER_NAN = "the newest checkpoint is from before. Try smaller learning rates"
 
 Turn = Callable[[GANState, int, int], tuple[GANState, Metrics]]
 
@@ -205,7 +204,7 @@ def _after(
     """
     _wait(prepared, moment.device_metrics)
     if due or log or save:
-        check_metrics(moment.step, moment.device_metrics, AFTER_NAN)
+        check_metrics(moment.step, moment.device_metrics, _after_nan(prepared))
     scalars, error = {}, None
     if report:
         try:
@@ -248,9 +247,15 @@ def _draw(report: Report, names: Sequence[str], moment: Moment) -> None:
 
 def _save(prepared: Prepared, moment: Moment, score: float | None) -> None:
     if not _is_finite(moment.state):
-        raise FloatingPointError(f"step {moment.step}: a weight is no longer finite; {AFTER_NAN}")
+        raise FloatingPointError(f"step {moment.step}: a weight is no longer finite; {_after_nan(prepared)}")
     with processes.together():
         checkpoint.save(prepared.checkpoints, moment.step, moment.state, score)
+
+
+def _after_nan(prepared: Prepared) -> str:
+    newest = prepared.checkpoints.latest_step()
+    left = "no checkpoint was saved" if newest is None else f"the newest checkpoint, of step {newest}, is from before"
+    return f"{left}. Try smaller learning rates"
 
 
 @jax.jit

@@ -74,13 +74,15 @@ def start_devices() -> None:
     """Starts JAX's devices, where that has not happened yet.
 
     Raises:
-      RunError: the environment asks for devices that are not there.
+      RunError: there are none, or not those that the environment asks for.
     """
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # an assertion of JAX's, where it knows the platform but not how
         asked = os.environ.get("JAX_PLATFORMS") or jax.config.jax_platforms
         why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        if not asked:
+            raise RunError(f"JAX finds no device ({why}); mend that, or set JAX_PLATFORMS=cpu") from error
         raise RunError(
-            f"JAX_PLATFORMS={asked or ''}: JAX finds no such device ({why}); name another, such as cpu, or unset it"
+            f"JAX_PLATFORMS={asked}: JAX finds no such device ({why}); name another, such as cpu, or unset it"
         ) from error

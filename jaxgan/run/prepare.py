@@ -15,7 +15,7 @@ from jaxgan.run import checkpoint, memory, processes
 from jaxgan.run.errors import RunError
 from jaxgan.run.events import Event, check_events
 from jaxgan.run.numerics import inexact_flags, root_key
-from jaxgan.run.workdir import check, claim, read_config
+from jaxgan.run.workdir import check, claim, read_config, record
 from jaxgan.sampling import ROWS
 
 
@@ -160,6 +160,8 @@ def prepare(
             raise RunError(
                 f"--steps {recipe.steps}: {workdir} is at step {start} already; ask for more, or name another --workdir"
             )
+        if processes.is_leader():
+            record(workdir, config)
     return Prepared(recipe, workdir, options, gan, config, devices, dataset, checkpoints, state, start, events)
 
 

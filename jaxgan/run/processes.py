@@ -109,9 +109,7 @@ def _check_address(coordinator: str, num_processes: int, process_id: int) -> Non
         socket.getaddrinfo(host, port)
         socket.create_server(("", int(port))).close()
     except OSError as error:
-        raise ProcessError(
-            f"--coordinator {coordinator} cannot be listened at ({error}); choose another port"
-        ) from error
+        raise ProcessError(f"--coordinator {coordinator} cannot be listened at ({error}); choose another") from error
     say(f"waiting for {num_processes - 1} more processes at {coordinator}")
 
 

@@ -79,7 +79,8 @@ def _differences(
 def claim(workdir: Path, config: Mapping[str, Any]) -> Iterator[None]:
     """Makes the folder this run's, and keeps other processes from training in it meanwhile.
 
-    The lock goes with the process, however that ends.
+    The lock goes with the process, however that ends. A config.json that is there is left as it is; `record` writes it
+    once the run's checkpoint has been read.
 
     Raises:
       WorkdirError: it cannot be written to, or another process is training in it.
@@ -96,10 +97,27 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> Iterator[None]:
                 raise WorkdirError(
                     f"another process is training in {workdir}; wait for it, or name another --workdir"
                 ) from error
-            write_json(workdir / "config.json", config)
+            if not (workdir / "config.json").exists():
+                write_json(workdir / "config.json", config)
         except OSError as error:
-            raise WorkdirError(f"--workdir {workdir} cannot be written ({error.strerror}); name another") from error
+            raise _not_written(workdir, error) from error
         yield
+
+
+def record(workdir: Path, config: Mapping[str, Any]) -> None:
+    """Writes config.json.
+
+    Raises:
+      WorkdirError: it cannot be written to.
+    """
+    try:
+        write_json(workdir / "config.json", config)
+    except OSError as error:
+        raise _not_written(workdir, error) from error
+
+
+def _not_written(workdir: Path, error: OSError) -> WorkdirError:
+    return WorkdirError(f"--workdir {workdir} cannot be written ({error.strerror}); name another")
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
