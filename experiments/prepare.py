@@ -222,7 +222,7 @@ def _difference(then: dict[str, Any], now: dict[str, Any], flags: Prepare) -> st
         return f"--fit {then['fit']}, not {now['fit']}"
     if then["files"] != now["files"]:
         return f"{then['files']:,} files of {flags.images}, which has {now['files']:,} now"
-    return "" if then["listing"] == now["listing"] else f"other files of {flags.images}, which has changed"
+    return "" if then["listing"] == now["listing"] else f"files of {flags.images} of other names, sizes or times"
 
 
 def _refuse(flags: Prepare, skipped: list[list[str]]) -> None:

@@ -163,8 +163,5 @@ def _conclude(by: Yardstick, workdir: Path, states: Mapping[str, GANState], summ
     except DataError as error:
         say(f"not scored: {error}", "stderr")
         return
-    path = workdir / "summary.json"
-    drawn = path.stat()
     rest = {name: value for name, value in summary.items() if name not in ("final", "best")}
-    write_json(path, rest | found)
-    os.utime(path, ns=(drawn.st_atime_ns, drawn.st_mtime_ns))  # the run's pictures are not older than its summary
+    write_json(workdir / "summary.json", rest | found)

@@ -111,10 +111,12 @@ def beside(pictures: dict[str, np.ndarray]) -> np.ndarray:
     return np.asarray(canvas).reshape(top + h, -1, c)
 
 
-def save_gif(path: str | os.PathLike, frames: Sequence[Path | np.ndarray], seconds: float = 6.0) -> None:
+def save_gif(
+    path: str | os.PathLike, frames: Sequence[Path | np.ndarray], seconds: float = 6.0, comment: str = ""
+) -> None:
     """Writes pictures, uint8 [H, W, C] or PNG files, as one endless GIF of about `seconds`, resting on the last.
 
-    Files are opened one at a time; a reader never sees half a GIF.
+    Files are opened one at a time; a reader never sees half a GIF. `comment` stands in the file.
     """
     from PIL import Image
 
@@ -130,7 +132,13 @@ def save_gif(path: str | os.PathLike, frames: Sequence[Path | np.ndarray], secon
     partial = Path(f"{path}.partial")
     try:
         read(first).save(
-            partial, format="GIF", save_all=True, append_images=map(read, others), duration=durations, loop=0
+            partial,
+            format="GIF",
+            save_all=True,
+            append_images=map(read, others),
+            duration=durations,
+            loop=0,
+            comment=comment.encode(),
         )
         partial.replace(path)
     finally:

@@ -178,7 +178,7 @@ def test_another_listing_or_setting_is_refused_in_one_line(call, tmp_path):
     assert call(name, "--fit", "pad", status=2)[1] == [f"{start}--fit crop, not pad{end}"]
     file = tmp_path / "in" / "b" / "0001.png"
     file.write_bytes(bytes(file.stat().st_size))
-    assert call(name, status=2)[1] == [f"{start}other files of {name}, which has changed{end}"]
+    assert call(name, status=2)[1] == [f"{start}files of {name} of other names, sizes or times{end}"]
     folder_of(tmp_path / "in", pictures(1, 99))
     assert call(name, status=2)[1] == [f"{start}10 files of {name}, which has 11 now{end}"]
     assert contents(tmp_path / "out") == before

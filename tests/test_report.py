@@ -106,6 +106,19 @@ def test_a_resumed_report_goes_on_without_a_gap_or_a_repeat(tmp_path):
     assert [step for step, tags in events if "loss_gen" in tags] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("left", [None, "events.out.tfevents.9900000000.elsewhere"])
+def test_event_files_are_in_order_after_a_clock_that_was_ahead(tmp_path, monkeypatch, left):
+    folder = tmp_path / "tensorboard"
+    if left:
+        folder.mkdir()
+        (folder / left).write_bytes(b"")
+    for step, now in ((1, 9_000_000_000), (2, 1_700_000_000), (3, 1_700_000_000), (4, 9_500_000_000)):
+        monkeypatch.setattr(tensorboard.time, "time_ns", lambda now=now: now * 10**9 + 5)
+        with report.Report(tmp_path, step - 1, 6, 16) as r:
+            r.log(step, {"loss_gen": 1.0})
+    assert [step for step, _ in events_of(folder)] == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("broken", ["metrics.jsonl", "tensorboard", "samples"])
 def test_what_cannot_be_written_is_said_once_and_done_without(tmp_path, monkeypatch, capfd, broken):
     def failing(write):
@@ -148,21 +161,21 @@ def test_a_line_is_written_whole_or_not_at_all(tmp_path):
 def test_plots_draw_what_there_is(tmp_path):
     lines = [{"step": 1, "loss_gen": 1.0}, {"step": 2, "fid": 3.0}, {"step": 3, "loss_gen": None, "grad_norm_gen": 2.0}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    plots.draw(tmp_path)
+    plots.draw(tmp_path, 3)
     two = Image.open(tmp_path / "losses.png").size  # losses and norms
     (tmp_path / "metrics.jsonl").write_text(json.dumps(lines[0]) + "\n")
-    plots.draw(tmp_path)
+    plots.draw(tmp_path, 3)
     assert Image.open(tmp_path / "losses.png").size == (two[0] // 2, two[1])
     (tmp_path / "losses.png").unlink()
     (tmp_path / "metrics.jsonl").write_text(json.dumps(lines[1]) + "\n")
-    plots.draw(tmp_path)
+    plots.draw(tmp_path, 3)
     assert not (tmp_path / "losses.png").exists()
 
 
 def test_a_broken_picture_costs_one_line(tmp_path, capfd):
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples" / "000001.png").write_bytes(b"half a picture")
-    plots.draw(tmp_path)
+    plots.draw(tmp_path, 3)
     err = capfd.readouterr().err
     assert len(err.splitlines()) == 1
     assert "samples.gif cannot be drawn" in err
@@ -186,7 +199,7 @@ def test_a_gif_of_many_files_opens_few_at_a_time(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 60, limits[1]))
-        plots.draw(tmp_path)
+        plots.draw(tmp_path, 3)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert Image.open(tmp_path / "samples.gif").n_frames == plots.FRAMES

@@ -4,7 +4,9 @@ import dataclasses
 import functools
 import json
 import math
+import os
 import shutil
+import time
 
 import flax.linen as nn
 import jax
@@ -19,7 +21,7 @@ import jaxgan
 from experiments import recipes
 from jaxgan import data
 from jaxgan.networks.spectral import SpectralNorm
-from jaxgan.run import Options, RunError, Stopped, WorkdirError, loop, run
+from jaxgan.run import Event, Options, RunError, Stopped, WorkdirError, loop, plots, run
 from jaxgan.run.workdir import claim
 
 
@@ -196,6 +198,35 @@ def test_a_finished_run_keeps_its_summary_and_bears_files_gone_or_added(finished
     (workdir / "samples" / "notes.txt").write_text("mine")
     assert run(recipe(steps=10), workdir, 0, OPTIONS)["step"] == 10
     assert (workdir / "samples" / "notes.txt").exists()
+
+
+def test_pictures_are_of_the_last_step_whatever_the_clock_said(tmp_path, monkeypatch):
+    pictures = [tmp_path / name for name in ("samples.gif", "losses.png", "scores.png")]
+    events = (Event("score", 1, lambda moment: {"precision": 1 / moment.step}),)
+
+    def in_future(contents):
+        for path, content in contents.items():
+            path.write_bytes(content)
+            os.utime(path, (time.time() + 1e6,) * 2)
+
+    run(recipe(steps=5, events=events), tmp_path, 0, OPTIONS)
+    of_5 = {path: path.read_bytes() for path in pictures}
+    in_future({path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()})
+    run(recipe(events=events), tmp_path, 0, OPTIONS)
+    of_9 = {path: path.read_bytes() for path in pictures}
+    assert Image.open(tmp_path / "samples.gif").n_frames == 5  # 0, 3, 5, 6, 9
+    assert all(of_5[path] != of_9[path] for path in pictures)
+    for path in pictures:  # as a kill leaves it, between the summary and one of them
+        for left in (of_5[path], of_9[path][:100]):
+            in_future({path: left})
+            run(recipe(events=events), tmp_path, 0, OPTIONS)
+            assert path.read_bytes() == of_9[path]
+        path.unlink()
+    run(recipe(events=events), tmp_path, 0, OPTIONS)
+    assert {path: path.read_bytes() for path in pictures} == of_9
+    monkeypatch.setattr(plots, "draw", lambda *_: pytest.fail("drawn again"))
+    os.utime(pictures[0], (0, 0))
+    run(recipe(events=events), tmp_path, 0, OPTIONS)
 
 
 @pytest.mark.parametrize("left", ["of fewer steps", "half a file"])

@@ -61,7 +61,7 @@ def test_any_path_will_do(plain, tmp_path):
 
 
 def test_no_room_for_pictures_events_and_metrics_does_not_change_a_run(plain, tmp_path, monkeypatch, capfd):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(report, "append", full)
@@ -121,7 +121,7 @@ def test_a_disk_that_fills_up(tmp_path):
 
 
 def test_pictures_that_cannot_be_drawn_do_not_cost_the_summary(plain, tmp_path, monkeypatch, capfd):
-    def few(*_):
+    def few(*_, **__):
         raise OSError(24, "Too many open files")
 
     with monkeypatch.context() as patch:

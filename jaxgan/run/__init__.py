@@ -124,5 +124,5 @@ def _conclude(prepared: Prepared, state_sha256: str, seconds: float) -> None:
             raise RunError(
                 f"{workdir / 'summary.json'} cannot be written ({error.strerror}); mend that, then say the same again"
             ) from error
-    if not plots.are_drawn(workdir):
-        plots.draw(workdir)
+    if prepared.start < steps or not plots.are_drawn(workdir, steps):
+        plots.draw(workdir, steps)

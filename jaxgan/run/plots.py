@@ -3,6 +3,8 @@
 workdir/samples.gif        the sample grids one after the other
 workdir/losses.png         losses, the discriminator's mean logits and the norms of gradients over the steps
 workdir/scores.png         the scores over the steps, where there are any
+
+Each holds the step that it was drawn at, as a comment.
 """
 
 import functools
@@ -43,8 +45,13 @@ FRAMES = 200  # of the GIF, at most
 POINTS = 2000  # of a curve, at most
 
 
-def draw(workdir: Path) -> None:
-    """Makes the pictures of what a run has left in its workdir; one that cannot be made is told in one line."""
+def draw(workdir: Path, step: int) -> None:
+    """Makes the pictures of what a run has left in its workdir; one that cannot be made is told in one line.
+
+    Args:
+      workdir: the run's folder.
+      step: the run's last.
+    """
     drawings = {
         "samples.gif": _draw_samples,
         "losses.png": functools.partial(draw_curves, panels=LOSSES),
@@ -52,17 +59,32 @@ def draw(workdir: Path) -> None:
     }
     for name, make in drawings.items():
         try:
-            make(workdir / name)
+            make(workdir / name, comment=_comment(step))
         except Exception as error:  # of Pillow's and Matplotlib's there are many kinds
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
             say(f"{workdir / name} cannot be drawn ({why}); all else is written", "stderr")
 
 
-def are_drawn(workdir: Path) -> bool:
-    """Whether the pictures are there, and not older than summary.json."""
-    wanted = [workdir / "samples.gif"] if grids(workdir) else []
-    since = (workdir / "summary.json").stat().st_mtime
-    return all(p.exists() and p.stat().st_mtime >= since for p in [*wanted, workdir / "losses.png"])
+def are_drawn(workdir: Path, step: int) -> bool:
+    """Whether the pictures that there should be have been drawn at this step."""
+    wanted = {"samples.gif": grids(workdir)}
+    wanted |= {name: read_curves(workdir, panels) for name, panels in (("losses.png", LOSSES), ("scores.png", SCORES))}
+    return all(_comment_of(workdir / name) == _comment(step) for name, shown in wanted.items() if shown)
+
+
+def _comment(step: int) -> str:
+    return f"drawn at step {step}"
+
+
+def _comment_of(path: Path) -> str | None:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            found = picture.info.get("comment")
+    except (OSError, SyntaxError):  # none, or a damaged one
+        return None
+    return found.decode(errors="replace") if isinstance(found, bytes) else found
 
 
 def evenly(items: Sequence, count: int) -> list:
@@ -72,18 +94,19 @@ def evenly(items: Sequence, count: int) -> list:
     return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
-def _draw_samples(path: Path) -> None:
+def _draw_samples(path: Path, comment: str) -> None:
     if frames := grids(path.parent):
-        images.save_gif(path, evenly(frames, FRAMES))
+        images.save_gif(path, evenly(frames, FRAMES), comment=comment)
 
 
-def draw_curves(path: Path, panels: Panels, smooth: bool = True) -> None:
+def draw_curves(path: Path, panels: Panels, smooth: bool = True, comment: str = "") -> None:
     """Draws the metrics of a run over its steps; nothing where it has none of them.
 
     Args:
       path: the picture, in the run's folder.
       panels: which metrics.
       smooth: whether a running mean is drawn over the values; else each is marked.
+      comment: what the file holds beside the picture.
     """
     curves = read_curves(path.parent, panels)
 
@@ -95,7 +118,7 @@ def draw_curves(path: Path, panels: Panels, smooth: bool = True) -> None:
         else:
             axes.plot(x, y, color=colour, marker="o", markersize=4, label=label)
 
-    draw_panels(path, [panels], curves, draw_one)
+    draw_panels(path, [panels], curves, draw_one, comment=comment)
 
 
 def read_curves(workdir: Path, panels: Panels) -> Curves:
@@ -116,6 +139,7 @@ def draw_panels(
     names: Collection[str],
     draw_one: Callable[[Any, str, str, str], None],
     title: str | None = None,
+    comment: str = "",
 ) -> None:
     """Draws a picture of several panels; nothing where none of the metrics is there.
 
@@ -125,6 +149,7 @@ def draw_panels(
       names: the metrics that there are; panels without any of them are left out.
       draw_one: draws a metric: a function of Matplotlib's axes, its name, its curve's name, and a colour.
       title: stands above them all.
+      comment: what the file holds beside the picture.
     """
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
@@ -147,7 +172,7 @@ def draw_panels(
             axes.grid(alpha=0.2)
             axes.legend()
     with whole(path) as partial:
-        figure.savefig(partial, dpi=120, format="png")
+        figure.savefig(partial, dpi=120, format="png", metadata={"comment": comment} if comment else None)
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ full its queue fills up and stops the run. So only its message types and its che
 """
 
 import os
+import re
 import struct
 import time
 from collections.abc import Iterator, Mapping
@@ -38,8 +39,14 @@ def beginning(step: int) -> bytes:
 
 
 def new_file(folder: Path) -> Path:
-    """A name for a file that comes after those in the folder, in TensorBoard's order, which is that of names."""
-    return folder / f"events.out.tfevents.{time.time_ns() // 10**9:010d}.{time.time_ns() % 10**9:09d}.{os.getpid()}"
+    """A name for a file that comes after those in the folder, in TensorBoard's order, which is that of names.
+
+    It is the time, or where a clock was ahead the next second after the last of them.
+    """
+    stamps = (re.match(r"events\.out\.tfevents\.(\d+)", path.name) for path in folder.glob("events.out.tfevents.*"))
+    after = max((int(stamp[1]) + 1 for stamp in stamps if stamp), default=0)
+    seconds, nanoseconds = divmod(max(time.time_ns(), after * 10**9), 10**9)
+    return folder / f"events.out.tfevents.{seconds:010d}.{nanoseconds:09d}.{os.getpid()}"
 
 
 def record(**fields: object) -> bytes:
