@@ -16,6 +16,7 @@ import tyro
 from experiments import recipes
 from experiments.recipes import RecipeError
 from jaxgan.data import DataError
+from jaxgan.evaluation import cache
 from jaxgan.evaluation.inception_weights import WeightsError
 from jaxgan.run import CheckpointError, ProcessError, ProcessLost, RunError, Stopped, WorkdirError
 
@@ -49,13 +50,17 @@ def parse(flags: type[T], module: str, args: list[str] | None = None, descriptio
 
 
 def keep_programs() -> None:
-    """Keeps compiled programs in the user's cache folder, where JAX has not been told of another.
+    """Keeps compiled programs in the user's cache folder, where there is one, and JAX has not been told of another.
 
     A second run then begins in seconds. JAX knows a program by all that it is compiled from, so none is ever stale.
     """
-    if jax.config.jax_compilation_cache_dir is None:
-        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "jaxgan"))
+    folder = cache.folder()
+    if jax.config.jax_compilation_cache_dir is not None or folder is None:
+        return
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if os.access(folder, os.W_OK | os.X_OK):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 

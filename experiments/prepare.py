@@ -240,7 +240,7 @@ def _check_space(out: Path, needed: int) -> None:
 
 def _command(flags: Prepare) -> str:
     """What goes on with this, from any folder."""
-    path = os.path.abspath(os.path.expanduser(flags.images.partition(":")[2]))
+    path = os.path.abspath(folder.place(flags.images, flags.images.partition(":")[2]))
     parts = ["python", "-m", "experiments.prepare", f"folder:{path}", "--size", flags.size]
     parts += ["--out", os.path.abspath(flags.out)]
     parts += ["--fit", flags.fit] if flags.fit != "crop" else []

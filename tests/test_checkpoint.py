@@ -166,7 +166,7 @@ class Gen(nn.Module):
 
 
 OTHERS = {
-    "width": ({"gen": Gen(8)}, r"gen.params\['Dense_0'\]\['bias'\] is \[16\] there, \[8\] here, and 11 more arrays"),
+    "width": ({"gen": Gen(8)}, r"gen.params\['Dense_0'\]\['bias'\] is \[16\] there, \[8\] here \(the first of 12 that"),
     "depth": ({"gen": Gen(layers=2)}, r"gen.params\['Dense_1'\]\['kernel'\] is \[16, 16\] there|only here"),
     "optimiser": ({"disc_optimizer": optax.sgd(0.1)}, r": disc.opt_state\['0'\]\['count'\] is only there"),
     "type": (

@@ -184,14 +184,15 @@ def test_what_is_kept_is_known_by_what_decides_it(tmp_path, monkeypatch):
     assert kept(["images 1", "features 1"], 2) == 1
     assert kept(["images 2", "features 1"], 3) == 3
     assert kept(["images 1", "features 2"], 4) == 4
-    for path in cache.folder().iterdir():
+    folder = tmp_path / "jaxgan" / "scores"
+    for path in folder.iterdir():
         path.write_bytes(path.read_bytes()[:50])
     assert kept(["images 1", "features 1"], 5) == 5  # damaged
     assert made == [1, 3, 4, 5]
-    assert all(path.suffix == ".npz" for path in cache.folder().iterdir())
+    assert all(path.suffix == ".npz" for path in folder.iterdir())
     monkeypatch.setattr(cache, "MOST", 0)  # bytes: each new file is then the only one
     assert kept(["images 3"], 6) == 6
-    assert len(list(cache.folder().iterdir())) == 1
+    assert len(list(folder.iterdir())) == 1
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
     assert kept(["images 1", "features 1"], 7) == 7
 

@@ -18,22 +18,31 @@ Arrays = Mapping[str, np.ndarray]
 MOST = 2 * 2**30  # bytes in all; the files that were made first go first
 
 
-def folder() -> Path:
-    """Where the files are: `scores` in the package's part of the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(cache) / "jaxgan" / "scores"
+def folder() -> Path | None:
+    """The package's part of the user's cache folder, which need not exist; None where the user has none.
+
+    That is XDG_CACHE_HOME, or else .cache in the home directory; of both, no relative path is one, as the XDG Base
+    Directory Specification has it. A user without HOME and without an entry in passwd has no home directory.
+    """
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    found = given if given.is_absolute() else Path(os.path.expanduser("~"), ".cache")
+    return found / "jaxgan" if found.is_absolute() else None
 
 
 def cached(decided_by: Any, make: Callable[[], Arrays]) -> Arrays:
     """What `make` gives; read where it has been made before.
 
-    A file that cannot be read is made again, and where none can be written all goes on without.
+    The files are in `scores` in the package's part of the user's cache folder. One that cannot be read is made again,
+    and where none can be written all goes on without.
 
     Args:
       decided_by: all that it depends on, as JSON can hold it.
       make: gives arrays by name.
     """
-    path = folder() / f"{hashlib.sha256(json.dumps(decided_by).encode()).hexdigest()[:40]}.npz"
+    caches = folder()
+    if caches is None:
+        return make()
+    path = caches / "scores" / f"{hashlib.sha256(json.dumps(decided_by).encode()).hexdigest()[:40]}.npz"
     try:
         with np.load(path) as file:
             return {name: file[name] for name in file.files}

@@ -47,7 +47,7 @@ def find(path: str | None = None) -> Path:
       path: a file, or None to look for one.
 
     Raises:
-      WeightsError: where there is no such file, or the download fails.
+      WeightsError: where there is no such file, or no place to look for one, or the download fails.
     """
     if path is not None:
         if not os.path.isfile(path):
@@ -102,7 +102,12 @@ def _cache() -> Path:
     """The folder in which PyTorch keeps what it downloads."""
     torch_home = os.environ.get("TORCH_HOME")
     caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    return (Path(torch_home) if torch_home else Path(caches, "torch")).expanduser() / "hub/checkpoints"
+    try:
+        return (Path(torch_home) if torch_home else Path(caches, "torch")).expanduser() / "hub/checkpoints"
+    except RuntimeError as error:  # there is no home directory
+        raise WeightsError(
+            f"there is no home directory to look for InceptionV3's weights in; get {URL}, and name that file"
+        ) from error
 
 
 def _download(target: Path) -> Path:

@@ -223,6 +223,7 @@ def _whole(checkpoints: Checkpoints, step: int, target: Any) -> Any | None:
     Raises:
       CheckpointError: the files may not be read, or hold other arrays than `target`.
     """
+    path = checkpoints.path / str(step)
     try:
         restored = _restored(checkpoints, step, target)
         whole = state_sha256(restored.state) == restored.digest["state_sha256"]
@@ -233,10 +234,7 @@ def _whole(checkpoints: Checkpoints, step: int, target: Any) -> Any | None:
     except Exception as error:  # Orbax and TensorStore raise nearly every kind
         if isinstance(error, MemoryError) or (known := REFUSED.search(str(error))):
             why = "there is not enough memory" if isinstance(error, MemoryError) else known[0]
-            path = checkpoints.path / str(step)
-            raise CheckpointError(
-                f"checkpoint {path} cannot be read ({why}); mend that, and say the same again"
-            ) from error
+            raise CheckpointError(f"checkpoint {path} cannot be read ({why}); mend that first") from error
     try:
         there = _described(_restored(checkpoints, step, None).state)
     except jax.errors.JaxRuntimeError:
@@ -244,15 +242,12 @@ def _whole(checkpoints: Checkpoints, step: int, target: Any) -> Any | None:
     except Exception:
         return None
     here = _described(target)
-    differ = [path for path in {**here, **there} if here.get(path) != there.get(path)]
+    differ = [name for name in {**here, **there} if here.get(name) != there.get(name)]
     if not differ:
         return None
-    more = f", and {len(differ) - 1} more arrays differ" if len(differ) > 1 else ""
-    raise CheckpointError(
-        f"checkpoint {checkpoints.path / str(step)} does not fit the recipe: "
-        f"{_difference(differ[0], there, here)}{more}; "
-        "use the recipe as it was, or name another --workdir"
-    )
+    more = f" (the first of {len(differ)} that differ)" if len(differ) > 1 else ""
+    why = f"{_difference(differ[0], there, here)}{more}; use the recipe as it was, or name another --workdir"
+    raise CheckpointError(f"checkpoint {path} does not fit the recipe: {why}")
 
 
 def _restored(checkpoints: Checkpoints, step: int, target: Any | None) -> Any:
