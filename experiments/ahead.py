@@ -48,7 +48,7 @@ class Request:
     streamed: bool
 
 
-def main() -> None:
+def answer() -> None:
     """Compiles what stdin asks for."""
     jax.config.update("jax_enable_compilation_cache", False)  # how long it takes is to be known
     request = Request(**json.load(sys.stdin))
@@ -147,4 +147,4 @@ def facts(program: Any, dataset_leaves: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    answer()

@@ -163,7 +163,16 @@ def test_the_jaxgan_command_is_the_scripts(monkeypatch, capfd):
     assert "--steps must be at least 1, not 0" in capfd.readouterr().err
     monkeypatch.setattr(sys, "argv", ["jaxgan"])
     command()
-    assert "benchmark" in capfd.readouterr().out
+    listed = dict(line.split(maxsplit=1) for line in capfd.readouterr().out.splitlines()[2:])
+    files = {path: path.relative_to(ROOT / "experiments") for path in (ROOT / "experiments").rglob("*.py")}
+    named = {".".join(name.with_suffix("").parts): path.read_text() for path, name in files.items()}
+    named = {name: text for name, text in named.items() if "\ndef main(" in text and name != "command"}
+    assert set(listed) == set(named) >= {"device_report", "equal_time", "methods", "modes", "reading", "streaming"}
+    assert all(named[name].startswith(f'"""{about}') for name, about in listed.items())
+    monkeypatch.setattr(sys, "argv", ["jaxgan", "device_report", "--rounds", "0"])
+    with pytest.raises(SystemExit):
+        command()
+    assert "--rounds must be at least 1" in capfd.readouterr().err
     monkeypatch.setattr(sys, "argv", ["jaxgan", "fly"])
     with pytest.raises(SystemExit):
         command()
