@@ -1,5 +1,6 @@
 """The examples of the README and of docs/ run as they stand, and their links lead somewhere."""
 
+import json
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import jaxgan
-from experiments import recipes
+from experiments import equal_time, methods, modes, recipes, reproduce
 from jaxgan.sampling import export_generator
 
 ROOT = Path(__file__).parents[1]
@@ -81,6 +82,52 @@ def test_the_quoted_core_is_the_code():
     source = " ".join((ROOT / "jaxgan" / "train_step.py").read_text().split())
     for line in example("README.md", "(loss_gen, loss_disc), pullback").splitlines():
         assert line in source, line
+
+
+def record(name):
+    return json.loads((ROOT / "experiments" / "results" / f"{name}.json").read_text())
+
+
+def row(page, recipe):
+    """The cells of the row of a recipe in the first table of a text, as numbers where they begin with one."""
+    line = next(line for line in page.splitlines() if line.startswith(f"| `{recipe}` |"))
+    numbers = [re.match(r"[\d.,]+", cell.strip()) for cell in line.split("|")[2:-1]]
+    return [float(number[0].replace(",", "")) for number in numbers]
+
+
+def test_tables_are_those_of_their_records():
+    results, methods_page = PAGES[-1].read_text(), (ROOT / "docs" / "methods.md").read_text()
+    for page, table in (
+        (results, reproduce.table(record("results"))),
+        (results, modes.table(record("modes"))),
+        (methods_page, methods.table(record("methods"))),
+        (methods_page, equal_time.table(record("equal_time"))),
+    ):
+        assert table.count("\n| ") > 1
+        assert [line for line in table.splitlines() if line.startswith("|") and line not in page] == []
+    cpu, on_h100 = (ROOT / "docs" / "speed.md").read_text().split("## On an H100")
+    for found in record("benchmark"):
+        variants = [found[name]["ms_per_update"] for name in ("shared", "alternating", "torch_eager", "torch_compile")]
+        shared, alternating, eager, compiled = variants
+        expected = [shared, alternating, found["speedup"], eager, compiled, shared / min(eager, compiled)]
+        expected += [found["shared"]["peak_mib"], found["loop"]["percent_of_bare"]]
+        expected += [found["first_update_seconds"], found["start_seconds"]]
+        assert row(cpu, found["recipe"]) == pytest.approx(expected, rel=0.015, abs=0.005)
+    planned, more = (ROOT / "docs" / "devices.md").read_text(), []
+    for found in record("h100")["recipes"]:
+        shared, other, torch = found["shared"], found["alternating"]["ms"], found["torch eager"]["ms"]
+        mib = sum(shared[f"{of}_bytes"] for of in ("argument", "working", "program")) / 2**20
+        expected = [shared["ms"], other, other / shared["ms"], torch, shared["ms"] / torch]
+        expected += [shared["launches"], shared["launches_run"], shared["busy_ms"], mib]
+        assert row(on_h100, found["recipe"]) == pytest.approx(expected, rel=0.015, abs=0.5 if mib < 20 else 0.005)
+        more.append(round(100 * shared["launches_run"] / row(planned, found["recipe"])[1]) - 100)
+    assert f"was {min(more)} to {max(more)} %\nmore launches" in planned
+
+
+def test_an_accelerator_that_is_spoken_of_has_a_record_or_can_be_planned_for():
+    known = {record("h100")["device"].split()[1], *(p.stem.upper() for p in (ROOT / "experiments/hardware").iterdir())}
+    for page in PAGES:
+        assert set(re.findall(r"\b[ABHV]\d{2,3}\b", page.read_text())) <= known, page
 
 
 def test_links_lead_somewhere():
