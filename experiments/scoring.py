@@ -5,8 +5,10 @@ A score is a dict that says all it depends on, so that two can be compared, or a
     step, weights          which generator it is of
     count, seed            how many samples, and what decides their latents
     features               the name and the SHA-256
+    version                of how scores are computed
     reference              the real images: data, split, count, SHA-256
-    scores, floor          by name, as in `jaxgan.evaluation`; the floor is that of as many held-out real images
+    scores, floor          by name, as in `jaxgan.evaluation`; the floor is that of as many held-out real images, with
+                           the share of these that are copies of training images, `duplicates`
 """
 
 import dataclasses
@@ -23,7 +25,7 @@ from jaxgan import GAN, GANState, data, evaluation
 from jaxgan.data import DataError
 from jaxgan.evaluation import cache
 from jaxgan.evaluation.features import Embedded, Features, Track, untracked
-from jaxgan.evaluation.scores import CLOSE, HIGHER, LOWER, choice, memorizing
+from jaxgan.evaluation.scores import CLOSE, HIGHER, LOWER, choice, halves, memorizing
 from jaxgan.run.numerics import root_key
 from jaxgan.run.screen import say
 from jaxgan.sampling import sample_labels
@@ -32,7 +34,7 @@ COUNT = 10_000  # samples of a score, where there are as many real images
 LEAST = 100  # samples, and real images on each side
 WHOLE = 160 * 2**20  # bytes of real images; where all take more, some are chosen, which take half of that at most
 CHOSEN = 20_000  # at most
-VERSION = 1  # of what is kept on disk of real images
+VERSION = 2  # of how scores are computed, and of what is kept on disk of real images
 
 Split = Literal["test", "train"]
 
@@ -66,18 +68,19 @@ class Real:
         """What a score says of them."""
         return {"data": self.data, "split": self.split, "count": len(self.images), "sha256": self.sha256}
 
-    def every_second(self, first: int) -> "Real":
-        """Half of them: the even ones (`first` 0) or the odd ones (1)."""
-        images, labels = (None if x is None else x[first::2] for x in (self.images, self.labels))
-        return dataclasses.replace(self, split=("even", "odd")[first], images=images, labels=labels)
+    def half(self, which: int) -> "Real":
+        """The first (0) or the second (1) of two halves, as `halves` makes them, with half of each class."""
+        chosen = halves(len(self.images), self.labels)[which]
+        images, labels = (None if x is None else x[chosen] for x in (self.images, self.labels))
+        return dataclasses.replace(self, split=("first half", "second half")[which], images=images, labels=labels)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Yardstick:
     """What the samples of a recipe's runs are measured with. What it needs of the data is read when it is asked for.
 
-    Data with a split named test have it as their held-out images. Of other data every second image counts as held
-    out, though a run was trained on it.
+    Data with a split named test have it as their held-out images. Of other data one half counts as held out, though a
+    run was trained on it.
 
     Attributes:
       recipe: of the runs.
@@ -102,13 +105,13 @@ class Yardstick:
     def train(self) -> Real:
         """Images that runs are trained on, none of which is in `test`."""
         if not self._has_test:
-            return self.trained.every_second(0)
+            return self.trained.half(0)
         return _load(self.recipe, "train", self.data_dir) if "test" in self.recipe.split else self.trained
 
     @functools.cached_property
     def test(self) -> Real:
         """Images that are held out."""
-        test = _load(self.recipe, "test", self.data_dir) if self._has_test else self.trained.every_second(1)
+        test = _load(self.recipe, "test", self.data_dir) if self._has_test else self.trained.half(1)
         if len(test.images) < LEAST:
             raise DataError(
                 f"{test.data}: {len(test.images)} images ({test.split}) are too few to compare samples with; "
@@ -149,6 +152,12 @@ class Yardstick:
 
         return evaluation.Nearest(**self._kept(["nearest", train.sha256, test.sha256], make))
 
+    @functools.cached_property
+    def _unseen_closeness(self) -> tuple[np.ndarray, np.ndarray]:
+        """That of two halves of `unseen`: one says what is close, and the other is measured by it."""
+        closeness = self.unseen.closeness
+        return tuple(closeness[half] for half in halves(len(closeness)))
+
     def _embed(self, real: Real) -> Embedded:
         def make() -> cache.Arrays:
             what = f"features of {len(real.images):,} real images"
@@ -167,7 +176,10 @@ class Yardstick:
         return min(COUNT, len(others.images))
 
     def floor(self, count: int) -> dict[str, float]:
-        """The scores of held-out real images, as many as `count` or as there are; with their number, `count`."""
+        """The scores of held-out real images, as many as `count` or as there are.
+
+        With their number, `count`, and the share of held-out images that are copies of training images, `duplicates`.
+        """
         others, embedded = self.real("train" if self.reference == "test" else "test")
         reference, against = self.real(self.reference)
         chosen = choice(np.arange(len(others.images)), count)
@@ -176,12 +188,15 @@ class Yardstick:
 
         def make() -> cache.Arrays:
             found = evaluation.score(held_out, against, labels, self.track, f"scores of {len(chosen):,} real images")
-            # The unseen images make two halves: one says what is close, and the other is measured by it.
-            distances, closeness = self.unseen.distances, self.unseen.closeness
-            share = evaluation.memorized(closeness[1::2], closeness[::2])
-            return found | {"nearest_train": np.median(distances), "memorized": share, "count": len(chosen)}
+            judge, judged = self._unseen_closeness
+            found |= {
+                "nearest_train": np.median(self.unseen.distances),
+                "memorized": evaluation.memorized(judged, judge),
+            }
+            return found | {"duplicates": np.mean(self.unseen.closeness == 0), "count": len(chosen)}
 
-        decided_by = ["floor", reference.sha256, others.sha256, self.trained.sha256, len(chosen), labels is not None]
+        decided_by = ["floor", reference.sha256, others.sha256, self.trained.sha256, len(chosen)]
+        decided_by += [None if labels is None else labels.tolist()]
         found = {name: float(value) for name, value in self._kept(decided_by, make).items()}
         return found | {"count": int(found["count"])}
 
@@ -202,7 +217,7 @@ class Yardstick:
         if reference.classes != self.features.classes:
             labels = None
         found = evaluation.score(embedded, against, labels, self.track, f"scores of {what}")
-        return found | memorizing(embedded, self.trained_features, self.unseen.closeness[::2])
+        return found | memorizing(embedded, self.trained_features, self._unseen_closeness[0])
 
 
 def yardstick(
@@ -228,11 +243,11 @@ def _load(recipe: Recipe, split: str, data_dir: str | None) -> Real:
 
 
 def _in_memory(source: data.Source) -> data.Dataset:
-    """The images, or a fixed choice of them, evenly spread, where all would take too much memory."""
+    """The images, or a fixed choice of them, by no order that they have, where all would take too much memory."""
     if source.nbytes <= WHOLE:
         return source.load()
     count = max(LEAST, min(CHOSEN, source.size, WHOLE * source.size // (2 * source.nbytes)))
-    return source.part(np.linspace(0, source.size - 1, count).astype(int)).load()
+    return source.part(choice(np.arange(source.size), count)).load()
 
 
 def without_border(recipe: Recipe, images: np.ndarray) -> np.ndarray:
@@ -310,6 +325,12 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return [f"{name}: {get(one)} and {get(other)}" for name, get in fields.items() if get(one) != get(other)]
 
 
+def duplicates(least: dict[str, Any]) -> list[str]:
+    """A line on what of the held-out images is no new image, where any is."""
+    share = least.get("duplicates") or 0
+    return [f"{share:.2%} of the held-out real images are copies of training images"] if share else []
+
+
 def table(score: dict[str, Any]) -> str:
     """A score as lines of text, beside its floor."""
     reference, scores, least = score["reference"], score["scores"], score["floor"]
@@ -319,6 +340,7 @@ def table(score: dict[str, Any]) -> str:
         f"step {score['step']:,}, {score['weights']} weights: {score['count']:,} samples against "
         f"{against}, features {score['features']['name']}",
         f"{'':<24}{'samples':>11}{'floor':>12}   the floor is of {least['count']:,} other real images{few}",
+        *duplicates(least),
     ]
     better = dict.fromkeys(LOWER, "lower is better") | dict.fromkeys(HIGHER, "higher is better")
     for name, value in scores.items():

@@ -56,6 +56,7 @@ def table(which: str, found: dict[str, Any]) -> str:
         f"{which}: {found['count']:,} samples of each seed against {reference['count']:,} real images "
         f"({reference['data']}, {reference['split']}),",
         f"features {found['features']['name']}; the floor is of {least['count']:,} other real images",
+        *scoring.duplicates(least),
         f"{'':<23}{'better':<8}{'mean':>11}{'std':>11}{'floor':>11}{seeds}",
     ]
     better = dict.fromkeys(LOWER, "lower") | dict.fromkeys(HIGHER, "higher")

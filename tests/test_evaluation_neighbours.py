@@ -174,11 +174,25 @@ def test_copies_are_told_where_images_are_dense_and_where_they_are_not():
         assert memorized(nearest(near[kind], train).closeness, unseen) > 0.9
 
 
-def test_two_copies_among_the_training_images():
-    train = np.concatenate([np.eye(5), np.eye(5)[:1]])
-    found = nearest(np.array([np.eye(5)[0], np.eye(5)[0] + 0.1]), train)
-    np.testing.assert_array_equal(found.closeness, [0, np.inf])
-    assert memorized(found.closeness, np.linspace(0.5, 1, 50)) == 0.5
+@pytest.mark.parametrize("rounding", [0, 1e-7])
+def test_copies_among_the_training_images_change_no_closeness(rounding):
+    """What is near a training image is near it, however often that is there; rounding may have parted its copies."""
+    rng = np.random.default_rng(0)
+    train, samples = rng.normal(size=(500, 6)), rng.normal(size=(40, 6))
+    samples[:10] = train[:10]
+    twice = np.concatenate([train, train + rounding * rng.normal(size=train.shape)])
+    once, found = nearest(samples, train).closeness, nearest(samples, twice).closeness
+    np.testing.assert_allclose(found, once, rtol=1e-4)
+    np.testing.assert_array_equal(found == 0, np.arange(40) < 10)
+    np.testing.assert_array_equal(nearest([[1.0], [2.0]], np.ones((3, 1))).closeness, [0, np.inf])
+
+
+def test_copies_are_memorized_where_the_data_have_duplicates():
+    """Of unseen images 3 % are copies. What is close, the others say."""
+    unseen = np.concatenate([np.zeros(3), np.linspace(0.5, 1, 97)])
+    assert memorized(np.zeros(5), unseen) == 1
+    assert memorized([0, 0.4, 0.6, 2], unseen) == 0.5
+    assert memorized([0, 0.4], np.zeros(9)) == 0.5
 
 
 def test_memorized_counts_what_is_below_the_percentile():

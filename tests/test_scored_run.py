@@ -13,9 +13,10 @@ from small_run import metrics_of, recipe, share_programs
 import jaxgan
 from experiments import evaluate, sample, scored_run, scoring
 from experiments.scored_run import Scored
-from jaxgan import evaluation
+from jaxgan import data, evaluation
 from jaxgan.data import Dataset
 from jaxgan.evaluation import kernel_distance
+from jaxgan.evaluation.scores import halves
 from jaxgan.run import Event, Options, RunError, checkpoint, run
 from jaxgan.run.numerics import root_key
 
@@ -68,10 +69,10 @@ def test_the_summary_has_the_last_and_the_best(scored):
     assert (summary["final"]["step"], summary["best"]["step"]) == (9, best)
     assert best in steps_kept(workdir)
     for score in (summary["final"], summary["best"]):
-        assert score["reference"]["split"] == "odd"
+        assert score["reference"]["split"] == "second half"
         assert (score["reference"]["count"], score["count"], score["floor"]["count"]) == (898, 899, 899)
         assert score["features"]["name"] == "digits"
-        assert score["scores"].keys() == score["floor"].keys() - {"count"}
+        assert score["scores"].keys() == score["floor"].keys() - {"count", "duplicates"}
         assert score["floor"]["frechet_distance"] < 1 < score["scores"]["frechet_distance"]
 
 
@@ -81,8 +82,9 @@ def test_a_score_is_what_its_parts_say(scored):
     gan = recipe().build()
     state = checkpoint.read(workdir / "checkpoints", jaxgan.init(gan, root_key(0)))
     images = np.asarray(jaxgan.sample(gan, state, root_key(0), 899))
-    features, real = evaluation.classifier("digits"), recipe().load_data().images
-    samples, reference = (evaluation.embed(features, x).features.astype(np.float64) for x in (images, real[1::2]))
+    features, real = evaluation.classifier("digits"), recipe().load_data()
+    real = real.images[halves(real.size, real.labels)[1]]
+    samples, reference = (evaluation.embed(features, x).features.astype(np.float64) for x in (images, real))
     difference = samples.mean(0) - reference.mean(0)
     covariances = [np.cov(x, rowvar=False) for x in (samples, reference)]
     roots = np.sqrt(np.abs(np.linalg.eigvals(covariances[0] @ covariances[1])))
@@ -149,7 +151,7 @@ def test_evaluate_says_what_the_summary_says(scored, tmp_path, capsys):
         assert found["step"] == summary[which]["step"]
         assert scoring.differences(found, summary[which]) == []
     out = capsys.readouterr().out
-    assert "899 samples against 898 real images (digits, odd), features digits" in out
+    assert "899 samples against 898 real images (digits, second half), features digits" in out
     assert "frechet_distance" in out
 
 
@@ -175,9 +177,10 @@ def test_other_samples_weights_and_references_give_other_scores(scored, tmp_path
 def test_other_features_are_those_of_the_real_images_too(scored, tmp_path):
     workdir, _ = scored
     evaluate.main([str(workdir), "--features", "mnist", "--json", str(tmp_path / "mnist.json")])
-    found, digits = json.loads((tmp_path / "mnist.json").read_text()), recipe().load_data().images
-    halves = (evaluation.embed(evaluation.classifier("mnist"), digits[i::2]).features for i in range(2))
-    assert found["floor"]["frechet_distance"] == pytest.approx(evaluation.frechet_distance(*halves), rel=1e-9)
+    found, digits = json.loads((tmp_path / "mnist.json").read_text()), recipe().load_data()
+    parts = (digits.images[half] for half in halves(digits.size, digits.labels))
+    parts = (evaluation.embed(evaluation.classifier("mnist"), part).features for part in parts)
+    assert found["floor"]["frechet_distance"] == pytest.approx(evaluation.frechet_distance(*parts), rel=1e-9)
 
 
 @pytest.mark.slow
@@ -267,7 +270,7 @@ def test_data_of_too_few_images_are_trained_on_and_not_scored(tmp_path, capfd):
     assert summary["step"] == 4
     assert "final" not in summary
     err = capfd.readouterr().err
-    assert "not scored: few: 15 images (odd) are too few to compare samples with; 100 are needed" in err
+    assert "not scored: few: 15 images (second half) are too few to compare samples with; 100 are needed" in err
     assert scored_run.run_scored(few, tmp_path, 0, OPTIONS, scored=Scored(2)) == summary
 
 
@@ -312,9 +315,54 @@ def test_the_border_is_cut_off_before_anything_is_compared():
 def test_which_images_are_held_out():
     by = scoring.yardstick(recipe())
     assert (len(by.trained.images), len(by.train.images), len(by.test.images)) == (1797, 899, 898)
-    np.testing.assert_array_equal(by.train.images, by.trained.images[::2])
-    np.testing.assert_array_equal(by.test.images, by.trained.images[1::2])
+    both = np.concatenate([by.train.images, by.test.images])
+    assert {x.tobytes() for x in both} == {x.tobytes() for x in by.trained.images}
+    # Of each class one half.
+    of_class = [np.bincount(half.labels, minlength=10) for half in (by.train, by.test)]
+    assert np.abs(np.subtract(*of_class)).max() <= 1
     # All copies are found, of whichever half; and none among images that were not trained on.
     digits = by.trained.images
     assert by.score(digits[:400])["memorized"] == 1
-    assert by.floor(899)["memorized"] == pytest.approx(0.01, abs=0.02)
+    floor = by.floor(899)
+    assert floor["memorized"] == pytest.approx(0.01, abs=0.02)
+    assert floor["duplicates"] == 0
+    assert scoring.duplicates(floor) == []
+
+
+def two_kinds():
+    """A digit, its negative, the next digit, …: as files x_a, x_b, y_a, y_b would be."""
+    digits = data.load("digits").images[:600]
+    return Dataset("kinds", np.stack([digits, 255 - digits], axis=1).reshape(-1, 8, 8, 1))
+
+
+def test_halves_and_choices_have_no_order_of_the_data_in_them(monkeypatch):
+    by = scoring.yardstick(recipe(data=two_kinds))
+    images = by.trained.images
+    dark = [np.mean(real.images.mean((1, 2, 3)) < 128) for real in (by.train, by.test)]
+    np.testing.assert_allclose(dark, 0.5, atol=0.05)
+    assert by.score(images[np.random.default_rng(0).permutation(1200)[:600]])["precision"] > 0.85
+    assert by.score(images[::2])["recall"] < 0.6  # one kind alone
+    # Those in memory, of data that take too much of it: every second one would be one kind.
+    items = [*images]
+    monkeypatch.setattr(scoring, "WHOLE", images.nbytes - 1)
+    chosen = scoring._in_memory(data.of_items("kinds", items)).images
+    assert len(chosen) in (599, 600)
+    assert np.mean(chosen.mean((1, 2, 3)) < 128) == pytest.approx(0.5, abs=0.05)
+
+
+def with_duplicates():
+    digits = data.load("digits").images[:1000]
+    return Dataset("twice", np.concatenate([digits, digits[::33]]))
+
+
+def test_copies_are_told_where_the_data_have_duplicates():
+    by = scoring.yardstick(recipe(data=with_duplicates))
+    floor, images = by.floor(500), by.trained.images
+    copied = {x.tobytes() for x in by.train.images}
+    share = np.mean([x.tobytes() in copied for x in by.test.images])
+    assert share > 0.01
+    assert floor["duplicates"] == pytest.approx(share)
+    assert floor["memorized"] < 0.1
+    assert scoring.duplicates(floor) == [f"{share:.2%} of the held-out real images are copies of training images"]
+    moved = np.clip(images[:300].astype(int) + 1, 0, 255).astype(np.uint8)
+    assert by.score(np.concatenate([images[300:600], moved]))["memorized"] > 0.9

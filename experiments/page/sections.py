@@ -11,6 +11,7 @@ from experiments.page.markup import NONE, dash, facts, image, section, table, ta
 from experiments.page.runs import Entry, Run
 from experiments.page.scores import badge, count_of, measured, named, title
 from experiments.scored_run import COUNT
+from experiments.scoring import duplicates
 from jaxgan.run.plots import LOSSES, SCORES, evenly
 
 STRIP = 6  # grids of a run's evolution
@@ -185,7 +186,7 @@ def _scores(run: Run) -> str:
         ("Measured", text(measured(final))),
         ("Latents' seed", text(final["seed"])),
         ("Weights", text(final["weights"])),
-        ("Floor", text(f"of {count_of(final['floor'])} other real images")),
+        ("Floor", text("; ".join([f"of {count_of(final['floor'])} other real images", *duplicates(final["floor"])]))),
         ("SHA-256 of the features", tag("code", text(final["features"]["sha256"]))),
         ("SHA-256 of the reference", tag("code", text(final["reference"].get("sha256", "?")))),
     ]

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 
 from jaxgan.evaluation import pairs
 
+SAME = 1e-5  # of the points' root mean square: two of one image's features, rounded here and there, are nearer
+
 
 class PrecisionRecall(NamedTuple):
     """How much of the fakes looks real, and how much of the real images the fakes make up.
@@ -112,7 +114,8 @@ class Nearest(NamedTuple):
     Attributes:
       distances: float64 [N], from 0 up; that of a copy is 0.
       closeness: float64 [N], the distance divided by that of the nearest point to its own nearest other one in the
-        set. It is near 1 where the set is dense and where it is not, and 0 for a copy.
+        set, copies of it left out. It is near 1 where the set is dense and where it is not, and 0 for a copy, which is
+        what rounding may have parted.
     """
 
     distances: np.ndarray
@@ -131,17 +134,20 @@ def nearest(a: ArrayLike, b: ArrayLike) -> Nearest:
     b, a = pairs.shifted(("b", "a"), b, a, (2, 1))
     squares, index = pairs.nearest(a, b)
     which, back = np.unique(index, return_inverse=True)
-    spacing = pairs.nearest(b[which], b, but=which)[0][back]
+    same = SAME**2 * np.mean(np.sum(b * b, axis=1))
+    spacing = pairs.nearest(b[which], b, beyond=same)[0][back]
+    spacing = np.where(spacing <= same, 0.0, spacing)  # all of the set are copies of one
     with np.errstate(divide="ignore", invalid="ignore"):
-        closeness = np.where(squares == 0, 0.0, np.sqrt(squares / spacing))
+        closeness = np.where(squares <= same, 0.0, np.sqrt(squares / spacing))
     return Nearest(np.sqrt(squares), closeness)
 
 
 def memorized(samples: ArrayLike, unseen: ArrayLike) -> float:
-    """The share of samples that are closer to a training image than 99 of 100 unseen real images are.
+    """The share of samples that are copies of a training image, or closer to one than 99 of 100 unseen real images are.
 
     It is about 0.01 for real images that were not trained on, and 1 for copies. One sample many times over is no copy:
-    it is not closer than others, only more frequent. It needs a few hundred unseen images.
+    it is not closer than others, only more frequent. It needs a few hundred unseen images. Those that are copies
+    themselves, because the data have duplicates, say nothing of how close is close: they are left out.
 
     Args:
       samples: [N], of each generated image the closeness to its nearest training image, as `nearest` gives.
@@ -157,7 +163,9 @@ def memorized(samples: ArrayLike, unseen: ArrayLike) -> float:
     for name, x in (("samples", samples), ("unseen", unseen)):
         if x.ndim != 1 or not len(x) or np.isnan(x).any() or x.min() < 0:
             raise ValueError(f"{name}: must be [N] with N above 0, of numbers from 0 up")
-    return float(np.mean(samples < np.quantile(unseen, 0.01, method="lower")))
+    others = unseen[unseen > 0]
+    close = np.quantile(others, 0.01, method="lower") if len(others) else 0.0
+    return float(np.mean((samples == 0) | (samples < close)))
 
 
 def _above(k: int) -> int:

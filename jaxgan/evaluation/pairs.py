@@ -64,18 +64,17 @@ def squares(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         yield rows, piece
 
 
-def nearest(a: np.ndarray, b: np.ndarray, but: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def nearest(a: np.ndarray, b: np.ndarray, beyond: float = -np.inf) -> tuple[np.ndarray, np.ndarray]:
     """The nearest of `b` to each point of `a`: its squared distance, float64 [N], and which it is, [N].
 
     Args:
       a: [N, D].
       b: [M, D].
-      but: [N], a point of `b` for each of `a` that does not count, such as itself.
+      beyond: points of `b` at this squared distance or nearer do not count, where there are others.
     """
     index = np.empty(len(a), np.int64)
     for rows, piece in squares(a, b):
-        if but is not None:
-            piece[np.arange(len(piece)), but[rows]] = np.inf
+        piece[piece <= beyond] = np.inf
         index[rows] = piece.argmin(1)
     return np.concatenate([apart(a[i : i + 1000], b[index[i : i + 1000]]) for i in range(0, len(a), 1000)]), index
 

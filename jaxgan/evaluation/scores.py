@@ -81,6 +81,22 @@ def memorizing(images: Embedded, train: Embedded, unseen: np.ndarray) -> dict[st
     return {"nearest_train": float(np.median(found.distances)), "memorized": memorized(found.closeness, unseen)}
 
 
+def halves(count: int, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Which of `count` items make up two halves: always the same, by no order that the items have.
+
+    Args:
+      count: how many items.
+      labels: int [count]; of each label's items either half then has half.
+
+    Returns:
+      int [count - count // 2] and [count // 2], both ascending.
+    """
+    order = np.random.RandomState(0).permutation(count)  # whose numbers NumPy keeps
+    if labels is not None:
+        order = order[np.argsort(labels[order], kind="stable")]
+    return np.sort(order[::2]), np.sort(order[1::2])
+
+
 def choice(array: np.ndarray, count: int) -> np.ndarray:
     """`count` rows of an array, in their order: always the same ones."""
     if count >= len(array):
