@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import jaxgan
-from experiments import recipes, results_page
+from experiments import recipes, results_page, scoring
 from experiments.bench import turns
 from experiments.cli import fail, keep_programs, one_line_errors, parse
 from experiments.results_page import mean_and_spread
@@ -74,7 +74,12 @@ def main() -> None:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The results as a table in Markdown: means over the seeds, ± the standard deviation."""
+    """The results as a table in Markdown: means over the seeds, ± the standard deviation.
+
+    Scores of `NOW` that are not measured as those of `THEN` are left out.
+    """
+    if len({results[name].get("scored_by") for name in (THEN, NOW) if "scores" in results.get(name, {})}) > 1:
+        results = results | {NOW: {k: v for k, v in results[NOW].items() if k not in ("scores", "floor")}}
     columns = ["ms", "updates", "seconds", "seeds", "Fréchet distance", "floor", "precision", "recall"]
     lines = [f"| recipe | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
     for name in (name for name in (THEN, NOW) if name in results):
@@ -105,6 +110,7 @@ def _scores(recipe: Recipe, flags: EqualTime) -> dict[str, Any]:
     if "final" in found:
         final = found["final"]
         result |= {"samples": final["count"], "floor": final["floor"]["frechet_distance"]}
+        result |= {"scored_by": scoring.unit(final)}
         result |= {"scores": {name: final["scores"][name]["values"] for name in SCORES}}
     return result
 

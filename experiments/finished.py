@@ -1,5 +1,6 @@
 """What scripts need of a run in a folder: its recipe, and the state of one of its checkpoints."""
 
+import contextlib
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +9,7 @@ from experiments.cli import fail
 from jaxgan import GAN, GANState
 from jaxgan.run import checkpoint
 from jaxgan.run.numerics import root_key
+from jaxgan.run.screen import say
 
 Weights = Literal["averaged", "last", "best"]
 
@@ -28,4 +30,9 @@ def read_state(workdir: Path, gan: GAN, weights: Weights = "averaged") -> GANSta
     """The newest checkpoint's state; with `best` that of the checkpoint with the best score during training."""
     if not (workdir / "checkpoints").is_dir():
         fail(f"{workdir} holds no checkpoint; train first")
-    return checkpoint.read(workdir / "checkpoints", jaxgan.init(gan, root_key(0)), best=weights == "best")
+    with contextlib.closing(checkpoint.open_folder(workdir / "checkpoints", read_only=True)) as checkpoints:
+        best = checkpoints.best() if weights == "best" else None
+        if best and best.apart:
+            of, by = ", ".join(f"{step:,}" for step in best.apart), best.score.unit or "unknown"
+            say(f"note: the best of the steps scored by: {by}; step {of} was scored otherwise", "stderr")
+        return checkpoint.restore(checkpoints, jaxgan.init(gan, root_key(0)), best=weights == "best")

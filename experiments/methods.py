@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments import results_page
+from experiments import results_page, scored_run
 from experiments.bench import turns
 from experiments.cli import check_names, fail, keep_programs, one_line_errors, parse
 from experiments.groups import Data, Objective, Optimization, Schedule
@@ -22,7 +22,7 @@ from experiments.settings import Recipe
 from jaxgan.networks import PlainDisc, PlainGen
 from jaxgan.penalties import R1, R2, WGANGP, Lazy
 from jaxgan.run import Options, RunError
-from jaxgan.run.metrics import read_metrics
+from jaxgan.run.metrics import comparable, unit
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import write_json
 from jaxgan.transforms import DIFF_AUGMENT
@@ -113,11 +113,16 @@ def method(name: str, steps: int) -> Recipe:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The results as a table in Markdown: means over the seeds, ± the standard deviation."""
+    """The results as a table in Markdown: means over the seeds, ± the standard deviation.
+
+    What was scored otherwise than the first method is not beside it.
+    """
+    units = {name: results[name].get("scored_by") for name in METHODS if "distances" in results.get(name, {})}
+    alike = [name for name in units if units[name] == next(iter(units.values()))]
     lines = ["| method | ms | of plain | seeds | Fréchet distance | at equal time | floor |", "|---" * 7 + "|"]
     for name in (name for name in METHODS if name in results):
         found = results[name]
-        slower, distances = found.get("slower"), found.get("distances", [])
+        slower, distances = found.get("slower"), found["distances"] if name in alike else []
         ended = [by_step for by_step in distances if by_step]
         at_equal_time = [_at(by_step, found["steps"] / max(1, slower)) for by_step in ended] if slower else []
         cells = [
@@ -127,9 +132,11 @@ def table(results: dict[str, Any]) -> str:
             f"{len(ended)} of {len(distances)}",
             mean_and_spread([_at(by_step, found["steps"]) for by_step in ended]),
             mean_and_spread(at_equal_time),
-            f"{found['floor']:.3g}" if "floor" in found else "-",
+            f"{found['floor']:.3g}" if "floor" in found and name in alike else "-",
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    if others := [METHODS[name][0] for name in units if name not in alike]:
+        lines += ["", f"Scored otherwise, and not to be compared: {'; '.join(others)}."]
     return "\n".join(lines)
 
 
@@ -139,16 +146,27 @@ def _at(distances: dict[str, float], step: float) -> float:
 
 
 def _scores(name: str, seeds: int, flags: Methods) -> dict[str, Any]:
-    """Trains and scores a method under some seeds: the distances of each by step, None where it diverged."""
+    """Trains and scores a method under some seeds: the distances of each by step, None where it diverged.
+
+    The floor is that of as many real images as there are samples during training.
+    """
     recipe, folder, every = method(name, flags.steps), flags.runs / name, max(1, flags.steps // 10)
     options = Options(flags.data_dir, log_every=20, sample_every=max(1, flags.steps // 4), checkpoint_every=every)
-    found = study(recipe, folder, seeds, options, Scored(every))
-    distances = []
+    scored = Scored(every)
+    found = study(recipe, folder, seeds, options, scored)
+    distances, units = [], set()
     for seed in found["seeds"]:
-        lines = read_metrics(folder / f"seed-{seed['seed']}") if "diverged" not in seed else []
+        workdir = folder / f"seed-{seed['seed']}"
+        lines = comparable(workdir) if "diverged" not in seed else ()
         distances.append({str(x["step"]): x["frechet_distance"] for x in lines if "frechet_distance" in x} or None)
-    least = {"floor": found["final"]["floor"]["frechet_distance"]} if "final" in found else {}
-    return {"steps": recipe.steps, "config": recipe.config(), "distances": distances, **least}
+        units |= {unit(workdir)} if distances[-1] else set()
+    if len(units) > 1:
+        raise RunError(f"{folder}: not all seeds were scored alike during training; name another --runs")
+    result = {"steps": recipe.steps, "config": recipe.config(), "distances": distances}
+    if not units:
+        return result
+    floor = scored.yardstick(recipe, flags.data_dir).floor(scored_run.COUNT)
+    return result | {"scored_by": units.pop(), "floor": floor["frechet_distance"]}
 
 
 def _write(flags: Methods, results: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ other, more samples, so that it is not the luck of the choice.
 
 import contextlib
 import dataclasses
+import itertools
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -23,7 +24,8 @@ from jaxgan.data import DataError
 from jaxgan.evaluation.neighbours import neighbour_scores
 from jaxgan.evaluation.scores import choice
 from jaxgan.gan import Purpose
-from jaxgan.run import CheckpointError, Event, Moment, Options, RunError, checkpoint, processes, run
+from jaxgan.run import Event, Moment, Options, RunError, checkpoint, processes, run
+from jaxgan.run.metrics import UNIT
 from jaxgan.run.numerics import fixed_numerics, root_key
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import read_summary, write_json
@@ -63,7 +65,8 @@ def run_scored(
 ) -> dict[str, Any]:
     """Trains as `jaxgan.run.run` does, and scores; a finished run that has no such score yet is scored.
 
-    Where there are too few real images to compare with, a line says so, and the run goes on without scores.
+    Where it cannot be scored, a line says why, and the run goes on without scores: there are too few real images to
+    compare with, say, or features of one's own raise an error.
 
     Args:
       recipe: what to train.
@@ -90,16 +93,35 @@ def run_scored(
         missing = processes.is_leader() and not _is_scored(summary, by)
     if processes.of_leader(missing)[0]:
         with processes.together():  # Orbax wants all processes, though the leader alone scores
-            states = _states(recipe, workdir)
+            states, chosen_by = _states(recipe, workdir)
         with processes.together(), fixed_numerics():
             if processes.is_leader():
-                _conclude(dataclasses.replace(by, track=scoring.shown), workdir, states, summary)
+                _conclude(dataclasses.replace(by, track=scoring.shown), workdir, states, chosen_by, summary)
     return read_summary(workdir)
 
 
 def event(by: Yardstick, every: int) -> Event:
-    """Scores the averaged generator during training, by `COUNT` samples of the same latents each time."""
-    return Event("evaluate", every, lambda moment: _scores_at(by, moment))
+    """Scores the averaged generator during training, by `COUNT` samples of the same latents each time.
+
+    Where that fails, a line says why, once, and there are no scores at that step: a run is not lost for them.
+    """
+    failures = itertools.count()
+
+    def scores(moment: Moment) -> Mapping[str, float | str]:
+        try:
+            return _scores_at(by, moment)
+        except Exception as error:
+            if not next(failures):
+                say(f"not scored: {_reason(error)}", "stderr")
+            return {}
+
+    return Event("evaluate", every, scores)
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, in one line; with its kind, where it is not written for a user."""
+    text = (str(error).strip() or "no reason is given").splitlines()[0]
+    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
 
 
 def is_scored(summary: Mapping[str, Any], by: Yardstick) -> bool:
@@ -119,13 +141,9 @@ def _is_scored(summary: Mapping[str, Any], by: Yardstick) -> bool:
         return False
 
 
-def _scores_at(by: Yardstick, moment: Moment) -> Mapping[str, float]:
-    """The scores that make curves. The others take longer, and are measured at the end."""
-    try:
-        real, reference = by.real(by.reference)
-    except DataError as error:
-        say(f"not scored: {error}", "stderr")
-        return {}
+def _scores_at(by: Yardstick, moment: Moment) -> Mapping[str, float | str]:
+    """The scores that make curves, and what they are scored by. The others take longer, and are measured at the end."""
+    real, reference = by.real(by.reference)
     key, state = jax.random.fold_in(moment.state.key, Purpose.SCORES), moment.state
     images, labels = scoring.draw(by.recipe, moment.gan, state, key, min(COUNT, len(reference.features)))
     samples = evaluation.embed(by.features, images)
@@ -135,33 +153,43 @@ def _scores_at(by: Yardstick, moment: Moment) -> Mapping[str, float]:
         found["inception_score"] = evaluation.inception_score(samples.probabilities).mean
         if labels is not None and real.classes == by.features.classes:
             found["label_agreement"] = evaluation.label_agreement(samples.probabilities, labels)
-    return found
+    return found | {UNIT: scoring.unit(scoring.kind(by, len(images)))}
 
 
-def _states(recipe: Recipe, workdir: Path) -> dict[str, GANState]:
-    """The last checkpoint's state, and that of the best where there is one."""
+def _states(recipe: Recipe, workdir: Path) -> tuple[dict[str, GANState], str | None]:
+    """The last checkpoint's state, and that of the best where the run was scored while it was trained; and by what."""
     like = jaxgan.init(recipe.build(), root_key(0))
-    states = {"final": checkpoint.read(workdir / "checkpoints", like)}
-    with contextlib.suppress(CheckpointError):  # the run was not scored while it was trained
-        states["best"] = checkpoint.read(workdir / "checkpoints", like, best=True)
-    return states
+    with contextlib.closing(checkpoint.open_folder(workdir / "checkpoints", read_only=True)) as checkpoints:
+        states, best = {"final": checkpoint.restore(checkpoints, like)}, checkpoints.best()
+        if best:
+            states["best"] = checkpoint.restore(checkpoints, like, best=True)
+    return states, best and best.score.unit
 
 
-def _conclude(by: Yardstick, workdir: Path, states: Mapping[str, GANState], summary: Mapping[str, Any]) -> None:
-    """Scores the states, and adds what is found to summary.json."""
+def _conclude(
+    by: Yardstick,
+    workdir: Path,
+    states: Mapping[str, GANState],
+    chosen_by: str | None,
+    summary: Mapping[str, Any],
+) -> None:
+    """Scores the states, and adds what is found to summary.json: of the best also what it was chosen by."""
     say(f"scoring the {' and the '.join('last' if which == 'final' else which for which in states)} generator")
     gan, found = by.recipe.build(), {}
     try:
         count = by.default_count()
         least = by.floor(count)
         for which, state in states.items():
-            if which == "best" and int(state.step) == found["final"]["step"]:
+            if which == "best" and int(state.step) == int(states["final"].step):
                 found["best"] = found["final"]
                 continue
             found[which] = scoring.score_state(by, gan, state, count, least)
             say(scoring.table(found[which]))
-    except DataError as error:
-        say(f"not scored: {error}", "stderr")
+    except Exception as error:  # as in `event`
+        say(f"no final scores: {_reason(error)}", "stderr")
+    if not found:
         return
+    if "best" in found:
+        found["best"] = found["best"] | {"chosen_by": chosen_by}
     rest = {name: value for name, value in summary.items() if name not in ("final", "best")}
     write_json(workdir / "summary.json", rest | found)

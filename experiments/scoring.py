@@ -13,13 +13,14 @@ A score is a dict that says all it depends on, so that two can be compared, or a
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
 import jaxgan
+from experiments.real_images import LEAST, Real, load, without_border
 from experiments.settings import Recipe
 from jaxgan import GAN, GANState, data, evaluation
 from jaxgan.data import DataError
@@ -31,48 +32,9 @@ from jaxgan.run.screen import say
 from jaxgan.sampling import sample_labels
 
 COUNT = 10_000  # samples of a score, where there are as many real images
-LEAST = 100  # samples, and real images on each side
-WHOLE = 160 * 2**20  # bytes of real images; where all take more, some are chosen, which take half of that at most
-CHOSEN = 20_000  # at most
 VERSION = 2  # of how scores are computed, and of what is kept on disk of real images
 
 Split = Literal["test", "train"]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Real:
-    """Real images that samples are compared with, without the border that a recipe puts around them.
-
-    Attributes:
-      data: their name.
-      split: which of the data's images they are.
-      images: as in `Dataset`.
-      labels: as in `Dataset`.
-      classes: as in `Dataset`.
-      known_as: `jaxgan.data.identity` of the data that they are of: what the config.json of a run says of them.
-    """
-
-    data: str
-    split: str
-    images: np.ndarray
-    labels: np.ndarray | None
-    classes: tuple[str, ...]
-    known_as: Callable[[str | None], str]
-
-    @functools.cached_property
-    def sha256(self) -> str:
-        """Of the images."""
-        return data.Dataset(self.data, self.images).sha256()
-
-    def known_by(self) -> dict[str, Any]:
-        """What a score says of them."""
-        return {"data": self.data, "split": self.split, "count": len(self.images), "sha256": self.sha256}
-
-    def half(self, which: int) -> "Real":
-        """The first (0) or the second (1) of two halves, as `halves` makes them, with half of each class."""
-        chosen = halves(len(self.images), self.labels)[which]
-        images, labels = (None if x is None else x[chosen] for x in (self.images, self.labels))
-        return dataclasses.replace(self, split=("first half", "second half")[which], images=images, labels=labels)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,19 +61,19 @@ class Yardstick:
     @functools.cached_property
     def trained(self) -> Real:
         """All images that a run is trained on."""
-        return _load(self.recipe, self.recipe.split, self.data_dir)
+        return load(self.recipe, self.recipe.split, self.data_dir)
 
     @functools.cached_property
     def train(self) -> Real:
         """Images that runs are trained on, none of which is in `test`."""
         if not self._has_test:
             return self.trained.half(0)
-        return _load(self.recipe, "train", self.data_dir) if "test" in self.recipe.split else self.trained
+        return load(self.recipe, "train", self.data_dir) if "test" in self.recipe.split else self.trained
 
     @functools.cached_property
     def test(self) -> Real:
         """Images that are held out."""
-        test = _load(self.recipe, "test", self.data_dir) if self._has_test else self.trained.half(1)
+        test = load(self.recipe, "test", self.data_dir) if self._has_test else self.trained.half(1)
         if len(test.images) < LEAST:
             raise DataError(
                 f"{test.data}: {len(test.images)} images ({test.split}) are too few to compare samples with; "
@@ -234,28 +196,6 @@ def yardstick(
     return Yardstick(recipe, features, reference, data_dir, track)
 
 
-def _load(recipe: Recipe, split: str, data_dir: str | None) -> Real:
-    found = recipe.replace(split=split).open_data(data_dir)
-    dataset = found if isinstance(found, data.Dataset) else _in_memory(found)
-    known_as = functools.partial(data.identity, found, bool(recipe.classes))
-    images = without_border(recipe, dataset.images)
-    return Real(dataset.name, split, images, dataset.labels, dataset.classes, known_as)
-
-
-def _in_memory(source: data.Source) -> data.Dataset:
-    """The images, or a fixed choice of them, by no order that they have, where all would take too much memory."""
-    if source.nbytes <= WHOLE:
-        return source.load()
-    count = max(LEAST, min(CHOSEN, source.size, WHOLE * source.size // (2 * source.nbytes)))
-    return source.part(choice(np.arange(source.size), count)).load()
-
-
-def without_border(recipe: Recipe, images: np.ndarray) -> np.ndarray:
-    """Images without the black pixels that a recipe puts around its data: [N, H, W, C] -> [N, H - 2b, W - 2b, C]."""
-    border = recipe.border
-    return images[:, border : images.shape[1] - border, border : images.shape[2] - border]
-
-
 def draw(
     recipe: Recipe, gan: GAN, state: GANState, key: jax.Array, count: int, averaged: bool = True
 ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -312,17 +252,35 @@ def kind(by: Yardstick, count: int) -> dict[str, Any]:
         "count": count,
         "features": {"name": by.features.name, "sha256": by.features.sha256},
         "reference": reference.known_by(),
+        "version": VERSION,
     }
+
+
+def unit(kind: dict[str, Any]) -> str:
+    """What `kind` gives as text, the same for scores that may be compared, wherever their data and features lie."""
+    features, reference = kind["features"], kind["reference"]
+    return (
+        f"{kind['count']:,} samples, features {features['name']} ({features['sha256'][:8]}), "
+        f"{reference['count']:,} real images ({reference['sha256'][:8]}), version {kind['version']}"
+    )
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Why two scores must not be compared, as text; nothing where they may be."""
-    fields = {
-        "samples": lambda score: score["count"],
-        "features": lambda score: (score["features"]["name"], score["features"]["sha256"][:8]),
-        "reference": lambda score: tuple(str(value)[:12] for value in score["reference"].values()),
+    """Why two scores must not be compared, as text; nothing where they may be.
+
+    They may be where the latents' seeds or the weights differ: those say which samples, and of what they are.
+    """
+    fields = {  # what is compared, and what is shown of it
+        "samples": lambda score: (score["count"], score["count"]),
+        "features": lambda score: 2 * ((score["features"]["name"], score["features"]["sha256"][:8]),),
+        "reference": lambda score: (
+            score["reference"].get("sha256"),
+            tuple(str(value)[:12] for value in score["reference"].values()),
+        ),
+        "version": lambda score: (score.get("version", 1), score.get("version", 1)),  # older scores do not say it
     }
-    return [f"{name}: {get(one)} and {get(other)}" for name, get in fields.items() if get(one) != get(other)]
+    both = {name: (get(one), get(other)) for name, get in fields.items()}
+    return [f"{name}: {a[1]} and {b[1]}" for name, (a, b) in both.items() if a[0] != b[0]]
 
 
 def duplicates(least: dict[str, Any]) -> list[str]:

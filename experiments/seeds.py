@@ -10,6 +10,7 @@ Started again, a study goes on: finished runs are only read. More seeds or more 
 """
 
 import dataclasses
+import statistics
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -24,7 +25,7 @@ from experiments.settings import Recipe
 from experiments.train import folder_name, for_data, read_flags
 from jaxgan.data.digests import FILES
 from jaxgan.run import Options, RunError, WorkdirError, plots
-from jaxgan.run.metrics import read_metrics
+from jaxgan.run.metrics import SCORES, read_metrics, unit
 from jaxgan.run.prepare import config_of
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import check, read_config, read_summary, write_json
@@ -68,6 +69,8 @@ def main(args: list[str] | None = None) -> None:
                 say(f"{spread.table(f'{which} ({title})', found[which])}\n")
         if len({seed["scored"] for seed in found["seeds"] if "scored" in seed}) > 1:
             say("note: not all seeds were scored as often during training, so the best of some was chosen among more\n")
+        if len({seed["best"].get("chosen_by") for seed in found["seeds"] if "best" in seed}) > 1:
+            say("note: not all seeds were scored alike during training, and so the best was not chosen alike\n")
         if flags.json:
             write_json(flags.json, found)
     say(f"see {folder}/seeds.json and {folder}/seeds.png")
@@ -150,11 +153,22 @@ def _write(recipe: Recipe, folder: Path, found: dict[int, dict[str, Any]], diver
             raise RunError(f"{folder}: {error}; name another --runs") from error
     write_json(folder / "seeds.json", result)
     curves = {seed: plots.read_curves(folder / f"seed-{seed}", plots.LOSSES | plots.SCORES) for seed in of_seeds}
+    _leave_out_other_units(curves, {seed: unit(folder / f"seed-{seed}") for seed in of_seeds})
     try:
         spread.draw(folder / "seeds.png", recipe.name, curves, diverged)
     except Exception as error:  # as in `plots.draw`
         say(f"{folder / 'seeds.png'} cannot be drawn ({error}); all else is written", "stderr")
     return result
+
+
+def _leave_out_other_units(curves: dict[int, plots.Curves], units: dict[int, str | None]) -> None:
+    """Leaves away the score curves of seeds that were scored otherwise than most during training, and says so."""
+    scored = [seed for seed in curves if not curves[seed].keys().isdisjoint(SCORES)]
+    for seed in scored:
+        if units[seed] != (usual := statistics.mode(units[seed] for seed in scored)):
+            curves[seed] = {name: curve for name, curve in curves[seed].items() if name not in SCORES}
+            here, there = units[seed] or "unknown", usual or "unknown"
+            say(f"note: seeds.png has no scores of seed {seed}: they are scored by: {here}; the others by: {there}")
 
 
 def _refuse_other_data(folder: Path, seeds: Collection[int]) -> None:

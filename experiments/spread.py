@@ -23,9 +23,9 @@ def spread(scores: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
       scores: by seed, as from `scoring.score_state`; at least one.
 
     Returns:
-      `seeds` and `steps`, a list each; `count`, `features`, `reference` and `floor`, as of any of them; and `scores`,
-      by name: `values` in the order of the seeds, their `mean`, and `std`, the standard deviation with n - 1 in the
-      denominator, None for one seed.
+      `seeds` and `steps`, a list each; `count`, `features`, `reference`, `version` and `floor`, as of any of them; and
+      `scores`, by name: `values` in the order of the seeds, their `mean`, and `std`, the standard deviation with n - 1
+      in the denominator, None for one seed.
 
     Raises:
       ValueError: they must not be compared: they differ in the number of samples, the features or the reference.
@@ -38,7 +38,7 @@ def spread(scores: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
     return {
         "seeds": list(scores),
         "steps": [score["step"] for score in scores.values()],
-        **{name: one[name] for name in ("count", "features", "reference", "floor")},
+        **{name: one[name] for name in ("count", "features", "reference", "version", "floor") if name in one},
         "scores": {name: _summary(found) for name, found in values.items() if None not in found},
     }
 

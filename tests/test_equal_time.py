@@ -26,6 +26,8 @@ def test_the_table_says_what_was_measured():
     then, now = equal_time.table(results).splitlines()[2:]
     assert then == "| `keras_dcgan` | 20.0 | 1,500 | 30 | 2 | 5 ± 1.4 | 0.125 | 0.6 ± 0.14 | 0.25 ± 0 |"
     assert now == "| `keras_dcgan_modern` | 20.0 | - | - | 0 | - | - | - | - |"
+    both = {name: TIMES | {"scores": scores, "floor": 0.125, "scored_by": name} for name in results}
+    assert equal_time.table(both).splitlines()[3] == now  # scored otherwise
 
 
 def test_wrong_flags_are_one_line(monkeypatch, capfd, tmp_path):

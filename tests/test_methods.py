@@ -12,6 +12,7 @@ from common import real_batch
 
 import jaxgan
 from experiments import methods, scored_run, scoring
+from experiments.scored_run import Scored
 from experiments.settings import Recipe
 from jaxgan.run import Options
 
@@ -55,6 +56,20 @@ def test_the_table_says_what_was_measured():
     assert r1 == "| non-saturating, R1 | 20.0 | 2.00 | 2 of 3 | 5 ± 1.4 | 7 ± 1.4 | - |"
 
 
+def test_what_was_scored_otherwise_is_not_in_one_table():
+    of = {"milliseconds": 10.0, "slower": 1.0, "steps": 20, "distances": [{"20": 5.0}], "floor": 0.25}
+    results = {
+        "plain": of | {"scored_by": "feet"},
+        "r1": of | {"scored_by": "metres"},
+        "hinge": of | {"scored_by": "feet"},
+    }
+    plain, hinge, r1, _, note = methods.table(results).splitlines()[2:]
+    assert plain.endswith("| 1 of 1 | 5 | 5 | 0.25 |")
+    assert hinge.endswith("| 1 of 1 | 5 | 5 | 0.25 |")
+    assert r1.endswith("| 0 of 0 | - | - | - |")
+    assert note == "Scored otherwise, and not to be compared: non-saturating, R1."
+
+
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
@@ -89,6 +104,9 @@ def test_times_and_scores_and_goes_on(monkeypatch, tmp_path):
     assert found["plain"]["slower"] == 1 < found["r1_r2"]["slower"]
     assert list(found["r1_r2"]["distances"][0])[-1] == "10"
     assert found["r1_r2"]["distances"][0]["10"] > 10 * found["r1_r2"]["floor"]
+    # The floor is of as many images as there are samples during training.
+    by = Scored().yardstick(methods.method("r1_r2", 10), None)
+    assert found["r1_r2"]["floor"] == by.floor(200)["frechet_distance"] != by.floor(500)["frechet_distance"]
     assert "| non-saturating, R1, R2 |" in page.read_text()
     assert page.read_text().startswith("before\n")
     monkeypatch.setattr(sys, "argv", ["methods", "r1_r2", "--rounds", "0", *flags])

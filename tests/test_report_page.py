@@ -100,6 +100,20 @@ def test_scores_that_differ_in_what_they_depend_on_are_never_in_one_table(tmp_pa
     assert [re.findall(r"\b[AB]\b(?= \()", panel) for panel in panels] == [["A"], ["A", "B"]]
 
 
+def test_curves_are_of_one_unit_each(tmp_path, made):
+    """Whatever the final scores are measured in, which are alike here; and of a run that changed it, the newer part."""
+    for i, (name, units) in enumerate({"a": ["feet", "metres"], "b": ["metres"] * 2, "c": ["feet"] * 2}.items()):
+        path = workdir(tmp_path / name, score(2.0), batch_size=i)
+        lines = [{"step": s, "frechet_distance": s, "scored_by": unit} for s, unit in enumerate(units, 5)]
+        (path / "metrics.jsonl").open("a").write("".join(json.dumps(line) + "\n" for line in lines))
+    page, source = made("a", "b", "c")
+    panels = re.findall(r"<figcaption>Fréchet distance</figcaption><svg[^>]*aria-label=\"([^\"]*)", source)
+    assert [re.findall(r"\b[ABC]\b(?= \()", panel) for panel in panels] == [["A", "B"], ["C"]]
+    assert "Scored by: metres." in page.text
+    assert runs.read(tmp_path / "a").curves["frechet_distance"][0].tolist() == [6]
+    assert runs.read(tmp_path / "b").curves["frechet_distance"][0].tolist() == [5, 6]
+
+
 def test_settings_that_differ(tmp_path, made):
     workdir(tmp_path / "a", score(), beta1=0.0)
     workdir(tmp_path / "b", score(), batch_size=32, clip=None, seed=7)

@@ -13,7 +13,7 @@ from small_run import metrics_of, recipe, share_programs
 import jaxgan
 from experiments import evaluate, sample, scored_run, scoring
 from experiments.scored_run import Scored
-from jaxgan import data, evaluation
+from jaxgan import evaluation
 from jaxgan.data import Dataset
 from jaxgan.evaluation import kernel_distance
 from jaxgan.evaluation.scores import halves
@@ -310,59 +310,3 @@ def test_the_border_is_cut_off_before_anything_is_compared():
     np.testing.assert_array_equal(scoring.without_border(bordered, images), few_images().images)
     assert scoring.without_border(recipe(), images) is not None
     assert scoring.without_border(recipe(), images).shape == images.shape
-
-
-def test_which_images_are_held_out():
-    by = scoring.yardstick(recipe())
-    assert (len(by.trained.images), len(by.train.images), len(by.test.images)) == (1797, 899, 898)
-    both = np.concatenate([by.train.images, by.test.images])
-    assert {x.tobytes() for x in both} == {x.tobytes() for x in by.trained.images}
-    # Of each class one half.
-    of_class = [np.bincount(half.labels, minlength=10) for half in (by.train, by.test)]
-    assert np.abs(np.subtract(*of_class)).max() <= 1
-    # All copies are found, of whichever half; and none among images that were not trained on.
-    digits = by.trained.images
-    assert by.score(digits[:400])["memorized"] == 1
-    floor = by.floor(899)
-    assert floor["memorized"] == pytest.approx(0.01, abs=0.02)
-    assert floor["duplicates"] == 0
-    assert scoring.duplicates(floor) == []
-
-
-def two_kinds():
-    """A digit, its negative, the next digit, …: as files x_a, x_b, y_a, y_b would be."""
-    digits = data.load("digits").images[:600]
-    return Dataset("kinds", np.stack([digits, 255 - digits], axis=1).reshape(-1, 8, 8, 1))
-
-
-def test_halves_and_choices_have_no_order_of_the_data_in_them(monkeypatch):
-    by = scoring.yardstick(recipe(data=two_kinds))
-    images = by.trained.images
-    dark = [np.mean(real.images.mean((1, 2, 3)) < 128) for real in (by.train, by.test)]
-    np.testing.assert_allclose(dark, 0.5, atol=0.05)
-    assert by.score(images[np.random.default_rng(0).permutation(1200)[:600]])["precision"] > 0.85
-    assert by.score(images[::2])["recall"] < 0.6  # one kind alone
-    # Those in memory, of data that take too much of it: every second one would be one kind.
-    items = [*images]
-    monkeypatch.setattr(scoring, "WHOLE", images.nbytes - 1)
-    chosen = scoring._in_memory(data.of_items("kinds", items)).images
-    assert len(chosen) in (599, 600)
-    assert np.mean(chosen.mean((1, 2, 3)) < 128) == pytest.approx(0.5, abs=0.05)
-
-
-def with_duplicates():
-    digits = data.load("digits").images[:1000]
-    return Dataset("twice", np.concatenate([digits, digits[::33]]))
-
-
-def test_copies_are_told_where_the_data_have_duplicates():
-    by = scoring.yardstick(recipe(data=with_duplicates))
-    floor, images = by.floor(500), by.trained.images
-    copied = {x.tobytes() for x in by.train.images}
-    share = np.mean([x.tobytes() in copied for x in by.test.images])
-    assert share > 0.01
-    assert floor["duplicates"] == pytest.approx(share)
-    assert floor["memorized"] < 0.1
-    assert scoring.duplicates(floor) == [f"{share:.2%} of the held-out real images are copies of training images"]
-    moved = np.clip(images[:300].astype(int) + 1, 0, 255).astype(np.uint8)
-    assert by.score(np.concatenate([images[300:600], moved]))["memorized"] > 0.9

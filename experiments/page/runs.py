@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxgan.run.events import RESERVED
-from jaxgan.run.metrics import each_line
+from jaxgan.run.metrics import UNIT, comparable
 from jaxgan.run.report import grids
 from jaxgan.run.workdir import TELLS, WHERE, WorkdirError, read_config, read_summary
 
@@ -25,7 +25,8 @@ class Run:
       workdir: the folder.
       config: config.json.
       summary: summary.json; empty where the run has not ended.
-      curves: by name of the metric, its steps and its values, where these are finite.
+      curves: by name of the metric, its steps and its values, where these are finite; of scores, those of `unit`.
+      unit: what the newest scores during training were measured in; None where that is not known.
       last_step: of metrics.jsonl; 0 where it has no line.
       grids: the sample grids, by step.
     """
@@ -34,6 +35,7 @@ class Run:
     config: dict[str, Any]
     summary: dict[str, Any]
     curves: dict[str, tuple[Sequence[int], Sequence[float]]]
+    unit: str | None
     last_step: int
     grids: list[Path]
 
@@ -111,10 +113,10 @@ def read(workdir: Path) -> Run:
     config = read_config(workdir)
     if "recipe" not in config:
         raise WorkdirError(f"{workdir / 'config.json'} is not a run's config.json; give another folder")
-    curves, last = {}, 0
+    curves, last, unit = {}, 0, None
     try:
-        for line in each_line(workdir):
-            last = line["step"]
+        for line in comparable(workdir):
+            last, unit = line["step"], line.get(UNIT, unit)
             for name, value in line.items():
                 if name not in RESERVED and type(value) in (int, float) and abs(value) < 1e300:
                     steps, values = curves.setdefault(name, (array("q"), array("d")))
@@ -122,7 +124,7 @@ def read(workdir: Path) -> Run:
                     values.append(value)
     except OSError:
         pass  # a run without curves
-    return Run(workdir, config, read_summary(workdir), curves, last, grids(workdir))
+    return Run(workdir, config, read_summary(workdir), curves, unit, last, grids(workdir))
 
 
 def entries(runs: Sequence[Run]) -> list[Entry]:

@@ -1,7 +1,8 @@
 """The sections of the page but that of the scores: settings, curves, samples, details."""
 
+import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,27 +71,33 @@ def _panels(entries: Sequence[Entry], names: dict[str, str], smooth: bool) -> st
 def _curves_alike(entries: Sequence[Entry]) -> list[tuple[str, list[Entry]]]:
     """The runs whose scores during training may be drawn together, as entries of those runs alone, with the reason.
 
-    What a run without final scores was measured with is written nowhere; it is drawn apart, by its data.
+    Older runs do not say what these were measured in. It was what their final scores were measured with, and of a run
+    without those it is not known; it is drawn apart, by its data.
     """
     found = []
-    for rows in scored_alike(entries):
+    for unit in dict.fromkeys(run.unit for entry in entries for run in entry.runs if run.unit):
+        found.append((f"Scored by: {unit}.", _only(entries, lambda run, unit=unit: run.unit == unit)))
+    old = _only(entries, lambda run: run.unit is None)
+    for rows in scored_alike(old):
         features, reference = (rows[0].runs[0].score("final")[name] for name in ("features", "reference"))
         what = f"{reference.get('data', '?')} ({reference.get('split', '?')}), features {features['name']}"
-        found.append((f"Of up to {COUNT:,} samples each time, against {what}.", [_only(*row) for row in rows]))
+        group = [dataclasses.replace(entry, runs=runs) for entry, runs in rows]
+        found.append((f"Of up to {COUNT:,} samples each time, against {what}.", group))
     unknown: dict[str, list[Entry]] = {}
-    for entry in entries:
-        runs = [run for run in entry.runs if not run.score("final")]
-        if any(name in run.curves for run in runs for names in SCORES.values() for name in names):
-            data = str(runs[0].config.get("data_sha256") or runs[0].config.get("data"))
-            unknown.setdefault(data, []).append(_only(entry, runs))
+    for entry in _only(old, lambda run: not run.score("final")):
+        if any(name in run.curves for run in entry.runs for names in SCORES.values() for name in names):
+            data = str(entry.runs[0].config.get("data_sha256") or entry.runs[0].config.get("data"))
+            unknown.setdefault(data, []).append(entry)
     for group in unknown.values():
         why = "There are no final scores to tell what these were measured with: not to be compared with others."
         found.append((why, group))
     return found
 
 
-def _only(entry: Entry, runs: list[Run]) -> Entry:
-    return Entry(entry.key, entry.name, entry.colour, runs)
+def _only(entries: Sequence[Entry], which: Callable[[Run], bool]) -> list[Entry]:
+    """The entries with those of their runs alone; those that have none are left out."""
+    chosen = [dataclasses.replace(entry, runs=[run for run in entry.runs if which(run)]) for entry in entries]
+    return [entry for entry in chosen if entry.runs]
 
 
 def samples(entries: Sequence[Entry]) -> str:
@@ -122,8 +129,9 @@ def samples(entries: Sequence[Entry]) -> str:
 def _picture(path: Path, alt: str, limits: tuple[int, int]) -> str:
     try:
         picture = pictures.embedded(path, limits)
-    except OSError as error:
-        return tag("p", dash(f"{path.name} cannot be read ({error.strerror or error})"))
+    except Exception as error:  # of Pillow's there are many kinds
+        why = getattr(error, "strerror", None) or error
+        return tag("p", dash(f"{path.name} cannot be read ({why})"))
     return image(picture.uri, alt, picture.width, picture.height, picture.kind)
 
 

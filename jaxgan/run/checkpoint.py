@@ -2,7 +2,7 @@
 
 A checkpoint is written in the background and appears under its step's name only when it is whole. Beside the arrays
 it holds their SHA-256, so that what is restored is known to be what was saved, and their score where they have one.
-Each one is read back before an older one is removed for it, and the one of the lowest score is kept.
+Each one is read back before an older one is removed for it, and the one of the lowest score in each unit is kept.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,13 +38,39 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be restored or written; the message names it and says what would help."""
 
 
+class Score(NamedTuple):
+    """How good a checkpoint is.
+
+    Attributes:
+      value: the lower the better.
+      unit: what it was measured in, as text: only scores of one unit are compared. None where that is not known.
+    """
+
+    value: float
+    unit: str | None = None
+
+
+class Best(NamedTuple):
+    """The checkpoint with the lowest score of those that may be compared with the newest that has one.
+
+    Attributes:
+      step: its name.
+      score: its score.
+      apart: steps whose scores are of other units.
+    """
+
+    step: int
+    score: Score
+    apart: list[int]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Checkpoints:
     """An open folder of checkpoints, as from `open_folder`.
 
     Attributes:
       path: the folder.
-      keep: how many of the newest are kept, besides the best; None keeps all.
+      keep: how many of the newest are kept, besides the best of each unit; None keeps all.
       manager: Orbax's.
       link: what Orbax knows the folder by, where that is not its path.
     """
@@ -68,18 +94,28 @@ class Checkpoints:
         """The newest one's step; None where there is none."""
         return self.manager.latest_step()
 
-    def best(self) -> tuple[int, float] | None:
-        """The step and the score of the one with the lowest score; None where none has one."""
-        scores = [(score, step) for step in self.steps() if (score := self._score(step)) is not None]
-        return min(scores)[::-1] if scores else None
+    def scores(self) -> dict[int, Score]:
+        """Those of the checkpoints that have one, by step, the newest last."""
+        found = {step: self._score(step) for step in self.steps()}
+        return {step: score for step, score in found.items() if score is not None}
 
-    def _score(self, step: int) -> float | None:
+    def best(self) -> Best | None:
+        """The best one; None where none has a score."""
+        scores = self.scores()
+        if not scores:
+            return None
+        unit = [*scores.values()][-1].unit
+        step = _lowest(scores)[unit]
+        return Best(step, scores[step], [other for other, score in scores.items() if score.unit != unit])
+
+    def _score(self, step: int) -> Score | None:
         args = ocp.args.Composite(digest=ocp.args.JsonRestore())
         try:
             with _quiet():
-                return self.manager.restore(step, args=args).digest.get("score")
+                known = self.manager.restore(step, args=args).digest
         except Exception:  # it is damaged, as `restore` would say
             return None
+        return Score(known["score"], known.get("unit")) if "score" in known else None
 
 
 def open_folder(directory: str | os.PathLike, keep: int | None = None, read_only: bool = False) -> Checkpoints:
@@ -112,7 +148,7 @@ def open_folder(directory: str | os.PathLike, keep: int | None = None, read_only
     return Checkpoints(path, keep, manager, link)
 
 
-def save(checkpoints: Checkpoints, step: int, state: Any, score: float | None = None) -> None:
+def save(checkpoints: Checkpoints, step: int, state: Any, score: Score | None = None) -> None:
     """Starts saving `state`, a tree of arrays and typed keys; returns before it is on disk.
 
     The checkpoint before it is finished first, as by `finish`.
@@ -121,7 +157,7 @@ def save(checkpoints: Checkpoints, step: int, state: Any, score: float | None = 
       checkpoints: as from `open_folder`.
       step: its name.
       state: what is saved.
-      score: its score, the lower the better, where it has one.
+      score: its score, where it has one; in the leading process, which writes it.
 
     Raises:
       CheckpointError: this or the last checkpoint could not be written.
@@ -130,8 +166,8 @@ def save(checkpoints: Checkpoints, step: int, state: Any, score: float | None = 
     # In the host's memory, where no device has a say in how they are stored; and a copy, for the next step is free
     # to overwrite the state's own buffers while these are written.
     arrays = jax.tree.map(np.array, _key_data(state))
-    score = {} if score is None else {"score": score}
-    digest = ocp.args.JsonSave({"state_sha256": state_sha256(arrays), **score})
+    known = {} if score is None else {"score": score.value, "unit": score.unit}
+    digest = ocp.args.JsonSave({"state_sha256": state_sha256(arrays), **known})
     with _saving(checkpoints, step):
         checkpoints.manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(arrays), digest=digest))
 
@@ -154,9 +190,9 @@ def finish(checkpoints: Checkpoints, like: Any) -> None:
     _read(checkpoints, steps[-1], like)
     with _saving(checkpoints, steps[-1]):
         older = steps[: -checkpoints.keep] if checkpoints.keep else []
-        best = checkpoints.best() if older else None
+        best = _lowest(checkpoints.scores()).values() if older else ()
         for step in older:
-            if not (best and step == best[0]):
+            if step not in best:
                 checkpoints.manager.delete(step)
 
 
@@ -166,7 +202,7 @@ def restore(checkpoints: Checkpoints, like: Any, best: bool = False) -> Any:
     Args:
       checkpoints: as from `open_folder`.
       like: a state with the same structure, shapes, dtypes and kinds of key; its values are not used.
-      best: whether that with the lowest score is wanted.
+      best: whether that of `Checkpoints.best` is wanted.
 
     Raises:
       CheckpointError: there is none, it is damaged, or it holds other arrays than `like`.
@@ -178,7 +214,7 @@ def restore(checkpoints: Checkpoints, like: Any, best: bool = False) -> Any:
         found = checkpoints.best()
         if found is None:
             raise CheckpointError(f"{checkpoints.path}: no checkpoint has a score; train with --evaluate-every N")
-        step = found[0]
+        step = found.step
     return jax.tree.map(_with_key, like, _read(checkpoints, step, like))
 
 
@@ -196,6 +232,12 @@ def state_sha256(state: Any) -> str:
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype.str} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def _lowest(scores: dict[int, Score]) -> dict[str | None, int]:
+    """Of each unit the step of the lowest score; of equal ones the first."""
+    ordered = sorted(scores, key=lambda step: (-scores[step].value, -step))
+    return {scores[step].unit: step for step in ordered}
 
 
 def _read(checkpoints: Checkpoints, step: int, like: Any) -> Any:

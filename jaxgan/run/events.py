@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxgan import parallel
 from jaxgan.gan import GAN, GANState
 from jaxgan.run.errors import RunError
+from jaxgan.run.metrics import UNIT
 
 # What every line of metrics.jsonl says itself.
 RESERVED = ("step", "seconds", "images_per_second")
@@ -61,12 +62,13 @@ class Event:
     Attributes:
       name: what messages call it.
       every: the period, in steps; at least 1.
-      call: given the moment; it returns scalars for that step's line of metrics.jsonl, by name, or None.
+      call: given the moment; it returns scalars for that step's line of metrics.jsonl, by name, or None. Where scores
+        are among them, `scored_by` may be a text, all that they depend on: only those of one text are compared.
     """
 
     name: str
     every: int
-    call: Callable[[Moment], Mapping[str, float] | None]
+    call: Callable[[Moment], Mapping[str, float | str] | None]
 
     def is_due(self, step: int, last: bool) -> bool:
         """Whether it is called at `step`."""
@@ -92,8 +94,8 @@ def check_events(events: Sequence[Event]) -> None:
             raise RunError(f"event {event.name!r}: every must be a whole number of at least 1, not {event.every!r}")
 
 
-def call_all(events: Sequence[Event], moment: Moment) -> dict[str, float]:
-    """Calls the events, in order, and gathers their scalars.
+def call_all(events: Sequence[Event], moment: Moment) -> dict[str, float | str]:
+    """Calls the events, in order, and gathers their scalars, and what these were scored by.
 
     Raises:
       RunError: what an event returns is not scalars by new names.
@@ -109,6 +111,11 @@ def call_all(events: Sequence[Event], moment: Moment) -> dict[str, float]:
         for name, value in found.items():
             if name in RESERVED or name in moment.device_metrics or name in scalars:
                 raise RunError(f"event {event.name!r}: {name!r} is the name of another metric; choose another")
+            if name == UNIT:
+                if not isinstance(value, str):
+                    raise RunError(f"event {event.name!r}: {name!r} must be a text, not {value!r:.100}")
+                scalars[name] = value
+                continue
             try:
                 scalars[str(name)] = float(value)
             except (TypeError, ValueError) as error:

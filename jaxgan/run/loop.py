@@ -21,10 +21,13 @@ from jaxgan import parallel
 from jaxgan.data import DataError, Source, stream
 from jaxgan.gan import GAN, Batch, GANState, Purpose
 from jaxgan.run import checkpoint, processes
+from jaxgan.run.checkpoint import Score
 from jaxgan.run.errors import RunError
 from jaxgan.run.events import Event, Moment, call_all, check_metrics
+from jaxgan.run.metrics import UNIT
 from jaxgan.run.prepare import Prepared
 from jaxgan.run.report import Report
+from jaxgan.run.screen import say
 from jaxgan.run.signals import stop_signals
 from jaxgan.sampling import ROWS, grid_labels, sample
 from jaxgan.whole_batch import Metrics
@@ -59,20 +62,23 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
     periods += [event.every for event in events]
     several = jax.process_count() > 1  # they agree by programs of their own, for which the devices must be free
     done, count, number, save, last, moment = p.start, 0, 1, False, False, None
-    pace, now, saved, best = 1, time.perf_counter(), math.inf, (p.checkpoints.best() or (0, math.inf))[1]
+    pace, now, saved = 1, time.perf_counter(), math.inf
+    best = {}  # of each unit the lowest score so far; the newest unit last
+    for score in p.checkpoints.scores().values():
+        best[score.unit] = min(score.value, best.pop(score.unit, math.inf))
 
-    def first(best: float) -> float:
+    def first() -> None:
         if report and p.start == 0:
             on_device = parallel.own_copy(parallel.place(p.state, p.devices[:1]))  # as later: one program for all grids
             draw.call(Moment(0, p.gan, p.workdir, False, p.state, {}, _grid(p.gan, on_device)))
-        return best
 
-    def nothing(best: float) -> float:
-        return best
+    def nothing() -> None:
+        pass
 
     left = first  # what is to be done of the steps before a turn
     if several:
-        best, left = left(best), nothing
+        left()
+        left = nothing
     state = parallel.place(p.state, p.devices)
     with contextlib.ExitStack() as stack, stop_signals() as asked_to_stop:
         turn, most = _turns(p, stack)
@@ -82,13 +88,13 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
             try:
                 state, metrics = turn(state, done, count)
             except (DataError, processes.ProcessError):
-                left(best)
+                left()
                 if moment and p.checkpoints.latest_step() != done:
                     _save(p, moment, None)
                     with processes.together():
                         checkpoint.finish(p.checkpoints, moment.state)
                 raise
-            best = left(best)
+            left()
             now = time.perf_counter()  # the turn before is over
             saved = now if save else min(saved, now)  # the first turn has compiled
             if several:
@@ -105,9 +111,10 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
             if save or due:
                 _ = moment.state  # copied, before the next turn overwrites it
             log = done == 1 or done % options.log_every == 0 or last
-            left = functools.partial(_after, p, report, moment, due, log, save or last)
+            left = functools.partial(_after, p, report, moment, due, log, save or last, best)
             if several or last:
-                best, left = left(best), nothing
+                left()
+                left = nothing
     return moment.state
 
 
@@ -192,37 +199,38 @@ def _streamed(p: Prepared, most: int) -> Iterator[Callable[[int, int], tuple[Bat
 
 
 def _after(
-    prepared: Prepared, report: Report | None, moment: Moment, due: list[Event], log: bool, save: bool, best: float
-) -> float:
+    prepared: Prepared,
+    report: Report | None,
+    moment: Moment,
+    due: list[Event],
+    log: bool,
+    save: bool,
+    best: dict[str | None, float],
+) -> None:
     """Waits for the end of a turn. Then what is due: first the events, then their line of metrics, then the checkpoint.
 
     In this order all that belongs to the steps of a checkpoint is written before it. Where an event raises, the line
-    and the checkpoint are written before its error ends the run. A state with a lower `BEST` than `best` is saved, too.
-
-    Returns:
-      The lowest `BEST` so far.
+    and the checkpoint are written before its error ends the run. A state whose `BEST` is lower than what `best` has of
+    its unit is saved, too, and `best` is kept up to date, in the leader.
     """
     _wait(prepared, moment.device_metrics)
     if due or log or save:
         check_metrics(moment.step, moment.device_metrics, _after_nan(prepared))
-    scalars, error = {}, None
+    scalars, error, score, failed, better = {}, None, None, False, False
     if report:
         try:
             scalars = call_all(due, moment)
         except Exception as raised:
             error = raised
+        unit = scalars.pop(UNIT, None)
         if log or scalars:
-            report.log(moment.step, {**moment.metrics, **scalars})
+            report.log(moment.step, {**moment.metrics, **scalars}, unit)
         report.tick(moment.step)
-    failed, score = False, None
+        if math.isfinite(scalars.get(BEST, math.nan)):
+            score = Score(scalars[BEST], unit)
+            better = _is_better(score, best, moment.step)
     if due:
-        failed, scored, bits = processes.of_leader(
-            error is not None, BEST in scalars, np.float32(scalars.get(BEST, math.inf)).view(np.int32)
-        )
-        score = float(np.int32(bits).view(np.float32)) if scored else math.nan
-        score = score if math.isfinite(score) else None
-    if better := score is not None and score < best:
-        best = score
+        failed, better = processes.of_leader(error is not None, better)
     if save or failed or better:
         _save(prepared, moment, score)
     if failed:
@@ -230,7 +238,20 @@ def _after(
             checkpoint.finish(prepared.checkpoints, moment.state)
             if error:
                 raise error
-    return best
+
+
+def _is_better(score: Score, best: dict[str | None, float], step: int) -> bool:
+    """Whether a score is the lowest of its unit so far, which is noted; a line says where that is not the last unit."""
+    if best and score.unit != (before := [*best][-1]):
+        here, there = (unit or "unknown" for unit in (score.unit, before))
+        say(
+            f"note: from step {step:,} on this run is scored by: {here}; earlier scores, by: {there}, are not compared "
+            "with these, and the best is chosen among these alone",
+            "stderr",
+        )
+    lowest = best.pop(score.unit, math.inf)
+    best[score.unit] = min(score.value, lowest)
+    return score.value < lowest
 
 
 def _grid(gan: GAN, state: GANState) -> jax.Array:
@@ -245,7 +266,7 @@ def _draw(report: Report, names: Sequence[str], moment: Moment) -> None:
     report.samples(moment.step, np.asarray(moment.device_samples), COLUMNS, names)
 
 
-def _save(prepared: Prepared, moment: Moment, score: float | None) -> None:
+def _save(prepared: Prepared, moment: Moment, score: Score | None) -> None:
     if not _is_finite(moment.state):
         raise FloatingPointError(f"step {moment.step}: a weight is no longer finite; {_after_nan(prepared)}")
     with processes.together():

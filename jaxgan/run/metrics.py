@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 NAME = "metrics.jsonl"
+UNIT = "scored_by"  # what the scores of a line were measured in, where an event says it; the one text among numbers
+SCORES = ("frechet_distance", "inception_score", "precision", "recall", "density", "coverage", "label_agreement")
 
 
 def each_line(workdir: Path) -> Iterator[dict[str, Any]]:
@@ -21,6 +23,22 @@ def each_line(workdir: Path) -> Iterator[dict[str, Any]]:
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The objects of the file, all at once."""
     return list(each_line(workdir))
+
+
+def unit(workdir: Path) -> str | None:
+    """What the newest scores were measured in; None where that is not known, or there are none."""
+    newest = None
+    for line in each_line(workdir):
+        newest = newest if line.keys().isdisjoint(SCORES) else line.get(UNIT)
+    return newest
+
+
+def comparable(workdir: Path) -> Iterator[dict[str, Any]]:
+    """As `each_line`, without the scores that are of another unit than the newest ones."""
+    newest = unit(workdir)
+    for line in each_line(workdir):
+        alike = line.get(UNIT) == newest
+        yield line if alike else {name: value for name, value in line.items() if name not in (*SCORES, UNIT)}
 
 
 def keep_until(workdir: Path, step: int) -> dict[str, Any]:

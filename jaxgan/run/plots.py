@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxgan import images
-from jaxgan.run.metrics import each_line
+from jaxgan.run.metrics import comparable
 from jaxgan.run.report import grids
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import whole
@@ -122,10 +122,10 @@ def draw_curves(path: Path, panels: Panels, smooth: bool = True, comment: str = 
 
 
 def read_curves(workdir: Path, panels: Panels) -> Curves:
-    """The metrics of the panels that a run has."""
+    """The metrics of the panels that a run has; of scores those of the newest unit."""
     names = [name for curves in panels.values() for name in curves]
     steps, values = {name: array("q") for name in names}, {name: array("d") for name in names}
-    for line in each_line(workdir):
+    for line in comparable(workdir):
         for name in names:
             if isinstance(line.get(name), (int, float)):
                 steps[name].append(line["step"])

@@ -4,8 +4,9 @@ workdir/metrics.jsonl      one JSON object for each logged step
 workdir/tensorboard/       the same, and the sample grids, as event files
 workdir/samples/           sample grids as PNG, by step
 
-Each of them may fail, on a full disk say: the run then says so once, and goes on without it. All is written before
-the checkpoint of the same step, and at once, so that what a killed run goes on from has been reported in full.
+Each of them may fail, on a full disk say, or where Pillow does: the run then says so once, and goes on without it. All
+is written before the checkpoint of the same step, and at once, so that what a killed run goes on from has been reported
+in full.
 """
 
 import functools
@@ -38,6 +39,7 @@ class Report:
         """
         self._workdir, self._images_per_step = workdir, images_per_step
         self._off: set[str] = set()
+        self._first_unit = ...  # of the run's scores; not looked up yet
         last = self._attempt("metrics.jsonl", lambda: metrics.keep_until(workdir, start)) or {}
         self._attempt("samples", lambda: _drop_grids(workdir, start))
         self._events, self._start = None, start
@@ -58,25 +60,49 @@ class Report:
         """Moves the progress bar."""
         self._screen.tick(step)
 
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Reports the scalars of a step, with the images per second since the last report."""
+    def log(self, step: int, values: Mapping[str, float], unit: str | None = None) -> None:
+        """Reports the scalars of a step, with the images per second since the last report.
+
+        Args:
+          step: it.
+          values: by name.
+          unit: what the scores among them were measured in, where that is known. A curve in TensorBoard is of one unit.
+        """
         now = time.perf_counter()
         rate = (step - self._since_step) * self._images_per_step / (now - self._since)
         self._since, self._since_step = now, step
         values = {**values, "images_per_second": rate}
         line = {"step": step, "seconds": round(now - self._begin, 3), **{k: _rounded(v) for k, v in values.items()}}
+        line |= {metrics.UNIT: unit} if unit else {}
         text = (json.dumps(line, allow_nan=False) + "\n").encode()
         self._attempt("metrics.jsonl", lambda: append(self._workdir / metrics.NAME, text))
-        self._attempt("tensorboard", lambda: self._append_event(tensorboard.scalars(step, values)))
+        self._attempt("tensorboard", lambda: self._append_event(tensorboard.scalars(step, self._tagged(values, unit))))
         self._screen.log(step, values)
+
+    def _tagged(self, values: Mapping[str, float], unit: str | None) -> Mapping[str, float]:
+        """Values by their names in TensorBoard: scores of another unit than the run's first ones have it in theirs."""
+        if values.keys().isdisjoint(metrics.SCORES):
+            return values
+        if self._first_unit is ...:
+            lines = metrics.each_line(self._workdir)
+            self._first_unit = next(
+                (x.get(metrics.UNIT) for x in lines if not x.keys().isdisjoint(metrics.SCORES)), unit
+            )
+        if unit == self._first_unit:
+            return values
+        return {f"{k} ({unit})" if k in metrics.SCORES else k: value for k, value in values.items()}
 
     def samples(self, step: int, samples: np.ndarray, columns: int | None = None, names: Sequence[str] = ()) -> None:
         """Saves a sample grid of uint8 [N, H, W, C], with the names of its rows where there are any."""
         if {"samples", "tensorboard"} <= self._off:
             return
-        picture = images.grid(samples, columns)
-        picture = images.named(picture, names) if names else picture
-        png = images.png(picture, level=1)  # the updates go on meanwhile, on the same cores perhaps
+        try:
+            picture = images.grid(samples, columns)
+            picture = images.named(picture, names) if names else picture
+            png = images.png(picture, level=1)  # the updates go on meanwhile, on the same cores perhaps
+        except Exception as error:  # as in `_attempt`
+            self._give_up("samples", error)
+            return
         path = self._workdir / "samples" / f"{step:06d}.png"
         self._attempt("samples", functools.partial(images.save_png, path, png))
         self._attempt(
@@ -99,11 +125,15 @@ class Report:
             return None
         try:
             return write()
-        except OSError as error:
-            self._off.add(name)
-            path = self._workdir / name
-            say(f"{path} cannot be written ({error.strerror or error}); the run goes on without it", "stderr")
+        except Exception as error:  # of the libraries that write them there are many kinds
+            self._give_up(name, error)
             return None
+
+    def _give_up(self, name: str, error: Exception) -> None:
+        if name not in self._off:
+            self._off.add(name)
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            say(f"{self._workdir / name} cannot be written ({why}); the run goes on without it", "stderr")
 
 
 def grids(workdir: Path) -> list[Path]:
