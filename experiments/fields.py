@@ -5,6 +5,8 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
+from experiments.described import describe
+
 
 class Allowed(NamedTuple):
     """Which values a setting may have: in words, and as a function."""
@@ -40,13 +42,18 @@ def check(group: Any) -> None:
             raise ValueError(f"--{field.name.replace('_', '-')} must be {wrong}, not {value!r}")
         if choices and (get_origin(field.type) is Literal or isinstance(value, str)):
             allowed = Allowed(f"one of {', '.join(choices)}", lambda x, choices=choices: x in choices)
-        if allowed and not callable(value) and not allowed.holds(value):
-            raise ValueError(f"--{field.name.replace('_', '-')} must be {allowed.words}, not {value}")
+        elif callable(value):  # `_wrong_type` has seen that it may be one
+            allowed = None
+        if allowed and not allowed.holds(value):
+            shown = value if isinstance(value, str | int | float | list) else describe(value)
+            raise ValueError(f"--{field.name.replace('_', '-')} must be {allowed.words}, not {shown}")
 
 
 def _wrong_type(annotation: Any, value: Any) -> str:
     """What a plain value should be, in words, where it is not; else nothing."""
     kinds = {int: ("a whole number", int), float: ("a number", int | float), str: ("a name", str)}
+    if annotation is bool:
+        return "" if isinstance(value, bool) else "True or False"
     if others := set(get_args(annotation)) - {float} if float in get_args(annotation) else ():  # a schedule, or None
         allowed = value is None if others == {type(None)} else callable(value)
         return "" if allowed else _wrong_type(float, value)

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -123,9 +124,16 @@ class GAN:
     axis_name: str | None = None
 
     def __post_init__(self):
-        """Refuses a network that cannot be called as networks are, and values that no step could use."""
+        """Refuses a network that cannot be called as networks are, values that no step could use, and unhashable ones.
+
+        Raises:
+          TypeError: a network, or a value that cannot be hashed, named with what to write instead.
+          ValueError: a value out of its range, or none of a field's names.
+        """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if unhashable := _unhashable(field.name, value):
+                raise TypeError(unhashable)
             if get_origin(field.type) is Literal and value not in get_args(field.type):
                 raise ValueError(f"{field.name} must be one of {', '.join(get_args(field.type))}, not {value!r}")
         for name, least in (("z_size", 1), ("classes", 0), ("training_ratio", 1), ("accumulate", 1)):
@@ -137,6 +145,11 @@ class GAN:
             raise ValueError(f"ema_decay must be at least 0 and below 1, not {self.ema_decay}")
         for name, first in (("gen", "z"), ("disc", "images")):
             net = getattr(self, name)
+            if not isinstance(net, nn.Module):
+                given = (
+                    f"the class {net.__name__}; write {net.__name__}()" if isinstance(net, type) else type(net).__name__
+                )
+                raise TypeError(f"{name} must be a Flax module, not {given}")
             try:
                 inspect.signature(net.__call__).bind(first, "labels", "context")
             except TypeError as error:
@@ -145,6 +158,30 @@ class GAN:
                 raise TypeError(
                     f"{name} is called as {name}({first}, labels, context), but {kind.__name__}.__call__ takes {takes}"
                 ) from error
+
+
+def _unhashable(name: str, value: Any) -> str:
+    """Which part of a value keeps it from being static, and what to write instead; empty where none does."""
+    try:
+        hash(value)
+        return ""
+    except TypeError:
+        pass
+    parts = {}
+    if isinstance(value, tuple):
+        names = getattr(value, "_fields", None)
+        parts = {f"{name}.{names[i]}" if names else f"{name}[{i}]": part for i, part in enumerate(value)}
+    elif dataclasses.is_dataclass(value):
+        parts = {f"{name}.{field.name}": getattr(value, field.name) for field in dataclasses.fields(value)}
+    for inner, part in parts.items():
+        if found := _unhashable(inner, part):
+            return found
+    instead = "make its class a dataclass with frozen=True" if parts else "give something that never changes"
+    if isinstance(value, list):
+        instead = "write a tuple"
+    elif isinstance(value, np.ndarray | jax.Array):
+        instead = f"write float({name.rpartition('.')[2]})" if value.ndim == 0 else "write a tuple of numbers"
+    return f"{name} cannot be hashed, being of type {type(value).__name__}: a GAN is static; {instead}"
 
 
 class NetState(struct.PyTreeNode):

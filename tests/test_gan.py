@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import small_gan
+from common import SmallGen, small_gan
 
 import jaxgan
 from experiments import recipes
@@ -22,7 +22,8 @@ from jaxgan.gan import (
     step_key,
     to_uint8,
 )
-from jaxgan.penalties import R1
+from jaxgan.penalties import R1, Lazy
+from jaxgan.transforms import InstanceNoise
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,34 @@ def test_a_gan_is_static_by_its_values():
     assert one != dataclasses.replace(one, penalties=(R1(1.0),))
     assert dataclasses.replace(one, penalties=(R1(1.0),)) == dataclasses.replace(one, penalties=(R1(1.0),))
     assert losses.non_saturating(0.9) != losses.non_saturating(0.8)
+
+
+@dataclasses.dataclass
+class Thawed:
+    weight: float
+
+    def __call__(self, params):
+        return 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"penalties": (R1(jnp.float32(1)),)}, r"penalties\[0\].gamma cannot be hashed.*; write float\(gamma\)"),
+        ({"penalties": (Lazy(R1(np.array(1.0)), 2),)}, r"penalties\[0\].penalty.gamma .*; write float\(gamma\)"),
+        ({"transforms": (InstanceNoise(jnp.float32(1)),)}, r"transforms\[0\].deviation .*; write float\(deviation\)"),
+        ({"loss": losses.non_saturating(disc_scale=jnp.float32(2))}, r"loss.disc.scale .*; write float\(scale\)"),
+        ({"gen": SmallGen(np.array(0))}, r"gen.classes .*; write float\(classes\)"),
+        ({"regularizers": (Thawed(1.0),)}, r"regularizers\[0\] .*; make its class a dataclass with frozen=True"),
+        ({"image_range": [0, 1]}, "image_range .*; write a tuple"),
+        ({"disc": SmallGen}, r"disc must be a Flax module, not the class SmallGen; write SmallGen\(\)"),
+        ({"update": len}, "update must be one of shared, alternating, not <built-in"),
+        ({"precision": "float16"}, "precision must be one of float32, bf16, not 'float16'"),
+    ],
+)
+def test_what_cannot_be_static_is_named_where_the_gan_is_made(changes, message):
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        small_gan(**changes)
 
 
 def test_shapes_without_computing():
