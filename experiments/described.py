@@ -16,6 +16,8 @@ def describe(value: Any) -> Any:
         return value
     if isinstance(value, tuple | list):
         return [describe(item) for item in value]
+    if isinstance(value, dict):
+        return {name: describe(item) for name, item in value.items()}
     if isinstance(value, functools.partial):
         bound = [str(describe(arg)) for arg in value.args] + [f"{k}={describe(v)}" for k, v in value.keywords.items()]
         return f"partial({', '.join([describe(value.func), *bound])})"

@@ -13,7 +13,8 @@ import optax
 from experiments.described import describe
 from experiments.fields import CLIP, DECAY, FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, check, setting
 from jaxgan import losses
-from jaxgan.penalties import Penalty
+from jaxgan.penalties import L2, Penalty, Regularizer
+from jaxgan.schedules import PerStep, TimeDecay
 from jaxgan.schedules import Schedule as StepSchedule
 from jaxgan.transforms import InstanceNoise, Transform
 
@@ -44,6 +45,9 @@ class Data:
     def __post_init__(self):
         """Refuses values that no run could use."""
         check(self)
+        if not (isinstance(self.data, str) or callable(self.data)):
+            kind = type(self.data).__name__
+            raise ValueError(f"data must be a name, or a function that gives the images: lambda: x, not a {kind} x")
         _check_functions(self, "augmentations")
 
 
@@ -54,6 +58,7 @@ class Objective:
     Attributes:
       transforms: what images pass on their way to D, after instance noise; see `jaxgan.transforms`.
       penalties: what is added to D's loss; see `jaxgan.penalties`.
+      regularizers: what is added to G's loss, after `gen_l2`: functions of its parameters.
     """
 
     z_size: int = setting(100, "The length of a latent.", POSITIVE)
@@ -83,13 +88,14 @@ class Objective:
     )
     transforms: tuple[Transform, ...] = setting((), "")
     penalties: tuple[Penalty, ...] = setting((), "")
+    regularizers: tuple[Regularizer, ...] = setting((), "")
 
     def __post_init__(self):
         """Refuses values that do not fit together, too."""
         check(self)
         if not isinstance(self.loss, str | losses.Loss):
             raise ValueError(f"loss must be a jaxgan.losses.Loss, as of_logits(gen, disc) makes, not {self.loss!r}")
-        _check_functions(self, "transforms", "penalties")
+        _check_functions(self, "transforms", "penalties", "regularizers")
         if self.loss != "non_saturating" and self.real_label != 1:
             raise ValueError("--real-label belongs to --loss non_saturating; leave it at 1 for another loss")
         if isinstance(self.loss, losses.Loss) and self.disc_loss_scale != 1:
@@ -106,15 +112,26 @@ class Objective:
         noise = (InstanceNoise(self.instance_noise, self.instance_noise_decay),) if self.instance_noise else ()
         return noise + self.transforms
 
+    def build_regularizers(self) -> tuple[Regularizer, ...]:
+        """The L2 norm where it has a weight, and the others."""
+        return ((L2(self.gen_l2),) if self.gen_l2 else ()) + self.regularizers
+
+
+Optimizer = Callable[..., optax.GradientTransformation]
+
 
 @dataclasses.dataclass(frozen=True)
 class Optimization:
-    """How both networks descend. An optimiser of one's own is a function of the learning rate, or of its schedule.
+    """How both networks descend.
+
+    An optimiser of one's own is a function of the learning rate, or `{"gen": f, "disc": g}`, one for each network. It
+    is given the rate as it is written here, a number or the schedule itself; but where D has several updates in a step,
+    its schedule as a `PerStep`, and where there is a time decay, a `TimeDecay`.
 
     Learning rates and `beta2` may be schedules, functions of the step as in `jaxgan.schedules`.
     """
 
-    optimizer: Literal["adam", "rmsprop"] | Callable[..., optax.GradientTransformation] = setting(
+    optimizer: Literal["adam", "rmsprop"] | Optimizer | dict[str, Optimizer] = setting(
         "adam", "Of both networks. RMSprop is Keras's: epsilon 1e-7, added to the root."
     )
     gen_learning_rate: float | StepSchedule = setting(1e-4, "The learning rate of the generator.", RATE)
@@ -134,6 +151,7 @@ class Optimization:
     def __post_init__(self):
         """Refuses values that do not fit together, too."""
         check(self)
+        self._check_optimizer()
         if self.optimizer == "rmsprop" and self.beta1 != 0:
             raise ValueError("--beta1 belongs to --optimizer adam; set it to 0 for rmsprop")
         if callable(self.beta2) and self.optimizer != "adam":
@@ -142,26 +160,52 @@ class Optimization:
             if callable(getattr(self, f"{net}_learning_rate")) and getattr(self, f"{net}_time_decay"):
                 raise ValueError(f"--{net}-time-decay belongs to a learning rate that is a number, not a schedule")
 
+    def _check_optimizer(self) -> None:
+        own = self.optimizer
+        if isinstance(own, dict):
+            if own.keys() != {"gen", "disc"} or not all(map(callable, own.values())):
+                raise ValueError(
+                    f'optimizer must be {{"gen": f, "disc": g}} of functions of the rate, not {describe(own)}'
+                )
+        elif hasattr(own, "init") and hasattr(own, "update"):
+            raise ValueError(
+                "optimizer must be a function of the rate, lambda rate: optax.adam(rate), not what it gives"
+            )
+        elif not (isinstance(own, str) or callable(own)):
+            raise ValueError(
+                "optimizer must be adam, rmsprop, a function of the rate, lambda rate: optax.adam(rate), or "
+                f'{{"gen": f, "disc": g}} of such, not {describe(own)}'
+            )
+
     def build(self, net: Literal["gen", "disc"], updates: int = 1) -> optax.GradientTransformation:
-        """The optimiser of a network that is updated so many times in a step."""
-        rate, beta2 = self.schedule(net, updates) or getattr(self, f"{net}_learning_rate"), self.beta2
+        """The optimiser of a network that is updated so many times in a step; made once, and kept."""
+        made = self.__dict__.setdefault("_made", {})  # with this object, which is otherwise frozen
+        if (net, updates) not in made:
+            made[net, updates] = self._optimizer(net, updates)
+        return made[net, updates]
+
+    def _optimizer(self, net: Literal["gen", "disc"], updates: int) -> optax.GradientTransformation:
+        rate, beta2 = self.rate(net, updates), self.beta2
         if callable(beta2):
-            hyperparameters = {"b1": self.beta1, "b2": lambda count: beta2(count // updates)}
-            descend = optax.inject_hyperparams(optax.adam)(rate, **hyperparameters)
+            descend = optax.inject_hyperparams(optax.adam)(rate, b1=self.beta1, b2=_by_step(beta2, updates))
         elif self.optimizer == "adam":
             descend = optax.adam(rate, self.beta1, beta2)
         elif self.optimizer == "rmsprop":
             descend = optax.rmsprop(rate, beta2, eps=1e-7, eps_in_sqrt=False)
         else:
-            descend = self.optimizer(rate)
+            function = self.optimizer[net] if isinstance(self.optimizer, dict) else self.optimizer
+            descend = function(rate)
+            if not (hasattr(descend, "init") and hasattr(descend, "update")):
+                raise ValueError(
+                    f"optimizer: {describe(function)} must give an optax optimiser, as optax.adam(rate) is, not "
+                    f"{describe(descend)}"
+                )
         return optax.chain(optax.clip(self.clip), descend) if self.clip else descend
 
-    def schedule(self, net: Literal["gen", "disc"], updates: int = 1) -> StepSchedule | None:
-        """The learning rate of a network as a function of its updates, so many in a step; None where it stays."""
+    def rate(self, net: Literal["gen", "disc"], updates: int = 1) -> float | StepSchedule:
+        """The learning rate of a network, or what it is at each of its updates, so many in a step."""
         rate, decay = getattr(self, f"{net}_learning_rate"), getattr(self, f"{net}_time_decay")
-        if callable(rate):
-            return lambda count: rate(count // updates)
-        return (lambda t: rate / (1 + decay * t)) if decay else None
+        return TimeDecay(rate, decay) if decay else _by_step(rate, updates)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +249,11 @@ class Compute:
     )
 
     __post_init__ = check
+
+
+def _by_step(value: float | StepSchedule, updates: int) -> float | StepSchedule:
+    """A value, or a schedule of the step, for an optimiser that has so many updates in each; as it is for one."""
+    return PerStep(value, updates) if callable(value) and updates > 1 else value
 
 
 def _check_functions(group: Any, *names: str) -> None:

@@ -11,7 +11,6 @@ from experiments.groups import GROUPS, Compute, Data, Objective, Optimization, S
 from jaxgan import GAN
 from jaxgan.data import DataError, Dataset, Source, of_items, open_source
 from jaxgan.gan import image_shape
-from jaxgan.penalties import L2
 from jaxgan.transforms import Mirror
 
 # What older configs hold that is no setting any more, with the value that means what is done without it.
@@ -87,7 +86,7 @@ class Recipe:
         """The static description that `jaxgan.init` and `jaxgan.train_step` take."""
         updates = {"gen": 1, "disc": self.training_ratio}  # of each network in a step
         optimizers = {net: self.optimization.build(net, k) for net, k in updates.items()}
-        rates = ((net, self.optimization.schedule(net, k)) for net, k in updates.items())
+        rates = ((net, self.optimization.rate(net, k)) for net, k in updates.items())
         return GAN(
             gen=self.gen,
             disc=self.disc,
@@ -104,14 +103,14 @@ class Recipe:
             augmentations=(Mirror(),) * self.mirror + self.augmentations,
             transforms=self.objective.build_transforms(),
             penalties=self.penalties,
-            regularizers=(L2(self.gen_l2),) if self.gen_l2 else (),
+            regularizers=self.objective.build_regularizers(),
             ema_decay=self.schedule.kept(self.batch_size),
             accumulate=self.accumulate,
             precision=self.precision,
             schedules=tuple(
                 (f"learning_rate_{net}", lambda step, rate=rate, k=updates[net]: rate(k * step))
                 for net, rate in rates
-                if rate
+                if callable(rate)
             ),
         )
 
@@ -149,7 +148,9 @@ class Recipe:
         """
         own = {"recipe": self.name, "gen": describe(self.gen), "disc": describe(self.disc)}
         own |= {"classes": self.classes, "image_range": list(self.image_range)}
-        settings = {name: describe(value) for name, value in self.settings() if name != "steps"}
+        # Configs of before there were regularizers are those of runs without any.
+        left_out = ("steps",) if self.regularizers else ("steps", "regularizers")
+        settings = {name: describe(value) for name, value in self.settings() if name not in left_out}
         return own | settings | ({"recipe_file_sha256": self.file_sha256} if self.file_sha256 else {})
 
     def config_defaults(self) -> dict[str, Any]:

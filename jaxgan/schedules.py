@@ -55,6 +55,40 @@ class Cosine:
         return self.end + (self.start - self.end) * (1 + jnp.cos(jnp.pi * jnp.minimum(step / self.steps, 1.0))) / 2
 
 
+@dataclasses.dataclass(frozen=True)
+class PerStep:
+    """A schedule of the step, for an optimiser that counts its own updates: several in each step.
+
+    Attributes:
+      schedule: of the step.
+      updates: how many a step has.
+    """
+
+    schedule: Schedule
+    updates: int
+
+    def __call__(self, update: jax.Array) -> jax.Array:
+        """The value at an update."""
+        return self.schedule(update // self.updates)
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeDecay:
+    """rate / (1 + decay * t) at update t, as in Keras.
+
+    Attributes:
+      rate: the value at update 0.
+      decay: at least 0.
+    """
+
+    rate: float
+    decay: float
+
+    def __call__(self, update: jax.Array) -> jax.Array:
+        """The value at an update."""
+        return self.rate / (1 + self.decay * update)
+
+
 def at(value: float | Schedule, step: jax.Array) -> jax.Array | float:
     """A value at a step: what stays is a number, what changes a schedule."""
     return value(step) if callable(value) else value

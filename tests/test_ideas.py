@@ -55,7 +55,7 @@ def refusal(function, args, capfd):
 
 
 def test_the_page_has_them_all_and_they_are_short():
-    kinds = "hinge relativistic r1 wgan_gp my_networks info shift from_numpy by_class brightness"
+    kinds = "hinge relativistic r1 wgan_gp my_networks info shift from_numpy by_class brightness optimisers"
     assert {f"{name}.py" for name in kinds.split()} == set(IDEAS)
     for name, text in IDEAS.items():
         count = len(lines_of(text))

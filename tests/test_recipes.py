@@ -193,14 +193,18 @@ def test_ideas_of_ones_own_are_built_in_and_described():
     recipe = recipes.get("digits").replace(
         loss=loss, transforms=(own_transform,), penalties=(penalty,), instance_noise=0.1, optimizer=own_optimizer
     )
+    assert "regularizers" not in recipe.config()  # as in the configs of before there were any
+    recipe = recipe.replace(regularizers=(own_regularizer,), gen_l2=0.5)
     gan = recipe.build()
     assert gan.loss is loss
     assert gan.transforms == (InstanceNoise(0.1, 1.0), own_transform)
     assert gan.penalties == (penalty,)
+    assert gan.regularizers == (L2(0.5), own_regularizer)
     np.testing.assert_allclose(descend(gan.gen_optimizer, jnp.ones(3), [jnp.ones(3)]), 1 - 2e-3 * np.ones(3))
     config = json.loads(json.dumps(recipe.config()))
     assert config["penalties"] == ["jaxgan.penalties:R1(gamma=2.0)"]
     assert config["transforms"] == [f"{__name__}:own_transform"]
+    assert config["regularizers"] == [f"{__name__}:own_regularizer"]
     assert f"{__name__}:own_loss" in config["loss"]
 
 
@@ -210,6 +214,10 @@ def own_loss(real_logits, fake_logits):
 
 def own_transform(images, keys, step):
     return images
+
+
+def own_regularizer(params):
+    return 0.0
 
 
 def own_optimizer(rate):

@@ -15,7 +15,7 @@ from common import QUICK, STEP, STEPS, on, real_images, small_gan
 import jaxgan
 from experiments import recipes, train
 from experiments.groups import Optimization, Schedule
-from jaxgan.schedules import Cosine, Linear, at
+from jaxgan.schedules import Cosine, Linear, PerStep, TimeDecay, at
 
 
 @pytest.mark.parametrize("step", [0, 1, 3, 7, 10, 11, 1000])
@@ -92,6 +92,41 @@ def test_the_other_optimisers_take_a_schedule_of_the_rate():
         changes.append(change[0])
     mean = np.cumsum(0.25 * 4 * 0.75 ** np.arange(3))
     np.testing.assert_allclose(changes, -np.array([1, 0.5, 0]) * 2 / np.sqrt(mean), rtol=1e-5)
+
+
+def test_an_optimiser_of_ones_own_is_made_once_for_each_network_of_the_rate_as_it_was_written():
+    """So that it can tell the networks apart; where one object cannot be it, it says what it is."""
+    given = []
+    by_rate = lambda rate: given.append(rate) or (optax.lion(rate) if rate is rates[0] else optax.adamw(rate))  # noqa: E731
+    for rates in ((Linear(1.0, 0.0, 4), Cosine(1.0, 0.0, 4)), (0.125, 0.25), (Linear(1.0, 0.0, 4), 0.25)):
+        given.clear()
+        made = recipe(gen_learning_rate=rates[0], disc_learning_rate=rates[1], optimizer=by_rate, training_ratio=1)
+        gan = made.build()
+        for again in (made, made.replace(events=(), steps=3)):  # a run does either, and asks more than once
+            assert (again.build().gen_optimizer, again.build().disc_optimizer) == (
+                gan.gen_optimizer,
+                gan.disc_optimizer,
+            )
+        assert len(given) == 2
+        assert given[0] is rates[0]
+        assert given[1] is rates[1]
+        moments = [
+            sum(leaf.shape == (1,) for leaf in jax.tree.leaves(net.init(jnp.ones(1))))
+            for net in (gan.gen_optimizer, gan.disc_optimizer)
+        ]
+        assert moments == [1, 2]
+    falling, own = Linear(1.0, 0.0, 4), {"gen": lambda rate: optax.sgd(rate), "disc": optax.sgd}
+    own = {net: lambda rate, f=f: given.append(rate) or f(rate) for net, f in own.items()}
+    given.clear()
+    several = recipe(gen_learning_rate=falling, disc_learning_rate=falling, optimizer=own, training_ratio=3)
+    several.build()
+    assert given[0] is falling
+    assert given[1] == PerStep(falling, 3)
+    assert [float(given[1](jnp.int32(t))) for t in (0, 2, 3, 5, 6)] == [1, 1, 0.75, 0.75, 0.5]
+    recipe(disc_learning_rate=0.5, disc_time_decay=2.0, optimizer=own).build()
+    assert given[-1] == TimeDecay(0.5, 2.0)
+    assert given[-1](jnp.int32(2)) == 0.1
+    assert several.config()["optimizer"].keys() == {"gen", "disc"}
 
 
 class Number(nn.Module):
@@ -195,6 +230,18 @@ REFUSED = [
     ({"clip": Linear(0.9, 0.99, 5)}, "--clip must be a number, not Linear"),
     ({"ema_half_life": -1.0}, "--ema-half-life must be at least 0 and finite, not -1.0"),
     ({"generated_labels": "own"}, "--generated-labels must be one of uniform, real, not own"),
+    ({"optimizer": optax.adam(1e-3)}, "optimizer must be a function of the rate, lambda rate: optax.adam"),
+    ({"optimizer": (optax.sgd, optax.sgd)}, "optimizer must be adam, rmsprop, a function of the rate"),
+    ({"optimizer": {"gen": optax.sgd}}, 'optimizer must be {"gen": f, "disc": g} of functions of the rate, not'),
+    ({"optimizer": {"gen": optax.sgd, "disc": "adam"}}, 'optimizer must be {"gen": f, "disc": g} of functions'),
+    ({"update": len}, "--update must be one of shared, alternating, not builtins:len"),
+    ({"prior": len}, "--prior must be one of normal, uniform, not builtins:len"),
+    ({"generated_labels": len}, "--generated-labels must be one of uniform, real, not builtins:len"),
+    ({"precision": len}, "--precision must be one of float32, bf16, not builtins:len"),
+    ({"fit": len}, "--fit must be one of crop, pad, not builtins:len"),
+    ({"mirror": len}, "--mirror must be True or False, not <built-in"),
+    ({"data": 3}, "data must be a name, or a function that gives the images"),
+    ({"regularizers": len}, "regularizers must be a tuple of functions"),
     ({"augmentations": [len]}, "augmentations must be a tuple of functions"),
     ({"augmentations": (3,)}, "augmentations must be a tuple of functions"),
 ]
