@@ -124,15 +124,14 @@ def one_line_errors(show_traceback: bool = False) -> Iterator[None]:
 
 def _in_recipe_file(error: Exception) -> str | None:
     """Where the file of the recipe in use went wrong, and how; None where no such file is in use."""
-    module = sys.modules.get(recipes.FILE_MODULE)
-    if module is None:
+    if not recipes.in_use:
         return None
-    file, kind = module.__file__, type(error).__name__
+    kind = type(error).__name__
     message = (str(error).strip() or kind).splitlines()[0]
-    if isinstance(error, SyntaxError) and error.filename == file:
-        return f"{file}, line {error.lineno}: {kind}: {error.msg}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    where = f"{file}, line {lines[-1]}" if lines else f"in a run of {file}"
+    if isinstance(error, SyntaxError) and error.filename in recipes.in_use:
+        return f"{error.filename}, line {error.lineno}: {kind}: {error.msg}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in recipes.in_use]
+    where = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else f"in a run of {recipes.in_use[0]}"
     return f"{where}: {kind}: {message}"
 
 

@@ -5,24 +5,22 @@ Those of the package are in `systems` and `modern`, and all together in `RECIPES
 A recipe of your own is a file that defines `RECIPE`: `python -m experiments.train my_idea.py` (docs/extending.md).
 """
 
-import hashlib
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+from experiments import user_files
+from experiments.described import describe
 from experiments.modern import MODERN
 from experiments.settings import FORMER, Recipe
 from experiments.systems import SYSTEMS
-from jaxgan import networks
 
 CHANGED = (
-    "{file}, or a file that it imports, has changed since the run began, and its numbers may be others; "
+    "{file}, or a file that it imports, is not what the run began with, and its numbers may be others; "
     "--accept-changed-file takes it as it is"
 )
 RECIPES = SYSTEMS | MODERN
-FILE_MODULE = "recipe_file"  # the module that a recipe's file becomes
+in_use: list[str] = []  # the file of the recipe that was asked for last, and those of the recipes that it gets
 
 
 class RecipeError(ValueError):
@@ -47,46 +45,51 @@ def get(name: str) -> Recipe:
 def load_file(path: Path) -> Recipe:
     """The `RECIPE` of a Python file, under the file's name. The file is run.
 
-    What stands beside the file can be imported by it. The recipe's `file_sha256` is of the file, and of all that it
-    has imported from its own folder.
+    What stands beside the file can be imported by it, and a relative path of another recipe's file is looked up there
+    first. The recipe's `file_sha256` is that of `user_files.load`.
 
     Raises:
       RecipeError: there is no such file, or no recipe in it.
       Exception: what the file itself raises.
     """
+    file = user_files.find(path)
+    if user_files.is_alone():
+        in_use.clear()
+    in_use.append(str(file))
     try:
-        source = path.read_bytes()
+        file.open().close()
     except OSError as error:
         raise RecipeError(
             f"{path} cannot be read ({error.strerror}); name a Python file that defines RECIPE"
         ) from error
-    folder = str(path.absolute().parent)
-    if folder not in sys.path:
-        sys.path.append(folder)
-    spec = importlib.util.spec_from_file_location(FILE_MODULE, path.absolute())
-    module = sys.modules[FILE_MODULE] = importlib.util.module_from_spec(spec)
-    exec(compile(source, str(path.absolute()), "exec"), module.__dict__)  # what was read, no cached bytecode
+    module, digest, former = user_files.load(file)
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):
         raise RecipeError(f"{path} must define RECIPE, a recipe such as recipes.get('digits').replace(…)")
-    digest = hashlib.sha256(source)
-    for beside in sorted(_imported_from(path.absolute().parent)):
-        digest.update(beside.read_bytes())
-    return recipe.replace(name=path.stem, file_sha256=digest.hexdigest())
-
-
-def _imported_from(folder: Path) -> set[Path]:
-    """The files below a folder that have been imported as modules."""
-    files = (Path(file) for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None)))
-    own = {file for file in files if file.suffix == ".py" and folder in file.parents}
-    packages = {Path(__file__).parent, Path(networks.__file__).parents[1]}  # of this project, not of the recipe
-    return {file for file in own if "site-packages" not in file.parts and packages.isdisjoint(file.parents)}
+    return recipe.replace(name=path.stem, file_sha256=digest, former_file_sha256=former)
 
 
 def changed_since(config: dict[str, Any], recipe: Recipe) -> bool:
     """Whether the file of a recipe has changed since the run of that config began."""
     digest = config.get("recipe_file_sha256")
-    return digest is not None and recipe.file_sha256 not in (None, digest)
+    return digest is not None and recipe.file_sha256 not in (None, digest) and recipe.former_file_sha256 != digest
+
+
+def accepted(config: dict[str, Any], recipe: Recipe, changed_file: bool = False) -> tuple[str, ...]:
+    """The fields in which the config of a run that is to go on may differ from the recipe's, as its numbers do not.
+
+    Args:
+      config: of the run; empty where there is none.
+      recipe: what it is to go on with.
+      changed_file: whether the recipe's file may be another.
+    """
+    built = recipe.built_otherwise()
+    # Older versions wrote of what a `build` of one's own makes what the settings say.
+    former = {name for name in built if config.get(name) == describe(getattr(recipe, name, None))}
+    names = former | recipe.replaced_settings(built)
+    if changed_file or config.get("recipe_file_sha256", "") == recipe.former_file_sha256:
+        names.add("recipe_file_sha256")
+    return (*sorted(names | ({*built} if changed_file else set())),)
 
 
 def of_run(workdir: Path, file: Path | None = None, accept_changed_file: bool = False) -> Recipe:

@@ -109,7 +109,9 @@ def study(
     for seed in missing:
         say(f"\nseed {seed} ({seed + 1} of {seeds})")
         try:
-            found[seed] = run_scored(recipe, folder / f"seed-{seed}", seed, options, scored=scored)
+            before = read_config(folder / f"seed-{seed}")
+            accepted = recipes.accepted(before, recipe)
+            found[seed] = run_scored(recipe, folder / f"seed-{seed}", seed, options, accepted, scored)
         except FloatingPointError as error:
             diverged[seed] = str(error)
             say(f"seed {seed} diverged: {error}", "stderr")
@@ -119,11 +121,12 @@ def study(
 
 def _finished(recipe: Recipe, workdir: Path, seed: int) -> dict[str, Any]:
     """The summary of a run that has ended, else {}; refuses a folder that is another run's."""
-    if recipes.changed_since(read_config(workdir), recipe):
+    before = read_config(workdir)
+    if recipes.changed_since(before, recipe):
         raise WorkdirError(
-            f"{recipe.name}.py, or a file that it imports, has changed since {workdir} was begun; name another --runs"
+            f"{recipe.name}.py, or a file that it imports, is not what {workdir} was begun with; name another --runs"
         )
-    check(workdir, *config_of(recipe, seed))
+    check(workdir, *config_of(recipe, seed), recipes.accepted(before, recipe))
     summary = read_summary(workdir)
     return summary if summary.get("step") == recipe.steps else {}
 

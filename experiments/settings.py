@@ -1,18 +1,29 @@
 """What a recipe is: the networks, and settings in groups."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import flax.linen as nn
 
-from experiments.described import describe, is_plain
+from experiments.described import describe, is_plain, take_apart
 from experiments.groups import GROUPS, Compute, Data, Objective, Optimization, Schedule
 from jaxgan import GAN
 from jaxgan.data import DataError, Dataset, Source, of_items, open_source
 from jaxgan.gan import image_shape
 from jaxgan.transforms import Mirror
 
+# The settings that a field of the GAN is built from, where they are others than the one of its name. What `schedules`
+# says is logged only.
+BUILT_FROM = {
+    "loss": ("loss", "real_label", "disc_loss_scale"),
+    "gen_optimizer": ("optimizer", "gen_learning_rate", "gen_time_decay", "beta1", "beta2", "clip"),
+    "disc_optimizer": ("optimizer", "disc_learning_rate", "disc_time_decay", "beta1", "beta2", "clip"),
+    "augmentations": ("mirror", "augmentations"),
+    "transforms": ("instance_noise", "instance_noise_decay", "transforms"),
+    "regularizers": ("gen_l2", "regularizers"),
+    "ema_decay": ("ema_decay", "ema_half_life"),
+}
 # What older configs hold that is no setting any more, with the value that means what is done without it.
 FORMER = {"subpixel": False}
 
@@ -37,7 +48,8 @@ class Recipe:
       schedule: how many updates, and of which kind.
       compute: how it is computed.
       events: what else is to be done in the loop, as `jaxgan.run.Event`s; they leave no trace in the state.
-      file_sha256: of the file that defines it, where it is not one of `recipes.RECIPES`.
+      file_sha256: of the file that defines it, where it is not one of `recipes.RECIPES`, and of what that imports.
+      former_file_sha256: what older versions would have taken.
     """
 
     name: str
@@ -53,6 +65,7 @@ class Recipe:
     compute: Compute = dataclasses.field(default_factory=Compute)
     events: tuple[Any, ...] = ()
     file_sha256: str | None = None
+    former_file_sha256: str | None = None
 
     def __getattr__(self, name: str) -> Any:
         """A setting of one of the groups."""
@@ -144,14 +157,45 @@ class Recipe:
     def config(self) -> dict[str, Any]:
         """All that decides a run's numbers but its seed and its length, as values that JSON can hold.
 
-        Modules, functions and objects are named by where they are defined, with their attributes.
+        Modules, functions and objects are named by where they are defined, with their attributes. What a `build` of
+        one's own makes otherwise than the settings say is named as it was built, and those settings are left out.
         """
         own = {"recipe": self.name, "gen": describe(self.gen), "disc": describe(self.disc)}
         own |= {"classes": self.classes, "image_range": list(self.image_range)}
         # Configs of before there were regularizers are those of runs without any.
         left_out = ("steps",) if self.regularizers else ("steps", "regularizers")
         settings = {name: describe(value) for name, value in self.settings() if name not in left_out}
-        return own | settings | ({"recipe_file_sha256": self.file_sha256} if self.file_sha256 else {})
+        built = self.built_otherwise()
+        said = {k: v for k, v in (own | settings).items() if k not in self.replaced_settings(built)} | built
+        return said | ({"recipe_file_sha256": self.file_sha256} if self.file_sha256 else {})
+
+    def built_otherwise(self) -> dict[str, Any]:
+        """The fields of the GAN that a `build` of one's own makes otherwise than the settings say, described."""
+        if type(self).build is Recipe.build:
+            return {}
+        own, usual = taken_apart(self.build()), taken_apart(Recipe.build(self))
+        return {name: part if is_plain(part) else str(part) for name, part in own.items() if part != usual[name]}
+
+    def replaced_settings(self, fields: Collection[str]) -> set[str]:
+        """The settings from which nothing is built where these fields of the GAN are built otherwise."""
+        names = {field.name for field in dataclasses.fields(GAN)}
+        used = {setting for field in names - {*fields} for setting in BUILT_FROM.get(field, (field,))}
+        return {setting for field in fields for setting in BUILT_FROM.get(field, (field,))} - used
+
+    def without_effect(self, setting: str, usual: Any) -> str:
+        """Why a setting might as well have its usual value in this recipe; empty where it makes a difference."""
+        if setting in ("split", "border", "fit") and callable(self.data):
+            return f"its data are {describe(self.data)}"
+        if setting == "split" and (self.data == "digits" or self.data.startswith(("folder:", "prepared:"))):
+            return f"{self.data} has no splits"
+        if setting in ("data", "split", "border", "fit", "batch_size", "steps"):
+            return ""
+        try:
+            other = self.replace(**{setting: usual})
+        except ValueError:  # the others need it
+            return ""
+        same = taken_apart(self.build()) == taken_apart(other.build())
+        return f"the same is built with {describe(usual)}" if same else ""
 
     def config_defaults(self) -> dict[str, Any]:
         """The value of each field of `config()` in a run that was begun before there was such a field."""
@@ -166,7 +210,8 @@ class Recipe:
           ValueError: a value that no run could use; or as `with_classes`.
           TypeError: likewise.
         """
-        plain = {k: v for k, v in config.items() if k in dict(self.settings()) and is_plain(getattr(self, k))}
+        settings = dict(self.settings()).keys() - self.built_otherwise().keys()
+        plain = {k: v for k, v in config.items() if k in settings and is_plain(getattr(self, k))}
         return self.with_classes(config.get("classes", self.classes)).replace(**plain)
 
     def with_classes(self, classes: int) -> "Recipe":
@@ -192,3 +237,9 @@ class Recipe:
         for group in GROUPS:
             for field in dataclasses.fields(GROUPS[group]):
                 yield field.name, getattr(getattr(self, group), field.name)
+
+
+def taken_apart(gan: GAN) -> dict[str, Any]:
+    """The fields of a GAN that its updates depend on, as `described.take_apart` gives them."""
+    fields = [field.name for field in dataclasses.fields(GAN) if field.name != "schedules"]
+    return {name: take_apart(getattr(gan, name)) for name in fields}

@@ -58,7 +58,7 @@ def main(args: list[str] | None = None) -> None:
             fail(recipes.CHANGED.format(file=name))
         keep_programs()
         processes.join(**vars(flags.cluster))
-        accepted = ("recipe_file_sha256",) if flags.accept_changed_file else ()
+        accepted = recipes.accepted(read_config(Path(workdir)), chosen, flags.accept_changed_file)
         with processes.together():
             chosen = for_data(chosen, recipe, flags.options.data_dir)
         summary = run_scored(chosen, workdir, flags.seed, flags.options, accepted, flags.scored)
@@ -89,10 +89,19 @@ def read_flags(script: type, module: str, args: list[str]) -> tuple[Any, Recipe,
     flags = parse(flags_of(recipe, script), module, args, _description(script))
     if flags.recipe != name:
         fail(f"the recipe comes first: python -m {module} {flags.recipe} …")
+    changed = {name: value for name, value in settings_of(flags).items() if value != getattr(recipe, name)}
     try:
-        return flags, recipe, recipe.replace(**settings_of(flags))
+        chosen = recipe.replace(**changed)
     except ValueError as error:
         fail(error)
+    for setting, value in changed.items():
+        if why := chosen.without_effect(setting, getattr(recipe, setting)):
+            fail(f"{_flag(setting)} {value} has no effect in {recipe.name}: {why}; leave it away")
+    return flags, recipe, chosen
+
+
+def _flag(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
 
 
 def for_data(recipe: Recipe, usual: Recipe, data_dir: str | None) -> Recipe:
@@ -136,7 +145,7 @@ def _check_plain(recipe: Recipe, args: list[str]) -> None:
     """Ends the program at the flag of a setting that is an object in this recipe, for which there is no such flag."""
     given = {arg.partition("=")[0].replace("_", "-") for arg in args if arg.startswith("--")}
     for field in (field for kind in GROUPS.values() for field in dataclasses.fields(kind)):
-        flag, value = f"--{field.name.replace('_', '-')}", getattr(recipe, field.name)
+        flag, value = _flag(field.name), getattr(recipe, field.name)
         if flag in given and not is_plain(value):
             kind = "a schedule" if float in get_args(field.type) else "no plain value"
             fail(f"{flag}: in {recipe.name} it is {kind}, {describe(value)}; change it in a recipe file of your own")

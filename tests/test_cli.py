@@ -208,6 +208,15 @@ WRONG = {
     "a number where the recipe has a schedule": (["r3gan_small", "--beta2=0.9"], "--beta2: in r3gan_small"),
     "a flag of what is an object": (["r3gan_small", "--penalties", "r1"], "no plain value, ['jaxgan.penalties:R1"),
     "a rate below zero": (["--gen-learning-rate", "-1"], "--gen-learning-rate"),
+    "a decay of noise that there is none of": (
+        ["digits", "--instance-noise-decay", "0.9"],
+        "--instance-noise-decay 0.9 has no effect in digits: the same is built with 1.0; leave it away",
+    ),
+    "a split of data without": (["digits", "--split", "test"], "--split test has no effect in digits: digits has no"),
+    "two flags for one average": (
+        ["digits", "--ema-decay", "0.5", "--ema-half-life", "100"],
+        "--ema-decay 0.5 has no effect in digits",
+    ),
     "missing folder": (["--data", "folder:{bad}/missing"], "missing"),
     "empty folder": (["--data", "folder:{bad}/empty"], "empty"),
     "a text file among the images": (["digits", "--data", "folder:{bad}/text"], "notes.txt"),

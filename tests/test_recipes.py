@@ -12,12 +12,13 @@ from common import LARGE, QUICK, real_batch
 
 import jaxgan
 from experiments import recipes
-from experiments.described import describe, is_plain
+from experiments.described import describe, is_plain, take_apart
 from jaxgan import losses, networks
 from jaxgan.gan import image_shape
 from jaxgan.losses import Forward
 from jaxgan.networks import Context
 from jaxgan.penalties import L2, R1
+from jaxgan.schedules import Linear
 from jaxgan.transforms import InstanceNoise
 
 # What the descriptions say: data, batch, latent, prior, image range, update; learning rates of G and D, beta1, beta2.
@@ -242,6 +243,19 @@ def test_what_a_config_says_of_a_value(value, described):
     assert describe(value) == described
     assert json.loads(json.dumps(described)) == described
     assert is_plain(value) == (value in (3, None))
+
+
+def test_optimisers_are_compared_by_what_they_close_over():
+    halving = Linear(1.0, 0.0, 2)
+    made = [lambda: optax.adam(0.1), lambda: optax.adam(0.2), lambda: optax.adam(0.1, 0.8), lambda: optax.sgd(0.1)]
+    made += [lambda: optax.adam(halving), lambda: optax.adam(Linear(1.0, 0.0, 3)), lambda: optax.adam(lambda t: t)]
+    made += [lambda: optax.adam(lambda t: 2 * t), lambda: optax.chain(optax.clip(1.0), optax.adam(0.1))]
+    made += [lambda: optax.masked(optax.sgd(0.1), {"a": True}), lambda: optax.masked(optax.sgd(0.1), {"a": False})]
+    made += [lambda: optax.sgd(jnp.float32(0.1)), lambda: optax.sgd(np.float32(0.3)), lambda: optax.lion(0.1)]
+    once, again = ([take_apart(make()) for make in made] for _ in range(2))
+    assert once == again
+    assert all(one != other for i, one in enumerate(once) for other in once[:i])
+    assert "b1=0.8" in str(once[2])
 
 
 def test_different_objects_are_described_differently():

@@ -219,7 +219,7 @@ def test_runs_of_another_recipe_are_refused_before_anything_is_trained(two, trai
         study(two, 3)
     changed = SMALL.replace(file_sha256="1", name="mine")
     edit(two / "seed-0" / "config.json", lambda config: config.update(recipe="mine", recipe_file_sha256="0"))
-    with pytest.raises(WorkdirError, match=r"mine\.py.* has changed"):
+    with pytest.raises(WorkdirError, match=r"mine\.py.* is not what .* was begun with"):
         study(two, 1, changed)
     assert trained == []
 
