@@ -1,12 +1,11 @@
 """The features that a command line names: a classifier of the package, InceptionV3, or a function in a file."""
 
-import hashlib
-import importlib.util
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from experiments import user_files
 from experiments.recipes import RecipeError
 from jaxgan.evaluation import Features, classifier, inception_v3, shipped
 
@@ -41,21 +40,19 @@ def choose(name: str | None, inception_weights: str | None = None) -> Features |
 def from_file(path: Path) -> Features:
     """The function `features` of a Python file: uint8 [B, H, W, C] -> [B, D], or with logits [B, K] as a pair.
 
-    What else decides its numbers, such as a file that it reads, is not known, so nothing is kept on disk.
+    What stands beside the file can be imported by it, and is part of the features' digest. What else decides their
+    numbers, such as a file that it reads, is not known, so nothing is kept on disk.
 
     Raises:
       RecipeError: there is no such file or function, or it raises something.
     """
-    if not path.is_file():
+    if not user_files.find(path).is_file():
         raise RecipeError(f"--features {path}: there is no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    _one_line(path, spec.loader.exec_module, module)
-    function = getattr(module, "features", None)
+    loaded = _one_line(path, user_files.load, path)
+    function = getattr(loaded.module, "features", None)
     if not callable(function):
         raise RecipeError(f"--features {path} must define a function `features` of images, uint8 [B, H, W, C]")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Features(path.name, digest, lambda images: _one_line(path, function, images), kept=False)
+    return Features(path.name, loaded.sha256, lambda images: _one_line(path, function, images), kept=False)
 
 
 def _one_line(path: Path, function: Callable[[Any], Any], argument: Any) -> Any:
@@ -63,6 +60,7 @@ def _one_line(path: Path, function: Callable[[Any], Any], argument: Any) -> Any:
     try:
         return function(argument)
     except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        file = str(user_files.find(path))
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
         where = f", line {lines[-1]}" if lines else ""
         raise RecipeError(f"--features {path}{where}: {type(error).__name__}: {error}") from error

@@ -4,6 +4,7 @@ import functools
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from small_run import metrics_of, recipe, share_programs
 
 import jaxgan
-from experiments import evaluate, sample, scored_run, scoring
+from experiments import evaluate, feature_files, sample, scored_run, scoring
 from experiments.scored_run import Scored
 from jaxgan import evaluation
 from jaxgan.data import Dataset
@@ -198,6 +199,27 @@ def test_features_of_ones_own(scored, tmp_path):
     found = json.loads((tmp_path / "mine.json").read_text())
     assert found["features"]["name"] == "mine.py"
     assert "inception_score" not in found["scores"]
+
+
+def test_features_of_ones_own_import_what_stands_beside_them(scored, tmp_path, monkeypatch):
+    """When the file is read and when it is called; and their digest is of that, too."""
+    workdir, json_file = scored[0], tmp_path / "mine.json"
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "feat").mkdir()
+    (tmp_path / "feat" / "mine.py").write_text(
+        "import beside_features\ndef features(images):\n    from late_features import flat\n"
+        "    return flat(images)[:, :: beside_features.STRIDE]\n"
+    )
+    (tmp_path / "feat" / "beside_features.py").write_text("STRIDE = 7")
+    (tmp_path / "feat" / "late_features.py").write_text("flat = lambda images: images.reshape(len(images), -1)")
+    evaluate.main([str(workdir), "--features", "feat/mine.py", "--json", str(json_file)])
+    found = json.loads(json_file.read_text())["features"]
+    for name in ("mine", "beside_features", "late_features"):
+        with (tmp_path / "feat" / f"{name}.py").open("a") as file:
+            file.write("\n# edited")
+        assert feature_files.from_file(Path("feat/mine.py")).sha256 != found["sha256"]
+        found = {"sha256": feature_files.from_file(Path("feat/mine.py")).sha256}
 
 
 def test_the_best_can_be_sampled(scored, tmp_path):
