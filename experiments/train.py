@@ -1,5 +1,6 @@
 """Trains a recipe: `python -m experiments.train [RECIPE] [--steps N] …`, all flags with `--help`."""
 
+import contextlib
 import dataclasses
 import functools
 import operator
@@ -9,12 +10,14 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+import jax
 import tyro
 
 from experiments import recipes
-from experiments.cli import Cluster, fail, keep_programs, one_line_errors, parse
+from experiments.cli import Cluster, keep_programs, one_line_errors, parse
 from experiments.described import describe, is_plain
 from experiments.groups import GROUPS
+from experiments.recipes import RecipeError
 from experiments.scored_run import Scored, run_scored
 from experiments.settings import Recipe
 from jaxgan.data import DataError
@@ -50,16 +53,20 @@ def main(args: list[str] | None = None) -> None:
     """Parses the flags, trains, and says where the results are."""
     args = sys.argv[1:] if args is None else args
     with one_line_errors("--traceback" in args):
-        flags, recipe, chosen = read_flags(Train, "experiments.train", args)
-        if flags.workdir == "":
-            fail("--workdir is empty; name a folder, or leave the flag away")
-        name, workdir = flags.recipe, flags.workdir or f"runs/{folder_name(chosen, recipe, flags.seed)}"
-        if not flags.accept_changed_file and recipes.changed_since(read_config(Path(workdir)), chosen):
-            fail(recipes.CHANGED.format(file=name))
         keep_programs()
-        processes.join(**vars(flags.cluster))
-        accepted = recipes.accepted(read_config(Path(workdir)), chosen, flags.accept_changed_file)
-        with processes.together():
+        # Processes join before a user's file is run, as it may use devices, and after the flags are known to be right.
+        is_file = _name(args).endswith(".py")
+        found = None if is_file else read_flags(Train, "experiments.train", args)
+        if not (is_file and {"-h", "--help"} & {*args}):
+            flags = found[0] if found else _flags_before_the_recipe(args)
+            processes.join(**vars(flags.cluster))
+        with processes.together() if jax.distributed.is_initialized() else contextlib.nullcontext():
+            flags, recipe, chosen = found or read_flags(Train, "experiments.train", args)
+            name, workdir = flags.recipe, flags.workdir or f"runs/{folder_name(chosen, recipe, flags.seed)}"
+            config = read_config(Path(workdir))
+            if not flags.accept_changed_file and recipes.changed_since(config, chosen):
+                raise RecipeError(recipes.CHANGED.format(file=name))
+            accepted = recipes.accepted(config, chosen, flags.accept_changed_file)
             chosen = for_data(chosen, recipe, flags.options.data_dir)
         summary = run_scored(chosen, workdir, flags.seed, flags.options, accepted, flags.scored)
     if not processes.is_leader():
@@ -72,6 +79,16 @@ def main(args: list[str] | None = None) -> None:
     )
 
 
+def _name(args: list[str]) -> str:
+    """The recipe that is asked for: it comes first, since it decides the defaults of the flags."""
+    return args[0] if args and not args[0].startswith("-") else DEFAULT
+
+
+def _flags_before_the_recipe(args: list[str]) -> Train:
+    """The flags where the recipe's file has not been run: with the defaults of a recipe that has all of them."""
+    return parse(flags_of(recipes.get("digits")), "experiments.train", args)
+
+
 def read_flags(script: type, module: str, args: list[str]) -> tuple[Any, Recipe, Recipe]:
     """Parses the flags of a script that trains a recipe.
 
@@ -82,21 +99,26 @@ def read_flags(script: type, module: str, args: list[str]) -> tuple[Any, Recipe,
 
     Returns:
       The flags, the recipe that is named, and the recipe with the settings that the flags give.
+
+    Raises:
+      RecipeError: a flag does not fit the recipe.
     """
-    name = args[0] if args and not args[0].startswith("-") else DEFAULT
+    name = _name(args)
     recipe = recipes.get(name)
     _check_plain(recipe, args)
     flags = parse(flags_of(recipe, script), module, args, _description(script))
     if flags.recipe != name:
-        fail(f"the recipe comes first: python -m {module} {flags.recipe} …")
+        raise RecipeError(f"the recipe comes first: python -m {module} {flags.recipe} …")
+    if getattr(flags, "workdir", None) == "":
+        raise RecipeError("--workdir is empty; name a folder, or leave the flag away")
     changed = {name: value for name, value in settings_of(flags).items() if value != getattr(recipe, name)}
     try:
         chosen = recipe.replace(**changed)
     except ValueError as error:
-        fail(error)
+        raise RecipeError(error) from error
     for setting, value in changed.items():
         if why := chosen.without_effect(setting, getattr(recipe, setting)):
-            fail(f"{_flag(setting)} {value} has no effect in {recipe.name}: {why}; leave it away")
+            raise RecipeError(f"{_flag(setting)} {value} has no effect in {recipe.name}: {why}; leave it away")
     return flags, recipe, chosen
 
 
@@ -142,13 +164,15 @@ def _nearest(recipe: Recipe, others: dict[str, Recipe]) -> str:
 
 
 def _check_plain(recipe: Recipe, args: list[str]) -> None:
-    """Ends the program at the flag of a setting that is an object in this recipe, for which there is no such flag."""
+    """Refuses the flag of a setting that is an object in this recipe, for which there is no such flag."""
     given = {arg.partition("=")[0].replace("_", "-") for arg in args if arg.startswith("--")}
     for field in (field for kind in GROUPS.values() for field in dataclasses.fields(kind)):
         flag, value = _flag(field.name), getattr(recipe, field.name)
         if flag in given and not is_plain(value):
             kind = "a schedule" if float in get_args(field.type) else "no plain value"
-            fail(f"{flag}: in {recipe.name} it is {kind}, {describe(value)}; change it in a recipe file of your own")
+            raise RecipeError(
+                f"{flag}: in {recipe.name} it is {kind}, {describe(value)}; change it in a recipe file of your own"
+            )
 
 
 def flags_of(recipe: Recipe, script: type = Train) -> type:

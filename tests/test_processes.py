@@ -194,6 +194,33 @@ def test_slurm_says_which_process_this_is(start, tmp_path):
     assert len(summary_of(tmp_path)["devices"]) == 4
 
 
+IDEA = """
+import jax.numpy as jnp
+from experiments import recipes
+from jaxgan.losses import of_logits
+TABLE = jnp.cumsum(jnp.ones(4))
+RECIPE = recipes.get("tf2_gan").replace(
+    disc_loss_scale=1.0, loss=of_logits(lambda r, f: TABLE[0] * jnp.mean(f), lambda r, f: jnp.mean(r) - jnp.mean(f))
+)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slurm", [False, True])
+def test_a_recipe_file_may_use_devices_when_it_is_read(start, tmp_path, slurm):
+    """The processes have joined by then; what the file, or a flag, has wrong is one line in each."""
+    (tmp_path / "idea.py").write_text(IDEA)
+    args = (tmp_path / "idea.py", *QUICK, "--steps", 3, "--workdir", tmp_path / "run")
+    for status, err in ends(start("train", *args, slurm=slurm)):
+        assert status == 0, err
+    assert len(summary_of(tmp_path / "run")["devices"]) == 4
+    if not slurm:
+        for status, err in ends(start("train", *args, own_args=((), ("--loss", "hinge"))), timeout=60):
+            assert status == 2, err
+            assert len(err.splitlines()) == 1, err
+            assert "--loss: in idea it is no plain value" in err
+
+
 @pytest.mark.slow
 def test_asking_one_to_stop_stops_both_at_one_step(start, tmp_path):
     """By SIGINT, which is handed on as SIGTERM."""
