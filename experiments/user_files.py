@@ -32,7 +32,8 @@ class Loaded(NamedTuple):
     Attributes:
       module: what it defines.
       sha256: of the file alone where it imports nothing of the user's, else of the names and digests of all.
-      former_sha256: what older versions took: of the bytes of the file and of all from its folder, one after another.
+      former_sha256: what older versions took: of the bytes of the file, and then of all files from its folder that they
+        saw, one after another: itself again, unless it gets another recipe file, and what it imports.
     """
 
     module: ModuleType
@@ -88,14 +89,14 @@ def load(path: Path) -> Loaded:
     files.pop(path, None)
     if _loading:
         _loading[-1].files.update({path: None} | files)
-    return Loaded(module, *_digests(path.parent, source, files))
+    return Loaded(module, *_digests(path, source, files))
 
 
-def _digests(folder: Path, source: bytes, files: dict[Path, str | None]) -> tuple[str, str]:
+def _digests(path: Path, source: bytes, files: dict[Path, str | None]) -> tuple[str, str]:
     """The digest, and the former one."""
-    contents = {file: file.read_bytes() for file in sorted(files)}
+    folder, contents = path.parent, {file: file.read_bytes() for file in files}
     former = hashlib.sha256(source)
-    for file, content in contents.items():
+    for file, content in sorted((contents if None in files.values() else contents | {path: source}).items()):
         if folder in file.parents:
             former.update(content)
     named = [(files[file] or os.path.relpath(file, folder), content) for file, content in contents.items()]

@@ -114,16 +114,25 @@ def test_two_recipes_have_each_its_own_neighbours(folder):
 
 
 def test_runs_of_before_are_known_by_their_old_digest_where_it_says_what_it_must(folder):
-    """It was of the bytes alone, of the file and of what it had imported from its folder."""
+    """It was of the bytes: of the file, and then of all modules from its folder, itself among them, in their order."""
     sha256 = lambda *names: hashlib.sha256(b"".join((folder / name).read_bytes() for name in names)).hexdigest()  # noqa: E731
     recipe = "from experiments import recipes\nRECIPE = recipes.get('digits')"
     written({f"late/{name}": text for name, text in CHAIN.items()}, folder)
-    written({"alone.py": recipe, "with_one.py": f"import the_one\n{recipe}", "the_one.py": "x = 1"}, folder)
+    written(
+        {
+            "alone.py": recipe,
+            "with_one.py": f"import the_one\n{recipe}",
+            "the_one.py": "x = 1",
+            "child.py": recipe.replace("digits", "alone.py"),
+        },
+        folder,
+    )
     for name, digest, is_known in (
-        ("alone.py", sha256("alone.py"), True),
-        ("with_one.py", sha256("with_one.py", "the_one.py"), True),
-        ("with_one.py", sha256("with_one.py"), False),
-        ("late/idea.py", sha256("late/idea.py"), False),
+        ("alone.py", sha256("alone.py", "alone.py"), True),
+        ("with_one.py", sha256("with_one.py", "the_one.py", "with_one.py"), True),
+        ("with_one.py", sha256("with_one.py", "with_one.py"), False),
+        ("late/idea.py", sha256("late/idea.py", "late/idea.py"), False),
+        ("child.py", sha256("child.py", "alone.py"), True),
     ):
         recipe = recipes.get(name)
         config = config_of(recipe, 0)[0] | {"recipe_file_sha256": digest}
