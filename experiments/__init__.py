@@ -1,1 +1,1 @@
-"""Scripts that parse flags and call the library; run them as `python -m experiments.NAME`."""
+"""What a person runs in a checkout: the commands, the studies behind docs/ and results/, and benchmarks."""

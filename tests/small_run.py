@@ -3,9 +3,8 @@
 import functools
 import json
 
-from experiments import recipes
-from experiments.settings import Recipe
-from jaxgan import parallel
+from jaxgan import parallel, recipes
+from jaxgan.recipes.settings import Recipe
 from jaxgan.run import Options
 
 steps_on = functools.lru_cache(parallel.steps_on)

@@ -17,7 +17,8 @@ import jax
 import pytest
 
 import jaxgan
-from experiments import communication, recipes
+from experiments.bench import communication
+from jaxgan import recipes
 from jaxgan.gan import image_shape
 
 ROOT = Path(__file__).parents[1]
@@ -122,7 +123,7 @@ def test_images_are_compared_all_at_once():
 ONE_PIXEL = """
 import flax.linen as nn
 
-from experiments import recipes
+from jaxgan import recipes
 from jaxgan.networks.layers import Conv, ConvTranspose, as_map, flat_logits
 
 

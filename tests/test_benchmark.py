@@ -11,7 +11,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments import benchmark, recipes
+from jaxgan import recipes
+from jaxgan.commands import benchmark
 from jaxgan.gan import image_shape
 from jaxgan.networks import Context
 
@@ -104,7 +105,7 @@ def test_measures_and_writes_what_it_measured(tmp_path, monkeypatch):
 NUMBERS = ("ms_per_update", "images_per_second", "flops", "gflops", "matmul_share", "compile_seconds", "peak_mib")
 # A shorter run for the loop.
 QUICK = """
-from experiments import benchmark
+from jaxgan.commands import benchmark
 if __name__ == "__main__":
     benchmark.LOOP = (0.5, 0.5)
     benchmark.main()
@@ -115,7 +116,7 @@ if __name__ == "__main__":
 def test_torch_has_the_same_networks(name):
     """As many parameters in each, and images of one size; nothing is computed."""
     torch = pytest.importorskip("torch")
-    from experiments.bench import torch_baseline
+    from jaxgan.benchmark import torch_baseline
 
     recipe = recipes.get(name)
     gan = recipe.build()
@@ -135,7 +136,7 @@ def test_torch_has_the_same_networks(name):
 @pytest.mark.parametrize("name", ["tf2_gan", "digits"])
 def test_torch_updates_both_networks(name, monkeypatch):
     torch = pytest.importorskip("torch")
-    from experiments.bench import torch_baseline
+    from jaxgan.benchmark import torch_baseline
 
     made, networks = [], torch_baseline.networks
     monkeypatch.setattr(torch_baseline, "networks", lambda recipe: made.append(networks(recipe)) or made[0])

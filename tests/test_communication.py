@@ -7,8 +7,8 @@ import pytest
 from common import small_gan
 
 import jaxgan
-from experiments import communication, recipes
-from jaxgan import parallel
+from experiments.bench import communication
+from jaxgan import parallel, recipes
 from jaxgan.gan import Batch, image_shape
 
 # How many times a step's forward and backward passes go through the moments of a layer, or a minibatch feature.

@@ -14,8 +14,7 @@ from jax import export, lax
 from jax.sharding import PartitionSpec
 
 import jaxgan
-from experiments import recipes
-from jaxgan import convolutions
+from jaxgan import convolutions, recipes
 from jaxgan.networks import Context
 from jaxgan.train_step import train_steps
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from experiments import convolutions as forms
-from experiments import recipes
-from experiments.convolutions import Convolution
+from experiments.bench import convolutions as forms
+from experiments.bench.convolutions import Convolution
+from jaxgan import recipes
 from jaxgan.convolutions import cpu, frequencies
 
 

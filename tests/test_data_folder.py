@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from small_data import NOISE, encoded, error_of, folder_of, png
 
-from experiments import prepare as script
 from jaxgan import data
+from jaxgan.commands import prepare as script
 from jaxgan.data import folder, progress
 
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from small_data import encoded, error_of, folder_of
 
-from experiments import prepare as script
 from jaxgan import data
+from jaxgan.commands import prepare as script
 from jaxgan.data import prepared
 
 RANDOM = np.random.default_rng(5)

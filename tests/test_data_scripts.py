@@ -1,4 +1,4 @@
-"""The scripts that measure how data are read: `experiments.reading` and `experiments.streaming`."""
+"""The scripts that measure how data are read: `experiments.bench.reading` and `experiments.bench.streaming`."""
 
 import re
 import subprocess
@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from experiments import streaming
+from experiments.bench import streaming
 
 pytestmark = pytest.mark.slow
 
 
 def test_reading_shows_every_way_beside_pillow():
-    command = [sys.executable, "-m", "experiments.reading", "--images", "640", "--rounds", "1"]
+    command = [sys.executable, "-m", "experiments.bench.reading", "--images", "640", "--rounds", "1"]
     table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rows = dict(re.findall(r"^\| ([^|]+) \| [\d,]+ \| (\d+\.\d\d) \|$", table, re.MULTILINE))
     first, *others = rows
@@ -24,7 +24,7 @@ def test_reading_shows_every_way_beside_pillow():
 
 
 def test_reading_refuses_too_few_images():
-    command = [sys.executable, "-m", "experiments.reading", "--images", "10"]
+    command = [sys.executable, "-m", "experiments.bench.reading", "--images", "10"]
     found = subprocess.run(command, capture_output=True, text=True)
     assert found.returncode == 2
     assert found.stderr.strip() == "error: --images must be at least 640, and --rounds at least 1"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from small_data import error_of
 
-from experiments import scoring, train
 from jaxgan import data
+from jaxgan.commands import scoring, train
 from jaxgan.data import Dataset
 from jaxgan.data import tfds as room
 from jaxgan.run import processes

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments import device_report
-from experiments.bench import on_device, timing
+from experiments.bench import device_report, on_device
+from jaxgan.benchmark import timing
 
 
 @pytest.mark.parametrize(

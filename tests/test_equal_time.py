@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
-from experiments import equal_time, recipes, scored_run, scoring
+from experiments.studies import equal_time
+from jaxgan import recipes
+from jaxgan.commands import scored_run, scoring
 from jaxgan.forward_pass import disc_mixing
 from jaxgan.run import Options
 

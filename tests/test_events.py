@@ -6,7 +6,7 @@ import pytest
 from small_run import OPTIONS, metrics_of, recipe, share_programs
 
 from jaxgan.run import Event, Options, RunError, loop, report, run
-from jaxgan.run.checkpoint import state_sha256
+from jaxgan.run.arrays import state_sha256
 from jaxgan.run.events import Moment, call_all
 
 

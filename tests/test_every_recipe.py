@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from experiments import recipes, scoring, train
-from jaxgan import data
+from jaxgan import data, recipes
+from jaxgan.commands import scoring, train
 from jaxgan.gan import image_shape
 from jaxgan.run import processes
 

@@ -6,7 +6,8 @@ import pytest
 from sklearn.svm import SVC
 
 import jaxgan
-from experiments import recipes, train
+from jaxgan import recipes
+from jaxgan.commands import train
 from jaxgan.evaluation.neighbours import precision_recall
 from jaxgan.gan import Batch
 

@@ -10,8 +10,7 @@ import pytest
 from common import SmallGen, small_gan
 
 import jaxgan
-from experiments import recipes
-from jaxgan import losses
+from jaxgan import losses, recipes
 from jaxgan.gan import (
     Purpose,
     draw_labels,

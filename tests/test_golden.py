@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import jaxgan
-from experiments import recipes
+from jaxgan import recipes
 from jaxgan.gan import image_shape
 
 FILE = Path(__file__).with_name("golden.json")

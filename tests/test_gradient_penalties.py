@@ -22,8 +22,7 @@ from common import (
 )
 
 import jaxgan
-from experiments import recipes
-from jaxgan import losses
+from jaxgan import losses, recipes
 from jaxgan.gan import Purpose
 from jaxgan.losses import Loss
 from jaxgan.penalties import R1, R2, WGANGP, Lazy

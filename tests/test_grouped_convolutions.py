@@ -10,9 +10,8 @@ import pytest
 from common import QUICK
 from jax import export, lax
 
-from experiments import convolutions as script
-from experiments import recipes
-from jaxgan import convolutions
+from experiments.bench import convolutions as script
+from jaxgan import convolutions, recipes
 from jaxgan.networks import R3GANDisc, R3GANGen, layers
 
 NHWC = ("NHWC", "HWIO", "NHWC")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from small_run import recipe
 
-from experiments import real_images, scoring
 from jaxgan import data
+from jaxgan.commands import real_images, scoring
 from jaxgan.data import Dataset
 from jaxgan.evaluation import kernel_distance
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import cli
 from jaxgan import data
+from jaxgan.commands import cli
 from jaxgan.evaluation import cache, inception_weights
 
 

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import evaluate, recipes, sample, train
+from jaxgan import recipes
+from jaxgan.commands import evaluate, sample, train
 from jaxgan.data import load
 from jaxgan.run import WorkdirError, processes
 from jaxgan.run.prepare import config_of
@@ -94,7 +95,7 @@ def test_an_idea_trains_and_resumes(folder, name):
 def test_by_the_command_itself_in_a_folder_that_has_its_own_experiments(folder):
     (folder / "experiments").mkdir()
     (folder / "experiments" / "__init__.py").write_text("")
-    program = f"import sys; sys.path[0] = {str(ROOT)!r}; from experiments.command import main; main()"
+    program = f"import sys; sys.path[0] = {str(ROOT)!r}; from jaxgan.commands import main; main()"
     for steps in ("10", "20"):
         command = [sys.executable, "-c", program, "train", "hinge.py", "--workdir", "run", *QUICK, "--steps", steps]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -242,8 +243,8 @@ def test_a_network_that_takes_no_labels_is_told_how_it_is_called(folder, capfd):
 OWN_BUILD = """
 import dataclasses
 import optax
-from experiments import recipes
-from experiments.settings import Recipe
+from jaxgan import recipes
+from jaxgan.recipes.settings import Recipe
 from jaxgan.penalties import R1
 class Own(Recipe):
     def build(self):

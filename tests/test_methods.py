@@ -11,9 +11,10 @@ import pytest
 from common import real_batch
 
 import jaxgan
-from experiments import methods, scored_run, scoring
-from experiments.scored_run import Scored
-from experiments.settings import Recipe
+from experiments.studies import methods
+from jaxgan.commands import scored_run, scoring
+from jaxgan.commands.scored_run import Scored
+from jaxgan.recipes.settings import Recipe
 from jaxgan.run import Options
 
 ROOT = Path(__file__).parents[1]

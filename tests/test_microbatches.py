@@ -1,17 +1,20 @@
 """Gradients that are means over microbatches, on one device and on several."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import QUICK, STEP, assert_close, descended, in_range, on, real_batch, small_gan, small_state
+from common import QUICK, STEP, assert_close, descended, in_range, on, real_batch, real_images, small_gan, small_state
+from small_run import OPTIONS, recipe
 
 import jaxgan
-from experiments import recipes
+from jaxgan import recipes
 from jaxgan.gan import Batch, image_shape
 from jaxgan.penalties import R1
+from jaxgan.run import RunError, run
 from jaxgan.train_step import shared_gradients
 
 SLOW = pytest.mark.slow
@@ -72,3 +75,28 @@ def test_microbatches_take_less_memory():
         return STEP.lower(gan, state, images).compile(QUICK).memory_analysis().temp_size_in_bytes
 
     assert working_memory(4) < 0.7 * working_memory(1)
+
+
+def test_microbatches_of_a_discriminator_that_compares_images_are_refused(tmp_path):
+    other = recipes.get("keras_dcgan").replace(data="digits", batch_size=8, steps=1, accumulate=2)
+    with pytest.raises(RunError, match="--accumulate 2: the discriminator compares the images of a batch"):
+        run(other, tmp_path / "w", 0, OPTIONS)
+    assert not (tmp_path / "w").exists()
+
+
+def mixup(images, keys, step):
+    return 0.7 * images + 0.3 * jnp.roll(images, 1, axis=0)
+
+
+@pytest.mark.parametrize(("devices", "accumulate"), [(1, 2), (2, 1)])
+def test_a_transform_that_mixes_images_is_refused_where_a_batch_is_divided(devices, accumulate, tmp_path):
+    """Each part would be mixed by itself: another run on another number of devices."""
+    mixing = recipe(steps=1, accumulate=accumulate, transforms=(mixup,))
+    with pytest.raises(RunError, match=r"mixes the images of a batch \(.* at .*test_run.py"):
+        run(mixing, tmp_path / "w", 0, dataclasses.replace(OPTIONS, devices=devices))
+    assert not (tmp_path / "w").exists()
+    gan = dataclasses.replace(mixing.build(), accumulate=2)
+    with pytest.raises(ValueError, match="use one device and accumulate=1"):
+        jax.eval_shape(
+            functools.partial(jaxgan.train_step, gan), jaxgan.init(gan, jax.random.key(0)), real_images(gan, 8)
+        )

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import jaxgan
-from experiments import modes as script
+from experiments.studies import modes as script
 from jaxgan.evaluation.modes import SAMPLES
 from jaxgan.forward_pass import disc_mixing
 from jaxgan.gan import image_shape
@@ -21,7 +21,7 @@ PAGE = "before\n<!-- modes -->\n<!-- end -->\nafter\n"
 
 @pytest.fixture
 def call(monkeypatch, tmp_path):
-    """`python -m experiments.modes …` in this process; what modes.json holds then."""
+    """`python -m experiments.studies.modes …` in this process; what modes.json holds then."""
     monkeypatch.setattr("os._exit", sys.exit)
     monkeypatch.setattr(script, "keep_programs", lambda: None)
     monkeypatch.setattr(script, "Options", functools.partial(Options, devices=1))

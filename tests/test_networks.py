@@ -9,8 +9,7 @@ import pytest
 from common import QUICK
 from jax import lax
 
-from experiments import recipes
-from jaxgan import networks
+from jaxgan import networks, recipes
 from jaxgan.gan import image_shape
 from jaxgan.networks import Context
 

@@ -13,8 +13,7 @@ import pytest
 from common import QUICK
 
 import jaxgan
-from experiments import recipes
-from jaxgan import convolutions
+from jaxgan import convolutions, recipes
 from jaxgan.gan import Batch, image_shape
 from jaxgan.losses import of_logits, relativistic
 from jaxgan.penalties import R1, R2

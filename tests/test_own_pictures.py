@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from small_data import folder_of
 
-from experiments import recipes, sample, train
+from jaxgan import recipes
+from jaxgan.commands import sample, train
 from jaxgan.run import processes
 
 QUICK = ("--batch-size", "8", "--evaluate-every", "0", "--devices", "1")

@@ -23,9 +23,8 @@ from common import (
 )
 
 import jaxgan
-from experiments import recipes
-from experiments.agreement import difference, difference_of_each, plain, random_data, run, several
-from jaxgan import parallel
+from experiments.bench.agreement import difference, difference_of_each, plain, random_data, run, several
+from jaxgan import parallel, recipes
 from jaxgan.gan import Purpose, image_shape
 from jaxgan.losses import cross_entropy, of_logits
 from jaxgan.parallel import FORMS
@@ -57,7 +56,7 @@ OTHERS = ("canton_lsgan",)
 def test_updates_agree_in_float64(name, updates, variants, x64):
     """Runs that go their own ways, so that gradients, moments and minibatch features must agree, too.
 
-    `python -m experiments.agreement` has the larger recipes on any number of devices in both forms, over twenty,
+    `python -m experiments.bench.agreement` has the larger recipes on any number of devices in both forms, over twenty,
     which takes long.
     """
     gan = recipes.get(name).build()

@@ -22,7 +22,7 @@ from common import (
 )
 
 import jaxgan
-from experiments import recipes
+from jaxgan import recipes
 from jaxgan.gan import Purpose
 from jaxgan.losses import Loss
 from jaxgan.penalties import L2, R1

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import recipes
-from jaxgan import transforms
+from jaxgan import recipes, transforms
 from jaxgan.convolutions import conv, conv_transpose, upsample_conv
 from jaxgan.forward_pass import disc_mixing
 from jaxgan.networks.layers import dropout

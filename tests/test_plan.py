@@ -9,8 +9,11 @@ import pytest
 from common import SmallDisc, SmallGen
 
 import jaxgan
-from experiments import accelerators, ahead, communication, plan, recipes
-from experiments.accelerators import Target, TargetError, read_target
+from experiments.bench import communication
+from jaxgan import recipes
+from jaxgan.commands import ahead, plan
+from jaxgan.programs import accelerators
+from jaxgan.programs.accelerators import Target, TargetError, read_target
 
 GIB = 2**30
 FACTS = {"argument_bytes": 50 * GIB, "working_bytes": 8 * GIB, "program_bytes": GIB + GIB // 4}

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from small_data import encoded, folder_of
 
-from experiments import prepare as script
-from experiments import shards
 from jaxgan import data
+from jaxgan.commands import prepare as script
+from jaxgan.commands import shards
 from jaxgan.data import prepared
 
 ROOT = Path(__file__).parents[1]

@@ -18,7 +18,7 @@ from common import small_gan
 from small_data import encoded, folder_of
 
 import jaxgan
-from experiments.agreement import as_float64, difference, plain, random_data, run
+from experiments.bench.agreement import as_float64, difference, plain, random_data, run
 from jaxgan.run import ProcessError, processes
 
 ROOT = Path(__file__).parents[1]
@@ -121,7 +121,7 @@ import jax
 import jaxgan
 from common import small_gan
 from small_data import encoded, folder_of
-from experiments.agreement import as_float64, random_data, run, several
+from experiments.bench.agreement import as_float64, random_data, run, several
 from jaxgan import parallel
 from jaxgan.run import processes
 
@@ -137,7 +137,7 @@ for form in parallel.FORMS:
 
 @pytest.mark.slow
 def test_twenty_updates_agree_with_the_plain_step_in_float64(start, x64):
-    """With batch normalisation and labels; `experiments.agreement --coordinator …` has the recipes, and float32."""
+    """With batch normalisation and labels; `experiments.bench.agreement` has the recipes, and float32."""
     gan = small_gan(3)
     dataset, batches = random_data(gan, 20, 16)
     expected = run(plain(gan, dataset), as_float64(jaxgan.init(gan, jax.random.key(0))), batches)
@@ -196,7 +196,7 @@ def test_slurm_says_which_process_this_is(start, tmp_path):
 
 IDEA = """
 import jax.numpy as jnp
-from experiments import recipes
+from jaxgan import recipes
 from jaxgan.losses import of_logits
 LOSS = of_logits(lambda r, f, table=jnp.cumsum(jnp.ones(4)): table[0] * f.mean(), lambda r, f: r.mean() - f.mean())
 RECIPE = recipes.get("tf2_gan").replace(disc_loss_scale=1.0, loss=LOSS)

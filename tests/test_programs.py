@@ -9,8 +9,8 @@ import pytest
 from common import QUICK
 from jax import lax
 
-from experiments import products, programs
-from experiments.programs import Array
+from jaxgan.programs import products, programs
+from jaxgan.programs.programs import Array
 
 # Two updates' worth of everything that is counted. The inner loop turns 5 times, and the one in it 3 times. The branch
 # of the condition that does more is its second.

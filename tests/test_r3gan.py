@@ -11,7 +11,7 @@ import pytest
 from common import QUICK, STEPS
 
 import jaxgan
-from experiments import recipes
+from jaxgan import recipes
 from jaxgan.networks import Context, R3GANDisc, R3GANGen
 from jaxgan.networks.r3gan import Stage
 

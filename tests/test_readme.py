@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import jaxgan
-from experiments import equal_time, methods, modes, recipes, reproduce
+from experiments.studies import equal_time, methods, modes
+from jaxgan import recipes
+from jaxgan.commands import reproduce
 from jaxgan.sampling import export_generator
 
 ROOT = Path(__file__).parents[1]

@@ -11,13 +11,12 @@ import pytest
 from common import LARGE, QUICK, real_batch
 
 import jaxgan
-from experiments import recipes
-from experiments.described import describe, is_plain, take_apart
-from jaxgan import losses, networks
+from jaxgan import losses, networks, recipes
 from jaxgan.gan import image_shape
 from jaxgan.losses import Forward
 from jaxgan.networks import Context
 from jaxgan.penalties import L2, R1
+from jaxgan.recipes.described import describe, is_plain, take_apart
 from jaxgan.schedules import Linear
 from jaxgan.transforms import InstanceNoise
 

@@ -11,10 +11,10 @@ import pytest
 from made_up_runs import Page, score, workdir
 from PIL import Image
 
-from experiments import report
-from experiments.page import compare, pictures, runs
-from experiments.page.markup import text
 from jaxgan import images
+from jaxgan.commands import report
+from jaxgan.commands.page import compare, pictures, runs
+from jaxgan.commands.page.markup import text
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import recipes, reproduce
+from jaxgan import recipes
+from jaxgan.commands import reproduce
 from jaxgan.run import RunError
 
 DIGITS = {"data": "digits", "split": "train", "border": 0, "batch_size": 8}

@@ -1,7 +1,6 @@
 """A run, in this process: what it writes, and how it goes on."""
 
 import dataclasses
-import functools
 import json
 import math
 import os
@@ -9,16 +8,11 @@ import shutil
 import time
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import real_images
 from PIL import Image
 from small_run import OPTIONS, metrics_of, recipe, share_programs
 
-import jaxgan
-from experiments import recipes
 from jaxgan import data
 from jaxgan.networks.spectral import SpectralNorm
 from jaxgan.run import Event, Options, RunError, Stopped, WorkdirError, loop, plots, run
@@ -268,31 +262,6 @@ def test_a_run_moves_between_numbers_of_devices(tmp_path):
     assert [m["step"] for m in moved] == list(range(1, 10))
     for name in ("loss_gen", "loss_disc", "logit_real", "logit_fake"):
         np.testing.assert_allclose([m[name] for m in moved], [m[name] for m in one], rtol=1e-3, atol=1e-4)
-
-
-def test_microbatches_of_a_discriminator_that_compares_images_are_refused(tmp_path):
-    other = recipes.get("keras_dcgan").replace(data="digits", batch_size=8, steps=1, accumulate=2)
-    with pytest.raises(RunError, match="--accumulate 2: the discriminator compares the images of a batch"):
-        run(other, tmp_path / "w", 0, OPTIONS)
-    assert not (tmp_path / "w").exists()
-
-
-def mixup(images, keys, step):
-    return 0.7 * images + 0.3 * jnp.roll(images, 1, axis=0)
-
-
-@pytest.mark.parametrize(("devices", "accumulate"), [(1, 2), (2, 1)])
-def test_a_transform_that_mixes_images_is_refused_where_a_batch_is_divided(devices, accumulate, tmp_path):
-    """Each part would be mixed by itself: another run on another number of devices."""
-    mixing = recipe(steps=1, accumulate=accumulate, transforms=(mixup,))
-    with pytest.raises(RunError, match=r"mixes the images of a batch \(.* at .*test_run.py"):
-        run(mixing, tmp_path / "w", 0, dataclasses.replace(OPTIONS, devices=devices))
-    assert not (tmp_path / "w").exists()
-    gan = dataclasses.replace(mixing.build(), accumulate=2)
-    with pytest.raises(ValueError, match="use one device and accumulate=1"):
-        jax.eval_shape(
-            functools.partial(jaxgan.train_step, gan), jaxgan.init(gan, jax.random.key(0)), real_images(gan, 8)
-        )
 
 
 @pytest.mark.slow

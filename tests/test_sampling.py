@@ -12,8 +12,7 @@ import pytest
 from common import small_gan
 
 import jaxgan
-from experiments import recipes
-from jaxgan import sampling
+from jaxgan import recipes, sampling
 from jaxgan.gan import Purpose, draw_z, to_uint8
 from jaxgan.networks import Context
 from jaxgan.networks.layers import ConvTranspose, as_map

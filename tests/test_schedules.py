@@ -13,8 +13,9 @@ import pytest
 from common import QUICK, STEP, STEPS, on, real_images, small_gan
 
 import jaxgan
-from experiments import recipes, train
-from experiments.groups import Optimization, Schedule
+from jaxgan import recipes
+from jaxgan.commands import train
+from jaxgan.recipes.groups import Optimization, Schedule
 from jaxgan.schedules import Cosine, Linear, PerStep, TimeDecay, at
 
 

@@ -6,10 +6,10 @@ import functools
 import pytest
 from small_run import metrics_of, recipe, share_programs
 
-from experiments import sample, scored_run, scoring, seeds
-from experiments.recipes import RecipeError
-from experiments.scored_run import Scored
+from jaxgan.commands import sample, scored_run, scoring, seeds
+from jaxgan.commands.scored_run import Scored
 from jaxgan.evaluation import kernel_distance
+from jaxgan.recipes import RecipeError
 from jaxgan.run import Event, Options, checkpoint, plots, run, tensorboard
 
 OPTIONS = Options(devices=1, log_every=2, sample_every=100, checkpoint_every=4, keep=2)

@@ -12,9 +12,9 @@ from PIL import Image
 from small_run import metrics_of, recipe, share_programs
 
 import jaxgan
-from experiments import evaluate, feature_files, sample, scored_run, scoring
-from experiments.scored_run import Scored
 from jaxgan import evaluation
+from jaxgan.commands import evaluate, feature_files, sample, scored_run, scoring
+from jaxgan.commands.scored_run import Scored
 from jaxgan.data import Dataset
 from jaxgan.evaluation import kernel_distance
 from jaxgan.evaluation.scores import halves

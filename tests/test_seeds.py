@@ -11,9 +11,9 @@ from common import SmallDisc, SmallGen
 from PIL import Image
 from small_run import metrics_of, recipe, share_programs
 
-from experiments import seeds, spread
 from experiments.bench import vmapped_seeds
-from experiments.scored_run import Scored, run_scored
+from jaxgan.commands import seeds, spread
+from jaxgan.commands.scored_run import Scored, run_scored
 from jaxgan.evaluation import scores
 from jaxgan.run import Options, RunError, Stopped, WorkdirError, plots, run
 

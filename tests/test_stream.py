@@ -296,7 +296,7 @@ def test_errors_come_in_order_and_at_their_turn():
 
 
 def test_real_images_beside_generated_ones_are_read_as_they_are_needed(monkeypatch):
-    from experiments import sample
+    from jaxgan.commands import sample
 
     monkeypatch.setattr(sample, "PIECE", 4)
     asked = []

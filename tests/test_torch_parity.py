@@ -15,7 +15,7 @@ import pytest
 from common import STEP, as_float64, with_params
 
 import jaxgan
-from experiments import recipes
+from jaxgan import recipes
 from jaxgan.gan import Purpose, image_shape
 from jaxgan.transforms import InstanceNoise
 

@@ -11,7 +11,7 @@ import optax
 import pytest
 from common import STEP, drawn, in_range, latents, real_batch, small_state
 
-from experiments import recipes
+from jaxgan import recipes
 from jaxgan.forward_pass import disc_mixing
 from jaxgan.gan import Purpose
 from jaxgan.networks import R3GANDisc, R3GANGen

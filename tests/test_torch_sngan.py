@@ -11,7 +11,7 @@ import pytest
 from common import STEP, drawn, in_range, latents, real_images, small_state
 
 import jaxgan
-from experiments import recipes
+from jaxgan import recipes
 from jaxgan.gan import Purpose
 from jaxgan.networks.spectral import VECTORS
 

@@ -29,7 +29,7 @@ from common import (
 )
 
 import jaxgan
-from experiments import recipes
+from jaxgan import recipes
 from jaxgan.gan import Batch
 from jaxgan.networks import DigitsDisc, DigitsGen
 from jaxgan.train_step import shared_gradients

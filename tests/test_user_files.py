@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import recipes, user_files
+from jaxgan import recipes
+from jaxgan.recipes import user_files
 from jaxgan.run import WorkdirError
 from jaxgan.run.prepare import config_of
 from jaxgan.run.workdir import check
@@ -33,7 +34,7 @@ CHAIN = {
 import importlib, json
 import numpy, jax, jaxgan, experiments.train
 import in_a_package.inner as inner
-from experiments import recipes
+from jaxgan import recipes
 from jaxgan.losses import of_logits
 BASE = recipes.get("below/base.py")
 class Disc(type(BASE.disc)):

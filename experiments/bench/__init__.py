@@ -1,1 +1,1 @@
-"""What `experiments.benchmark` measures with: workers, each a process of its own, and the PyTorch baseline."""
+"""Measurements of parts: devices, convolutions, reading, seeds in one program."""

@@ -1,4 +1,4 @@
-"""What `experiments.device_report` measures: updates on an accelerator, and what the device's trace shows of them."""
+"""What the device report measures: updates on an accelerator, and what the device's trace shows of them."""
 
 import os
 import tempfile
@@ -6,8 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from experiments.bench.timing import Prepared
-from experiments.settings import Recipe
+from jaxgan.benchmark.timing import Prepared
+from jaxgan.recipes.settings import Recipe
 
 SAME_BITS = "--xla_gpu_exclude_nondeterministic_ops=true"  # only operations whose order of adding up is fixed
 TRACED = 20  # updates
@@ -26,8 +26,8 @@ def device_update(recipe: Recipe, cache: str, same_bits: bool, traced: bool) -> 
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {SAME_BITS}"  # JAX reads it at its first use
     import jax
 
-    from experiments import ahead
-    from experiments.bench.updates import compiled_update, jax_peak
+    from jaxgan.benchmark.updates import compiled_update, jax_peak
+    from jaxgan.commands import ahead
 
     program, dispatch, facts = compiled_update(recipe, cache)
     facts |= ahead.facts(program, dataset_leaves=1 + bool(recipe.build().classes))
@@ -48,14 +48,14 @@ def device_update(recipe: Recipe, cache: str, same_bits: bool, traced: bool) -> 
 
 def torch_recipes() -> Collection[str]:
     """The recipes whose networks there are in PyTorch."""
-    from experiments.bench.torch_baseline import NETWORKS
+    from jaxgan.benchmark.torch_baseline import NETWORKS
 
     return NETWORKS
 
 
 def torch_update(settings: dict[str, Any], compiled: bool) -> Prepared:
     """PyTorch's, in float32."""
-    from experiments.bench.torch_baseline import time_update
+    from jaxgan.benchmark.torch_baseline import time_update
 
     dispatch, facts, peak = time_update(settings, compiled, "float32")
     return dispatch, facts, lambda: {"peak_bytes": peak()}

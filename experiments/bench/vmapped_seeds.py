@@ -17,11 +17,11 @@ import numpy as np
 import tyro
 
 import jaxgan
-from experiments import recipes
-from experiments.bench.updates import IMAGES
-from experiments.cli import check_names, parse
-from experiments.settings import Recipe
+from jaxgan import recipes
+from jaxgan.benchmark.updates import IMAGES
+from jaxgan.commands.cli import check_names, parse
 from jaxgan.gan import Batch, image_shape
+from jaxgan.recipes.settings import Recipe
 from jaxgan.train_step import train_steps
 
 SECONDS = 0.5  # about, of one measurement

@@ -2,7 +2,7 @@
 
 XLA's CPU convolution takes up to three hundred times as long as the arithmetic where the kernel is as large as the map,
 where the output is larger than the input, where there are few channels, and, inside a loop, in every gradient of a
-kernel. What stands in for it is found by measuring, with `python -m experiments.convolutions`:
+kernel. What stands in for it is found by measuring, with `python -m experiments.bench.convolutions`:
 
 native       XLA's own, in the one arrangement of axes that it runs fast everywhere
 patches      one matrix product of all patches with the kernel

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 from jaxgan.run import checkpoint, metrics, plots, processes
+from jaxgan.run.arrays import state_sha256
 from jaxgan.run.checkpoint import CheckpointError
 from jaxgan.run.errors import RunError, Stopped
 from jaxgan.run.events import Event, Moment
@@ -96,7 +97,7 @@ def run(
             raise Stopped(f"stopped at step {int(state.step)} of {recipe.steps}; the same command goes on from there")
         with processes.together():
             if processes.is_leader():
-                _conclude(prepared, checkpoint.state_sha256(state), time.perf_counter() - begin)
+                _conclude(prepared, state_sha256(state), time.perf_counter() - begin)
         return read_summary(prepared.workdir)
 
 

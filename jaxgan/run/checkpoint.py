@@ -8,7 +8,6 @@ Each one is read back before an older one is removed for it, and the one of the 
 import contextlib
 import dataclasses
 import gc
-import hashlib
 import logging
 import os
 import re
@@ -21,17 +20,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+
+from jaxgan.run.arrays import difference, key_data, shapes, state_sha256, with_key
 
 # What a system says of files that may be whole: why one cannot be written, and why one cannot be read.
 FULL = re.compile("No space left on device|Disk quota exceeded|File too large")
 REFUSED = re.compile("Read-only file system|Permission denied|Too many open files|Input/output error")
 # Orbax reads a path as a glob pattern, and TensorStore wants UTF-8. Any other path is handed to them as a link.
 PLAIN = re.compile(r"[A-Za-z0-9 ._/+=@,:-]*")
-
-Arrays = dict[tuple[str, ...], tuple[list[int], str]]  # the names on the way to an array -> its shape and type
 
 
 class CheckpointError(ValueError):
@@ -165,7 +163,7 @@ def save(checkpoints: Checkpoints, step: int, state: Any, score: Score | None = 
     finish(checkpoints, state)
     # In the host's memory, where no device has a say in how they are stored; and a copy, for the next step is free
     # to overwrite the state's own buffers while these are written.
-    arrays = jax.tree.map(np.array, _key_data(state))
+    arrays = jax.tree.map(np.array, key_data(state))
     known = {} if score is None else {"score": score.value, "unit": score.unit}
     digest = ocp.args.JsonSave({"state_sha256": state_sha256(arrays), **known})
     with _saving(checkpoints, step):
@@ -215,23 +213,13 @@ def restore(checkpoints: Checkpoints, like: Any, best: bool = False) -> Any:
         if found is None:
             raise CheckpointError(f"{checkpoints.path}: no checkpoint has a score; train with --evaluate-every N")
         step = found.step
-    return jax.tree.map(_with_key, like, _read(checkpoints, step, like))
+    return jax.tree.map(with_key, like, _read(checkpoints, step, like))
 
 
 def read(directory: str | os.PathLike, like: Any, best: bool = False) -> Any:
     """The newest checkpoint, or the best, of a folder in which a run may be writing; as `restore`."""
     with contextlib.closing(open_folder(directory, read_only=True)) as checkpoints:
         return restore(checkpoints, like, best)
-
-
-def state_sha256(state: Any) -> str:
-    """SHA-256 over the name, type, shape and bytes of every array of a tree, in the tree's order."""
-    digest = hashlib.sha256()
-    for path, array in jax.tree_util.tree_leaves_with_path(_key_data(state)):
-        array = np.asarray(array)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 def _lowest(scores: dict[int, Score]) -> dict[str | None, int]:
@@ -242,7 +230,7 @@ def _lowest(scores: dict[int, Score]) -> dict[str | None, int]:
 
 def _read(checkpoints: Checkpoints, step: int, like: Any) -> Any:
     """The arrays of a checkpoint, compared with their digest."""
-    target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), _key_data(like))
+    target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), key_data(like))
     found = _whole(checkpoints, step, target)
     if found is not None:
         return found
@@ -269,7 +257,7 @@ def _whole(checkpoints: Checkpoints, step: int, target: Any) -> Any | None:
     try:
         restored = _restored(checkpoints, step, target)
         whole = state_sha256(restored.state) == restored.digest["state_sha256"]
-        if whole and _described(restored.state) == _described(target):
+        if whole and shapes(restored.state) == shapes(target):
             return restored.state
     except jax.errors.JaxRuntimeError:  # of communication, where another process has ended
         raise
@@ -278,17 +266,17 @@ def _whole(checkpoints: Checkpoints, step: int, target: Any) -> Any | None:
             why = "there is not enough memory" if isinstance(error, MemoryError) else known[0]
             raise CheckpointError(f"checkpoint {path} cannot be read ({why}); mend that first") from error
     try:
-        there = _described(_restored(checkpoints, step, None).state)
+        there = shapes(_restored(checkpoints, step, None).state)
     except jax.errors.JaxRuntimeError:
         raise
     except Exception:
         return None
-    here = _described(target)
+    here = shapes(target)
     differ = [name for name in {**here, **there} if here.get(name) != there.get(name)]
     if not differ:
         return None
     more = f" (the first of {len(differ)} that differ)" if len(differ) > 1 else ""
-    why = f"{_difference(differ[0], there, here)}{more}; use the recipe as it was, or name another --workdir"
+    why = f"{difference(differ[0], there, here)}{more}; use the recipe as it was, or name another --workdir"
     raise CheckpointError(f"checkpoint {path} does not fit the recipe: {why}")
 
 
@@ -297,36 +285,6 @@ def _restored(checkpoints: Checkpoints, step: int, target: Any | None) -> Any:
     args = ocp.args.Composite(state=ocp.args.StandardRestore(target), digest=ocp.args.JsonRestore())
     with _quiet():
         return checkpoints.manager.restore(step, args=args)
-
-
-def _described(tree: Any) -> Arrays:
-    """The shape and the type of each array, by the names on the way to it, which are all that Orbax keeps of a tree."""
-
-    def name(key: Any) -> str:
-        return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", None))))
-
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {tuple(map(name, path)): (list(x.shape), str(x.dtype)) for path, x in leaves}
-
-
-def _difference(path: tuple[str, ...], there: Arrays, here: Arrays) -> str:
-    name = ".".join(path[:2]) + "".join(f"[{part!r}]" for part in path[2:])
-    if path not in there or path not in here:
-        return f"{name} is only {'there' if path in there else 'here'}"
-    which = 0 if there[path][0] != here[path][0] else 1
-    return f"{name} is {there[path][which]} there, {here[path][which]} here"
-
-
-def _is_key(x: Any) -> bool:
-    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def _key_data(state: Any) -> Any:
-    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, state)
-
-
-def _with_key(like: Any, array: jax.Array) -> jax.Array:
-    return jax.random.wrap_key_data(array, impl=str(jax.random.key_impl(like))) if _is_key(like) else jnp.asarray(array)
 
 
 def _link(path: Path) -> Path:

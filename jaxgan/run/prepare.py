@@ -20,7 +20,7 @@ from jaxgan.sampling import ROWS
 
 
 class Recipe(Protocol):
-    """What a run needs of a recipe; `experiments.settings.Recipe` is one."""
+    """What a run needs of a recipe; `jaxgan.recipes.settings.Recipe` is one."""
 
     batch_size: int
     accumulate: int

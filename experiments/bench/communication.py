@@ -1,0 +1,95 @@
+"""What the devices of a run tell one another in each update: `python -m experiments.bench.communication [RECIPE …]`.
+
+Counted in the compiled `train_steps`: the bytes of every array that a collective operation reduces or gathers, by
+what it is for. They depend on the recipe and its batch, not on the number of devices. With N devices, a ring
+has each of them send 2 (N - 1) / N times what is reduced, and (N - 1) / N times what is gathered.
+"""
+
+import dataclasses
+import re
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+import jaxgan
+from jaxgan import parallel, recipes
+from jaxgan.commands.cli import check_names, parse
+from jaxgan.gan import GAN, Batch, image_shape
+from jaxgan.programs.programs import arrays_in
+
+# What an operation is for, by the scope it stands in. "other" is nothing that a step should need.
+KINDS = {"gradients": "gradients", "moments": r"BatchNorm_\d+", "features": "minibatch_features", "losses": "losses"}
+COLUMNS = (*KINDS, "other")
+
+# One operation for each array, so that each can be told what it is for; and quickly, since nothing is run.
+APART = {
+    "xla_disable_hlo_passes": "all-reduce-combiner,cpu-all-reduce-combiner,all-gather-combiner",
+    "xla_backend_optimization_level": 0,
+}
+
+COLLECTIVE = re.compile(
+    r" = (?P<arrays>.*?) (all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all|collective-broadcast)"
+    r'(-start)?\(.*op_name="(?P<scope>[^"]*)"'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Communication:
+    """Counts the bytes that the devices exchange in one update."""
+
+    recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE …]")] = tuple(
+        recipes.SYSTEMS
+    )
+    """Which ones."""
+
+
+def main() -> None:
+    """Compiles each recipe's program for two devices, and prints a row for it."""
+    jax.config.update("jax_platforms", "cpu")  # the same program, but for how it is scheduled
+    jax.config.update("jax_num_cpu_devices", 2)
+    flags = parse(Communication, "experiments.bench.communication")
+    check_names(flags.recipes, recipes.RECIPES, "recipe")
+    print("| recipe | batch | " + " | ".join(COLUMNS) + " |")
+    print("|---" * (2 + len(COLUMNS)) + "|")
+    for name in flags.recipes:
+        recipe = recipes.get(name)
+        print(row(name, recipe.batch_size, count_bytes(compiled_steps(recipe.build(), recipe.batch_size))), flush=True)
+
+
+def row(name: str, batch_size: int, count: dict[str, int]) -> str:
+    """A row of the table, in KiB."""
+    kib = [count[kind] / 1024 for kind in COLUMNS]
+    return f"| `{name}` | {batch_size} | {' | '.join(f'{k:,.0f}' if k >= 10 else f'{k:.2g}' for k in kib)} |"
+
+
+def compiled_steps(gan: GAN, batch_size: int) -> str:
+    """The text of the program that runs take, `train_steps`, for two devices.
+
+    Args:
+      gan: the static description.
+      batch_size: of the whole batch.
+    """
+    count = batch_size * gan.training_ratio
+    state = jax.eval_shape(lambda key: jaxgan.init(gan, key), jax.random.key(0))
+    images = jax.ShapeDtypeStruct((count, *image_shape(gan)), jnp.uint8)
+    dataset = Batch(images, jax.ShapeDtypeStruct((count,), jnp.int32) if gan.classes else None)
+    batches = jax.ShapeDtypeStruct((1, count), jnp.int32)
+    steps = parallel.shard_mapped(jaxgan.train_steps, gan, parallel.choose_devices(2))
+    lowered = steps.lower(state, dataset, batches, jax.ShapeDtypeStruct((), jnp.int32))
+    return lowered.compile(compiler_options=APART).as_text()
+
+
+def count_bytes(program: str) -> dict[str, int]:
+    """The bytes of the arrays that a program's collectives reduce or gather, by kind; of one pass through each loop."""
+    count = dict.fromkeys(COLUMNS, 0)
+    for found in COLLECTIVE.finditer(program):
+        parts = found["scope"].split("/")
+        kind = next((k for k, scope in KINDS.items() if any(re.fullmatch(scope, part) for part in parts)), "other")
+        count[kind] += sum(array.bytes for array in arrays_in(found["arrays"]))
+    return count
+
+
+if __name__ == "__main__":
+    main()

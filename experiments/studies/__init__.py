@@ -1,0 +1,1 @@
+"""The scripts behind the tables and pictures of docs/ and experiments/results/."""

@@ -1,0 +1,142 @@
+"""Flags in, one clear line and exit status 2 where they are wrong."""
+
+import contextlib
+import dataclasses
+import io
+import os
+import sys
+import traceback
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+import jax
+import tyro
+
+from jaxgan import recipes
+from jaxgan.data import DataError
+from jaxgan.evaluation import cache
+from jaxgan.evaluation.inception_weights import WeightsError
+from jaxgan.recipes import RecipeError
+from jaxgan.run import CheckpointError, ProcessError, ProcessLost, RunError, Stopped, WorkdirError
+
+T = TypeVar("T")
+MENDABLE = (CheckpointError, DataError, ProcessError, RecipeError, RunError, WeightsError, WorkdirError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """The processes of one run; without these flags, what Slurm or another cluster's environment says."""
+
+    coordinator: str | None = None
+    """HOST:PORT where process 0 listens for the others; the same for all."""
+    num_processes: int | None = None
+    """How many processes there are."""
+    process_id: int | None = None
+    """Which one this is, from 0."""
+
+
+def parse(flags: type[T], module: str, args: list[str] | None = None, description: str | None = None) -> T:
+    """Parses the command line into the dataclass `flags`; a mistake ends the program with one line."""
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors), contextlib.suppress(BrokenPipeError):
+            return tyro.cli(flags, prog=f"python -m {module}", args=args, description=description)
+    except SystemExit as end:
+        if end.code:
+            fail(f"{_first_message(errors.getvalue())} (see python -m {module} --help)")
+        raise
+    os._exit(0)  # nobody reads the help to its end
+
+
+def keep_programs() -> None:
+    """Keeps compiled programs in the user's cache folder, where there is one, and JAX has not been told of another.
+
+    A second run then begins in seconds. JAX knows a program by all that it is compiled from, so none is ever stale.
+    """
+    folder = cache.folder()
+    if jax.config.jax_compilation_cache_dir is not None or folder is None:
+        return
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if os.access(folder, os.W_OK | os.X_OK):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def check_names(names: Iterable[str], known: Collection[str], what: str) -> None:
+    """Ends the program at the first of `names` that is not among `known`."""
+    for name in names:
+        if name not in known:
+            fail(f"no {what} is named {name!r}; there are {', '.join(known)}")
+
+
+def check_json(path: Path | None) -> None:
+    """Ends the program where `--json` is no file that can be written."""
+    if path and (path.suffix != ".json" or path.is_dir()):
+        fail(f"--json {path} must be a file that ends in .json")
+    if path and not path.parent.is_dir():
+        fail(f"{path}: there is no folder {path.parent}; make it first")
+
+
+def fail(message: object, status: int = 2) -> NoReturn:
+    """Prints one line to stderr and ends the program at once.
+
+    At once, since the background threads of a failed read print tracebacks while Python winds down.
+    """
+    line = " ".join(str(message).split())
+    with contextlib.suppress(OSError, ValueError):  # nobody listens
+        print(f"error: {line}" if status != 130 else line, file=sys.__stderr__)
+    for stream in (sys.stdout, sys.__stderr__):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
+
+
+@contextlib.contextmanager
+def one_line_errors(show_traceback: bool = False) -> Iterator[None]:
+    """Turns what a user can mend into one line on stderr; a mistake of ours keeps its traceback.
+
+    What a recipe's own file raises is one line with the file's name and the line number in it.
+
+    Args:
+      show_traceback: whether the whole traceback is printed before the line.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
+    except Exception as error:
+        if show_traceback:
+            traceback.print_exc()
+        if isinstance(error, Stopped):
+            fail(error, 130)
+        if isinstance(error, FloatingPointError | ProcessLost):
+            fail(error, 1)
+        if isinstance(error, MENDABLE):
+            fail(error)
+        if line := _in_recipe_file(error):
+            fail(f"{line}{'' if show_traceback else ' (--traceback shows all)'}")
+        if isinstance(error, OSError):
+            fail(error)
+        raise
+
+
+def _in_recipe_file(error: Exception) -> str | None:
+    """Where the file of the recipe in use went wrong, and how; None where no such file is in use."""
+    if not recipes.in_use:
+        return None
+    kind = type(error).__name__
+    message = (str(error).strip() or kind).splitlines()[0]
+    if isinstance(error, SyntaxError) and error.filename in recipes.in_use:
+        return f"{error.filename}, line {error.lineno}: {kind}: {error.msg}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in recipes.in_use]
+    where = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else f"in a run of {recipes.in_use[0]}"
+    return f"{where}: {kind}: {message}"
+
+
+def _first_message(box: str) -> str:
+    """The first section of the box that tyro draws around a mistake, as one line."""
+    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:]]
+    message = " ".join(lines[: lines.index("")] if "" in lines else lines)
+    return message.removeprefix("Error parsing settings: ")

@@ -1,0 +1,307 @@
+"""Whether a run fits on an accelerator, and what it will do there: `python -m experiments.plan RECIPE --on TARGET`.
+
+Nothing is run, and no accelerator is needed: the program that runs take, `train_steps`, is compiled ahead of time for
+the target, by the same compiler that a run there would use, and read. So there is no measured time in it.
+
+memory          of one device: the state; the dataset, or where a run would stream it the images of a turn; what the
+                program works in, as XLA plans it. On a GPU cuDNN's own workspaces, which it chooses there, come on top
+launches        what is started on the device in an update, the turns of inner loops counted each; on a TPU, which runs
+                the whole program by itself, the operations that are more than one number
+convolutions    calls of cuDNN, or XLA's own; collectives with the bytes that they reduce or gather
+GFLOP           of the convolutions and matrix products in the compiled program (`jaxgan.programs.products`)
+floor ms        the longer of two: those products at the peak that the maker publishes, and the part of the state that
+                the chip cannot hold, once in and once out at the full bandwidth. No run can be faster; launches and
+                latencies come on top, and what is between the products
+"""
+
+import dataclasses
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import tyro
+
+import jaxgan
+from jaxgan import recipes
+from jaxgan.commands.ahead import Request
+from jaxgan.commands.cli import check_json, fail, one_line_errors, parse
+from jaxgan.gan import image_shape
+from jaxgan.programs.accelerators import ACCELERATORS, GIB, Target, TargetError, find_compilers, read_target
+from jaxgan.recipes.settings import Recipe
+from jaxgan.run.memory import host_memory
+from jaxgan.run.workdir import write_json
+
+MIB = 2**20
+# Images in the splits of what the `data` of the package's own recipes names.
+SIZES = {
+    "digits": {"train": 1_797},
+    "mnist": {"train": 60_000, "test": 10_000},
+    "cifar10": {"train": 50_000, "test": 10_000},
+}
+NEAR = 64  # a batch that is larger by a part of that many is not looked for
+FAR = 16  # times what is known to fit: no guess goes further
+TRIES = 8  # of batches that are guessed from the memory of others; then the middle is taken
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Says whether a run fits on an accelerator, and what it does there, with none at hand."""
+
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
+    """One of the recipes, or a Python file that defines RECIPE."""
+    on: Annotated[str, tyro.conf.arg(metavar="TARGET")]
+    """What it is to run on: h100[:N], a100[:N], v5e:2x4, v6e:2x4, v4:2x2x1, or cpu (this machine's)."""
+    batch_size: int | None = None
+    """Instead of the recipe's own."""
+    precision: Literal["float32", "bf16"] | None = None
+    """What the networks compute in, instead of the recipe's own."""
+    data_size: int | None = None
+    """How many images there are, where that does not follow from the recipe's data."""
+    largest: bool = False
+    """Find the largest batch that fits, to about 2 %."""
+    json: Path | None = None
+    """Where the result is written too."""
+
+
+Facts = dict[str, Any]
+
+
+def main() -> None:
+    """Compiles the program, once or for several batches, and prints what is in it."""
+    jax.config.update("jax_platforms", "cpu")  # where the CUDA plugin is installed, it would look for a driver
+    flags = parse(Plan, "experiments.plan")
+    with one_line_errors():
+        check_json(flags.json)
+        try:
+            target = read_target(flags.on)
+            recipe, settings = _recipe(flags, target)
+            images = _images(flags, recipe)
+            environment = find_compilers(target)
+        except TargetError as error:
+            fail(error)
+        jax.eval_shape(lambda: jaxgan.init(recipe.build(), jax.random.key(0)))  # a recipe's own mistakes, shown here
+
+        def plan(batch_size: int) -> Facts:
+            own = settings | {"batch_size": batch_size}
+            streamed = is_streamed(images * math.prod(image_shape(recipe.build())), target)
+            request = Request(flags.recipe, own, flags.on, images, streamed)
+            found = _compile(request, environment)
+            about = {"recipe": recipe.name, "on": target.text, "devices": target.devices, "batch_size": batch_size}
+            about |= {"precision": recipe.precision, "images": images, "streamed": streamed}
+            return about | found | judge(found, target, recipe.precision)
+
+        unit = target.devices * recipe.accumulate
+        result = largest(plan, recipe.batch_size, unit) if flags.largest else plan(recipe.batch_size)
+        if result is None:
+            fail(f"--largest: not even a batch of {unit} fits on {target.text}; it needs a larger device")
+    print(table(result))
+    if flags.json:
+        write_json(flags.json, result)
+
+
+def _recipe(flags: Plan, target: Target) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe that is meant, and which settings are other than its own."""
+    given = {"batch_size": flags.batch_size, "precision": flags.precision}
+    settings = {name: value for name, value in given.items() if value is not None}
+    recipe = recipes.get(flags.recipe)
+    try:
+        recipe = recipe.replace(**settings)
+    except ValueError as error:
+        fail(error)
+    unit = target.devices * recipe.accumulate
+    if recipe.batch_size % unit and not flags.largest:
+        micro = f" of {recipe.accumulate} microbatches" if recipe.accumulate > 1 else ""
+        fail(
+            f"--batch-size {recipe.batch_size} cannot be split evenly over {target.devices} devices{micro}; choose a "
+            f"multiple of {unit}"
+        )
+    return recipe, settings
+
+
+def _images(flags: Plan, recipe: Recipe) -> int:
+    """How many there are."""
+    if flags.data_size is not None and flags.data_size < 1:
+        fail(f"--data-size {flags.data_size}: a dataset has at least 1 image")
+    if flags.data_size is not None:
+        return flags.data_size
+    splits = SIZES.get(recipe.data, {}) if isinstance(recipe.data, str) else {}
+    sizes = [splits.get(part) for part in recipe.split.split("+")]
+    if None in sizes:
+        fail(f"--data-size: say how many images there are; it is not known here of the data of {recipe.name}")
+    return sum(sizes)
+
+
+def room(target: Target) -> int:
+    """The bytes that arrays and programs may take on one device."""
+    if target.name == "cpu":
+        return host_memory()
+    return int(ACCELERATORS[target.name].memory * ACCELERATORS[target.name].usable)
+
+
+def is_streamed(image_bytes: int, target: Target) -> bool:
+    """Whether a run would stream so many bytes of images, as `jaxgan.run.memory` decides it."""
+    return (2 if target.name == "cpu" else 1) * image_bytes > room(target) / 2
+
+
+def _compile(request: Request, environment: dict[str, str]) -> Facts:
+    """What `jaxgan.commands.ahead` finds, in a process of its own; its mistakes end this one."""
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxgan.commands.ahead"],
+        input=json.dumps(dataclasses.asdict(request)),
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+    )
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    lines = done.stderr.splitlines()
+    if clear := [line for line in lines if line.startswith("error: ")]:
+        fail(clear[-1].removeprefix("error: "), done.returncode)
+    why = next((line for line in lines if "Check failed" in line), f"status {done.returncode}")
+    if done.returncode < 0:
+        fail(
+            f"--on {request.target}: its compiler itself broke down on {request.recipe}, in batches of "
+            f"{request.settings['batch_size']} ({re.sub('^.*?] ', '', why).strip()}); another version of it may not",
+            1,
+        )
+    raise RuntimeError(f"jaxgan.commands.ahead failed:\n{done.stderr}")
+
+
+def judge(facts: Facts, target: Target, precision: str) -> Facts:
+    """Whether it fits, and the floor.
+
+    Args:
+      facts: as from `jaxgan.commands.ahead`.
+      target: what it was compiled for.
+      precision: what the networks compute in.
+
+    Returns:
+      `room_bytes`; `total_bytes`, None where the compiler ran out of memory; `fits`; `floor_ms`, None for a CPU, and
+      what it is the longer of, `products_ms` and `state_ms`.
+    """
+    if "out_of_memory" in facts:
+        return {"room_bytes": room(target), "total_bytes": None, "fits": False}
+    total = facts["argument_bytes"] + facts["working_bytes"] + facts["program_bytes"]
+    found = {"room_bytes": room(target), "total_bytes": total, "fits": total <= room(target)}
+    if target.name == "cpu":
+        return found | {"floor_ms": None}
+    known = ACCELERATORS[target.name]
+    products = 1e3 * facts["flops"] / known.peak[precision]
+    state = 1e3 * 2 * max(0, facts["state_bytes"] - known.cache) / known.bandwidth
+    return found | {"products_ms": products, "state_ms": state, "floor_ms": max(products, state)}
+
+
+def largest(plan: Callable[[int], Facts], first: int, unit: int) -> Facts | None:
+    """The plan of the largest batch that fits, to a part in `NEAR`.
+
+    Memory is nearly affine in the batch: two plans give a guess, which is then confirmed, and what is a little larger
+    refuted. Where it is not so, the guesses stay between what fits and what does not.
+
+    Args:
+      plan: of a batch; its `fits`, `total_bytes` and `room_bytes` are looked at. Each is a line on stderr.
+      first: where to begin.
+      unit: batches are multiples of it.
+
+    Returns:
+      The plan; None where not even `unit` fits.
+    """
+    best, refuted, known = None, None, {}
+    batch = max(1, first // unit) * unit
+    while True:
+        found = plan(batch)
+        total = known[batch] = found["total_bytes"]
+        size = f"{total / MIB:,.0f} MiB, " if total is not None else ""
+        print(f"batch {batch}: {size}{'fits' if found['fits'] else 'does not fit'}", file=sys.stderr, flush=True)
+        if found["fits"]:
+            best = found
+        else:
+            refuted = batch
+        low = best["batch_size"] if best else 0
+        near = max(unit, low // NEAR // unit * unit)
+        if refuted is not None and refuted - low <= near:
+            return best
+        guess = _guess(known, found["room_bytes"], low, refuted) // unit * unit
+        batch = max(guess, low + near)  # where the guess fits, what is next to it is to be refuted
+        batch = batch if refuted is None else min(batch, refuted - unit)
+
+
+def _guess(known: dict[int, int | None], room_bytes: int, low: int, refuted: int | None) -> int:
+    """About the largest batch that fits; `low` does, and `refuted` does not."""
+    sizes = sorted((batch, size) for batch, size in known.items() if size is not None)
+    below, above = [pair for pair in sizes if pair[0] <= low], [pair for pair in sizes if pair[0] > low]
+    nearest = (below + above[:1])[-2:] if below else above[:2]  # to where it no longer fits
+    if refuted is None and len(nearest) < 2:
+        return 2 * low
+    if len(nearest) < 2 or len(known) > TRIES:
+        return (low + refuted) // 2
+    (a, bytes_a), (b, bytes_b) = nearest
+    guess = int(b + (room_bytes - bytes_b) * (b - a) / max(1, bytes_b - bytes_a))
+    guess = min(guess, FAR * low) if low else guess
+    # Next to one that does not fit, the next guess would hardly tell more.
+    return guess if refuted is None else min(guess, refuted - (refuted - low) // 8)
+
+
+def table(result: Facts) -> str:
+    """What a person reads."""
+    target = read_target(result["on"])
+    images = f"{result['images']:,} images"
+    where = "streamed" if result["streamed"] else "on each device"
+    title = f"{result['recipe']} on {target.text}: batches of {result['batch_size']}, {result['precision']}"
+    rows = [("memory of each device", "MiB"), *_memory(result, target)]
+    if "out_of_memory" not in result:
+        rows += [("", ""), ("in each update", ""), *_update(result)]
+        rows += [("", ""), *_floor(result, target)]
+        seconds = f"{result['compile_seconds']:.1f} s, after {result['lower_seconds']:.1f} s of tracing"
+        rows += [("", ""), ("compiled in", seconds)]
+    lines = (f"{name:<24}{value}".rstrip() for name, value in rows)
+    return "\n".join([f"{title}, {images} {where}", "", *lines])
+
+
+def _memory(result: Facts, target: Target) -> list[tuple[str, str]]:
+    known = ACCELERATORS.get(target.name)
+    share = "" if known is None or known.usable == 1 else f", of the {known.memory / GIB:.0f} GiB there are"
+    verdict = "fits" if result["fits"] else "DOES NOT FIT"
+    of = f"of {result['room_bytes'] / MIB:,.0f} that a run has{share}: {verdict}"
+    if "out_of_memory" in result:
+        return [("  total", of), ("  the compiler says", result["out_of_memory"])]
+    images = "  images of a turn" if result["streamed"] else "  dataset"
+    parts = [("  state", "state_bytes"), (images, "dataset_bytes"), ("  batches, as indices", "batches_bytes")]
+    parts += [("  working memory", "working_bytes"), ("  program", "program_bytes")]
+    sizes = {name: result[key] / MIB for name, key in parts if result[key]}
+    rows = [(name, f"{size:,.1f}" if size >= 1 else f"{size:.2g}") for name, size in sizes.items()]
+    return [*rows, ("  total", f"{result['total_bytes'] / MIB:,.1f} {of}")]
+
+
+def _update(result: Facts) -> list[tuple[str, str]]:
+    found = result["collectives"].items()
+    said = ", ".join(f"{count} {opcode} of {size / 1024:,.0f} KiB in all" for opcode, (count, size) in found)
+    rows = [("  launches", f"{result['launches']:,}"), ("  convolutions", f"{result['convolutions']:,}")]
+    rows += [("  collectives", said or "none"), ("  transfers to the host", str(result["host_transfers"]))]
+    gflop = result["flops"] / 1e9
+    rows.append(("  GFLOP of products", f"{gflop:,.0f}" if gflop >= 100 else f"{gflop:.3g}"))
+    if result["xla_bytes"]:
+        told = f"{result['xla_bytes'] / 1e9:.3g} GB and {result['xla_flops'] / 1e9:.3g} GFLOP, inner loops once"
+        rows.append(("  as XLA counts all", told))
+    return rows
+
+
+def _floor(result: Facts, target: Target) -> list[tuple[str, str]]:
+    if result["floor_ms"] is None:
+        return [("floor", "not given for a CPU: experiments.benchmark measures this one")]
+    known = ACCELERATORS[target.name]
+    peak = f"{known.peak[result['precision']] / 1e12:,.0f} TFLOP/s and {known.bandwidth / 1e12:.3g} TB/s"
+    return [
+        ("floor", f"{result['floor_ms']:.3g} ms an update ({peak}: {known.source})"),
+        ("", "no run can be faster; launches and latencies come on top"),
+    ]
+
+
+if __name__ == "__main__":
+    main()

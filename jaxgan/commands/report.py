@@ -1,0 +1,110 @@
+"""Compares runs on one HTML page: `python -m experiments.report RUN… [--out report.html]`."""
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from jaxgan.commands.cli import fail, one_line_errors, parse
+from jaxgan.commands.page import runs, scores, sections
+from jaxgan.commands.page.markup import section, tag, text
+from jaxgan.commands.page.runs import Entry
+from jaxgan.commands.page.style import CSS
+from jaxgan.run.screen import say
+from jaxgan.run.workdir import whole
+
+MARK = '<meta name="generator" content="jaxgan experiments.report">'  # by which a page of this script is known
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Writes one HTML file that compares runs: scores, settings, curves, samples. It needs no other file to be read."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN…", help_behavior_hint="")] = ()
+    """Workdirs of experiments.train, and folders of experiments.seeds; runs that differ in the seed are one entry."""
+    out: Path = Path("report.html")
+    """Where the page is written; an older page of this script is replaced, another file never."""
+    title: str | None = None
+    """The page's heading (by default the recipes that are compared)."""
+    traceback: bool = False
+    """Show the whole traceback of an error."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Parses the flags, reads the runs, and writes the page."""
+    flags = parse(Report, "experiments.report", args)
+    _check(flags)
+    with one_line_errors(flags.traceback):
+        entries = runs.entries([runs.read(workdir) for workdir in runs.workdirs(flags.runs)])
+        program = "jaxgan report" if sys.argv[0].startswith("jaxgan") else "python -m experiments.report"
+        command = f"{program} {shlex.join(sys.argv[1:] if args is None else args)}"
+        content = page(entries, flags.title or _title(entries), command).encode()
+        with whole(flags.out) as partial:
+            partial.write_bytes(content)
+    count = sum(len(entry.runs) for entry in entries)
+    say(f"{flags.out}: {count} run{'s' * (count > 1)}, {len(content) / 1e6:.1f} MB; open it in a browser")
+
+
+def page(entries: Sequence[Entry], title: str, command: str) -> str:
+    """The whole page.
+
+    Args:
+      entries: what is compared.
+      title: its heading.
+      command: how it is made again.
+    """
+    parts = [
+        scores.summary(entries),
+        sections.settings(entries),
+        sections.curves(entries),
+        sections.samples(entries),
+        sections.details(entries),
+        section("Command that makes this page", tag("pre", text(command))),
+    ]
+    names = ("Scores", "Settings", "Curves", "Samples", "Details", "Command")
+    links = tag("nav", *(tag("a", name, href=f"#{name.lower()}") for name in names), aria_label="Sections")
+    head = f'<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n{MARK}\n'
+    head += tag("title", text(title)) + f"\n<style>{CSS}</style>"
+    body = tag("header", tag("h1", text(title)), tag("p", text(_lead(entries)), class_="soft"), links)
+    whole = tag("html", f"\n<head>\n{head}\n</head>\n<body>\n{body}\n{tag('main', *parts)}\n</body>\n", lang="en")
+    return f"<!DOCTYPE html>\n{whole}\n"
+
+
+def _title(entries: Sequence[Entry]) -> str:
+    recipes = dict.fromkeys(str(run.config["recipe"]) for entry in entries for run in entry.runs)
+    return ("Runs of " if len(entries) > 1 else "A run of ") + ", ".join(recipes)
+
+
+def _lead(entries: Sequence[Entry]) -> str:
+    """What is compared, in a line."""
+    count = sum(len(entry.runs) for entry in entries)
+    what = f"{count} run{'s' * (count > 1)}"
+    if count > len(entries):
+        what += f" in {len(entries)} entr{'ies' if len(entries) > 1 else 'y'}: runs that differ in the seed are one"
+    return what + "."
+
+
+def _check(flags: Report) -> None:
+    """Ends the program where the flags are wrong."""
+    if not flags.runs:
+        fail("name at least one RUN: the workdir of a run of experiments.train, or a folder of experiments.seeds")
+    if flags.out.suffix.lower() not in (".html", ".htm") or flags.out.is_dir():
+        fail(f"--out {flags.out} must be a file that ends in .html")
+    if not flags.out.parent.is_dir():
+        fail(f"--out {flags.out}: there is no folder {flags.out.parent}; make it first")
+    if flags.out.exists():
+        try:
+            with flags.out.open("rb") as file:
+                ours = MARK.encode() in file.read(2000)
+        except OSError as error:
+            fail(f"--out {flags.out} cannot be read ({error.strerror}); name another")
+        if not ours:
+            fail(f"--out {flags.out} is a file that this script has not written; name another")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""Trains and scores the recipes, and draws the results that are shown: `python -m experiments.reproduce [RECIPE …]`.
+
+Started again, it goes on where it was stopped; what is finished is only drawn again. The first seed of each comes
+first, then the second of each, so that what there is time for says most.
+"""
+
+import dataclasses
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+import jaxgan
+from jaxgan import images, recipes
+from jaxgan.commands import results_page
+from jaxgan.commands.cli import check_names, fail, keep_programs, one_line_errors, parse
+from jaxgan.commands.scored_run import Scored
+from jaxgan.commands.seeds import study
+from jaxgan.recipes.settings import Recipe
+from jaxgan.run import Options, RunError, checkpoint
+from jaxgan.run.metrics import read_metrics
+from jaxgan.run.numerics import root_key
+from jaxgan.run.report import grids as sample_grids
+from jaxgan.run.workdir import read_summary, write_json
+from jaxgan.sampling import grid_labels
+
+# Updates on two CPU cores, and how many seeds. Where None, the document's own number takes less than 40 minutes; for
+# tf2_dcgan it is the number after which the document shows its samples.
+UPDATES = {
+    "digits": (None, 3),
+    "digits_conditional": (None, 3),
+    "tf2_gan": (None, 3),
+    "tf2_dcgan": (3_000, 3),
+    "gan_elements": (None, 3),
+    "canton_lsgan": (6_000, 1),
+    "keras_dcgan": (10_000, 1),
+    "keras_mnist": (300, 1),
+    "wgan_gp": (6_000, 1),
+    "sngan_small": (None, 1),
+    "r3gan_small": (None, 1),
+    "r3gan_small_conditional": (None, 1),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproduce:
+    """Trains and scores recipes on their own data, and draws their results."""
+
+    recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE …]")] = tuple(UPDATES)
+    """Which ones."""
+    runs: Path = Path("runs/results")
+    """Where the runs are kept, a folder for each recipe."""
+    out: Path = Path("experiments/results")
+    """Where the pictures and results.json are written, and the table in README.md."""
+    data_dir: str | None = None
+    """Where TensorFlow Datasets keeps its data (by default ~/tensorflow_datasets)."""
+    seeds: int | None = None
+    """How many seeds of each (by default 3, and 1 of those that take longest)."""
+    full: bool = False
+    """The documents' own numbers of updates, for a GPU."""
+
+
+def main() -> None:
+    """Trains, scores and draws one recipe after the other; one that fails does not keep the others from it."""
+    flags = parse(Reproduce, "experiments.reproduce")
+    check_names(flags.recipes, UPDATES, "recipe with results")
+    if flags.seeds is not None and flags.seeds < 1:
+        fail(f"--seeds must be at least 1, not {flags.seeds}")
+    results_page.make_folder(flags.out)
+    failed = set()
+    keep_programs()
+    with one_line_errors():
+        results = results_page.read_results(flags.out / "results.json")
+        wanted = {name: flags.seeds or UPDATES[name][1] for name in flags.recipes}
+        for seeds in range(1, max(wanted.values()) + 1):
+            for name in [name for name in wanted if seeds <= wanted[name] and name not in failed]:
+                try:
+                    results[name] = _reproduce(name, seeds, flags)
+                except RunError as error:
+                    print(f"{name}: {error}", file=sys.stderr)
+                    failed.add(name)
+                write_json(flags.out / "results.json", dict(sorted(results.items())))
+                results_page.show(flags.out / "README.md", "scores", table(results))
+    print(f"see {flags.out}")
+    if failed:
+        fail(f"{', '.join(sorted(failed))}: no results, as said above", 1)
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as a table in Markdown: of each score the mean and the standard deviation over the seeds."""
+    lines = [
+        "| recipe | updates | seeds | Fréchet distance, last | best | floor | inception score | precision | recall "
+        "| minutes |",
+        "|---" * 10 + "|",
+    ]
+    for name in [name for name in UPDATES if name in results]:
+        found = results[name]
+        final, best = ((found.get(which) or {}).get("scores", {}) for which in ("final", "best"))
+        least = found["final"]["floor"] if final else {}
+        cells = [
+            f"`{name}`",
+            f"{found['updates']:,}",
+            len(found["final"]["seeds"]) if final else 1,
+            _cell(final.get("frechet_distance")),
+            _cell(best.get("frechet_distance")),
+            f"{least['frechet_distance']:.3g}" if least else "-",
+            *(_cell(final.get(score)) for score in ("inception_score", "precision", "recall")),
+            f"{np.mean(found['minutes']):.1f}",
+        ]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def _cell(score: dict[str, Any] | None) -> str:
+    """The mean over the seeds and the spread; a dash where there is no score."""
+    return results_page.mean_and_spread(score["values"] if score else ())
+
+
+def _reproduce(name: str, seeds: int, flags: Reproduce) -> dict[str, Any]:
+    """Trains and scores a recipe under some seeds, and draws the first: what the table says of it."""
+    recipe, folder = recipes.get(name), flags.runs / name
+    steps = recipe.steps if flags.full else UPDATES[name][0] or recipe.steps
+    recipe = recipe.replace(steps=max(steps, *_saved(folder / "seed-0"), 1))
+    print(f"{name}: {recipe.steps:,} updates", flush=True)
+    every = max(1, recipe.steps // 10)
+    options = Options(flags.data_dir, log_every=20, sample_every=every, checkpoint_every=min(every, 250))
+    found = study(recipe, folder, seeds, options, Scored(min(1_000, every)))
+    ended = [seed for seed in found["seeds"] if "diverged" not in seed]
+    if found["diverged"]:
+        print(f"{name}: {found['diverged']} of {seeds} seeds diverged", file=sys.stderr)
+    if "final" not in found or "diverged" in found["seeds"][0]:
+        raise RunError("seed 0 has diverged" if "diverged" in found["seeds"][0] else "seed 0 has no scores to show")
+    _draw(recipe, folder / "seed-0", flags)
+    metrics = read_metrics(folder / "seed-0")
+    late = metrics[-max(1, len(metrics) // 20) :]
+    device = read_summary(folder / "seed-0")["devices"][0]
+    return {
+        "updates": recipe.steps,
+        "minutes": [round(seed["seconds"] / 60, 1) for seed in ended],
+        "machine": results_page.machine(device),
+        "loss_gen": round(float(np.mean([m["loss_gen"] for m in late])), 3),
+        "loss_disc": round(float(np.mean([m["loss_disc"] for m in late])), 3),
+        "state_sha256": [seed["state_sha256"] for seed in ended],
+        "final": found["final"],
+        "best": found.get("best"),
+        "diverged": found["diverged"],
+    }
+
+
+def _saved(workdir: Path) -> list[int]:
+    """The steps of a run's checkpoints: one that has gone further, with --full say, is not cut short."""
+    folders = (workdir / "checkpoints").glob("*")
+    return [int(p.name) for p in folders if p.name.isdecimal()]
+
+
+def _draw(recipe: Recipe, workdir: Path, flags: Reproduce) -> None:
+    """The pictures of a finished run."""
+    gan, key = recipe.build(), root_key(0)
+    state = checkpoint.read(workdir / "checkpoints", jaxgan.init(gan, key))
+
+    def save(kind: str, picture: np.ndarray) -> None:
+        images.save_png(flags.out / f"{recipe.name}{kind}.png", picture)
+
+    labels = grid_labels(gan)  # a row of each class, where there are classes
+    count = 64 if labels is None else len(labels)
+    samples = images.grid(np.asarray(jaxgan.sample(gan, state, key, count, labels=labels)), columns=8)
+    save("", samples)
+    shutil.copy(workdir / "losses.png", flags.out / f"{recipe.name}-losses.png")
+    if recipe.name == "digits":
+        shutil.copy(workdir.parent / "seeds.png", flags.out / "digits-seeds.png")
+    if recipe.name == "keras_mnist":
+        save("-evolution", _evolution(workdir))
+    if recipe.name == "canton_lsgan":
+        save("-patch", images.grid(np.asarray(jaxgan.sample(gan, state, key, 1, latent_grid=(8, 8)))))
+    if recipe.name == "gan_elements":
+        real = recipe.load_data(flags.data_dir).batch(key, 0, 64).images
+        save("-beside-real", images.beside({"real": images.grid(real), "generated": samples}))
+        paths = np.asarray(jaxgan.sampling.interpolate(gan, state, key, 6, 11))
+        save("-interpolation", images.grid(paths.reshape(-1, *paths.shape[2:]), columns=11))
+
+
+def _evolution(workdir: Path, count: int = 6) -> np.ndarray:
+    """The sample grids nearest to `count` equally spaced steps, under their steps."""
+    from PIL import Image
+
+    grids = {int(path.stem): path for path in sample_grids(workdir)}
+    wanted = np.linspace(0, max(grids), count)
+    chosen = sorted({min(grids, key=lambda step, at=at: abs(step - at)) for at in wanted})
+    small = {f"step {step:,}": np.asarray(Image.open(grids[step]).reduce(2)) for step in chosen}
+    return images.beside({name: picture.reshape(*picture.shape[:2], -1) for name, picture in small.items()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""A run that is scored: during training, as an event, and at its end, its last state and its best.
+
+The best checkpoint is chosen by the scores during training, of few samples. What is reported of it is measured on
+other, more samples, so that it is not the luck of the choice.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import jaxgan
+from jaxgan import GANState, evaluation
+from jaxgan.commands import scoring
+from jaxgan.commands.feature_files import choose
+from jaxgan.commands.scoring import Yardstick
+from jaxgan.data import DataError
+from jaxgan.evaluation.neighbours import neighbour_scores
+from jaxgan.evaluation.scores import choice
+from jaxgan.gan import Purpose
+from jaxgan.recipes.settings import Recipe
+from jaxgan.run import Event, Moment, Options, RunError, checkpoint, processes, run
+from jaxgan.run.metrics import UNIT
+from jaxgan.run.numerics import fixed_numerics, root_key
+from jaxgan.run.screen import say
+from jaxgan.run.workdir import read_summary, write_json
+
+COUNT = 2_000  # samples of a score during training
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """How a run is scored."""
+
+    evaluate_every: int | None = None
+    """Steps between scores (by default 1,000, or a tenth of a longer run); 0 scores none, and not at the end either."""
+    reference: scoring.Split = "test"
+    """The real images that samples are compared with; those of the other split make the floor."""
+    features: str | None = None
+    """A classifier of the package, inception, or a Python file that defines `features` (by default the data's own)."""
+    inception_weights: str | None = None
+    """The file of InceptionV3's weights, for --features inception (by default looked for where others keep it)."""
+
+    def every(self, recipe: Recipe) -> int:
+        """Steps between scores; 0 for none."""
+        return max(1_000, recipe.steps // 10) if self.evaluate_every is None else self.evaluate_every
+
+    def yardstick(self, recipe: Recipe, data_dir: str | None) -> Yardstick:
+        """What a recipe's runs are measured with."""
+        return scoring.yardstick(recipe, data_dir, self.reference, choose(self.features, self.inception_weights))
+
+
+def run_scored(
+    recipe: Recipe,
+    workdir: str | os.PathLike,
+    seed: int = 0,
+    options: Options = Options(),
+    accepted: Collection[str] = (),
+    scored: Scored = Scored(),
+) -> dict[str, Any]:
+    """Trains as `jaxgan.run.run` does, and scores; a finished run that has no such score yet is scored.
+
+    Where it cannot be scored, a line says why, and the run goes on without scores: there are too few real images to
+    compare with, say, or features of one's own raise an error.
+
+    Args:
+      recipe: what to train.
+      workdir: the run's folder.
+      seed: of the root key.
+      options: as in `run`.
+      accepted: as in `run`.
+      scored: how it is scored.
+
+    Returns:
+      The summary, with the scores of the last state as `final`, and of the best scored one as `best`.
+
+    Raises:
+      Exception: those of `run`, and those of `choose`.
+    """
+    workdir, every = Path(workdir), scored.every(recipe)
+    if every < 0:
+        raise RunError(f"--evaluate-every must be at least 1, or 0 for none, not {every}")
+    if not every:
+        return run(recipe, workdir, seed, options, accepted)
+    by = scored.yardstick(recipe, options.data_dir)
+    summary = run(recipe.replace(events=(*recipe.events, event(by, every))), workdir, seed, options, accepted)
+    with processes.together():
+        missing = processes.is_leader() and not _is_scored(summary, by)
+    if processes.of_leader(missing)[0]:
+        with processes.together():  # Orbax wants all processes, though the leader alone scores
+            states, chosen_by = _states(recipe, workdir)
+        with processes.together(), fixed_numerics():
+            if processes.is_leader():
+                _conclude(dataclasses.replace(by, track=scoring.shown), workdir, states, chosen_by, summary)
+    return read_summary(workdir)
+
+
+def event(by: Yardstick, every: int) -> Event:
+    """Scores the averaged generator during training, by `COUNT` samples of the same latents each time.
+
+    Where that fails, a line says why, once, and there are no scores at that step: a run is not lost for them.
+    """
+    failures = itertools.count()
+
+    def scores(moment: Moment) -> Mapping[str, float | str]:
+        try:
+            return _scores_at(by, moment)
+        except Exception as error:
+            if not next(failures):
+                say(f"not scored: {_reason(error)}", "stderr")
+            return {}
+
+    return Event("evaluate", every, scores)
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, in one line; with its kind, where it is not written for a user."""
+    text = (str(error).strip() or "no reason is given").splitlines()[0]
+    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
+
+
+def is_scored(summary: Mapping[str, Any], by: Yardstick) -> bool:
+    """Whether a run's last state has been scored, in the way that is asked for.
+
+    Raises:
+      DataError: the real images cannot be had, or are too few.
+    """
+    final = summary.get("final")
+    return bool(final) and not scoring.differences(final, scoring.kind(by, by.default_count()))
+
+
+def _is_scored(summary: Mapping[str, Any], by: Yardstick) -> bool:
+    try:
+        return is_scored(summary, by)
+    except DataError:
+        return False
+
+
+def _scores_at(by: Yardstick, moment: Moment) -> Mapping[str, float | str]:
+    """The scores that make curves, and what they are scored by. The others take longer, and are measured at the end."""
+    real, reference = by.real(by.reference)
+    key, state = jax.random.fold_in(moment.state.key, Purpose.SCORES), moment.state
+    images, labels = scoring.draw(by.recipe, moment.gan, state, key, min(COUNT, len(reference.features)))
+    samples = evaluation.embed(by.features, images)
+    found = {"frechet_distance": evaluation.frechet_distance(samples.features, reference.features)}
+    found |= neighbour_scores(choice(reference.features, len(images)), samples.features)._asdict()
+    if samples.probabilities is not None:
+        found["inception_score"] = evaluation.inception_score(samples.probabilities).mean
+        if labels is not None and real.classes == by.features.classes:
+            found["label_agreement"] = evaluation.label_agreement(samples.probabilities, labels)
+    return found | {UNIT: scoring.unit(scoring.kind(by, len(images)))}
+
+
+def _states(recipe: Recipe, workdir: Path) -> tuple[dict[str, GANState], str | None]:
+    """The last checkpoint's state, and that of the best where the run was scored while it was trained; and by what."""
+    like = jaxgan.init(recipe.build(), root_key(0))
+    with contextlib.closing(checkpoint.open_folder(workdir / "checkpoints", read_only=True)) as checkpoints:
+        states, best = {"final": checkpoint.restore(checkpoints, like)}, checkpoints.best()
+        if best:
+            states["best"] = checkpoint.restore(checkpoints, like, best=True)
+    return states, best and best.score.unit
+
+
+def _conclude(
+    by: Yardstick,
+    workdir: Path,
+    states: Mapping[str, GANState],
+    chosen_by: str | None,
+    summary: Mapping[str, Any],
+) -> None:
+    """Scores the states, and adds what is found to summary.json: of the best also what it was chosen by."""
+    say(f"scoring the {' and the '.join('last' if which == 'final' else which for which in states)} generator")
+    gan, found = by.recipe.build(), {}
+    try:
+        count = by.default_count()
+        least = by.floor(count)
+        for which, state in states.items():
+            if which == "best" and int(state.step) == int(states["final"].step):
+                found["best"] = found["final"]
+                continue
+            found[which] = scoring.score_state(by, gan, state, count, least)
+            say(scoring.table(found[which]))
+    except Exception as error:  # as in `event`
+        say(f"no final scores: {_reason(error)}", "stderr")
+    if not found:
+        return
+    if "best" in found:
+        found["best"] = found["best"] | {"chosen_by": chosen_by}
+    rest = {name: value for name, value in summary.items() if name not in ("final", "best")}
+    write_json(workdir / "summary.json", rest | found)

@@ -1,0 +1,307 @@
+"""How runs are scored: against which real images, with which features, and what is written of it.
+
+A score is a dict that says all it depends on, so that two can be compared, or are refused to be:
+
+    step, weights          which generator it is of
+    count, seed            how many samples, and what decides their latents
+    features               the name and the SHA-256
+    version                of how scores are computed
+    reference              the real images: data, split, count, SHA-256
+    scores, floor          by name, as in `jaxgan.evaluation`; the floor is that of as many held-out real images, with
+                           the share of these that are copies of training images, `duplicates`
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+import jaxgan
+from jaxgan import GAN, GANState, data, evaluation
+from jaxgan.commands.real_images import LEAST, Real, load, without_border
+from jaxgan.data import DataError
+from jaxgan.evaluation import cache
+from jaxgan.evaluation.features import Embedded, Features, Track, untracked
+from jaxgan.evaluation.scores import CLOSE, HIGHER, LOWER, choice, halves, memorizing
+from jaxgan.recipes.settings import Recipe
+from jaxgan.run.numerics import root_key
+from jaxgan.run.screen import say
+from jaxgan.sampling import sample_labels
+
+COUNT = 10_000  # samples of a score, where there are as many real images
+VERSION = 2  # of how scores are computed, and of what is kept on disk of real images
+
+Split = Literal["test", "train"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Yardstick:
+    """What the samples of a recipe's runs are measured with. What it needs of the data is read when it is asked for.
+
+    Data with a split named test have it as their held-out images. Of other data one half counts as held out, though a
+    run was trained on it.
+
+    Attributes:
+      recipe: of the runs.
+      features: what samples and real images are seen with.
+      reference: which real images samples are compared with; the floor is that of the others.
+      data_dir: where TensorFlow Datasets keeps its data.
+      track: shows progress, as in `evaluation.embed`.
+    """
+
+    recipe: Recipe
+    features: Features
+    reference: Split = "test"
+    data_dir: str | None = None
+    track: Track = untracked
+
+    @functools.cached_property
+    def trained(self) -> Real:
+        """All images that a run is trained on."""
+        return load(self.recipe, self.recipe.split, self.data_dir)
+
+    @functools.cached_property
+    def train(self) -> Real:
+        """Images that runs are trained on, none of which is in `test`."""
+        if not self._has_test:
+            return self.trained.half(0)
+        return load(self.recipe, "train", self.data_dir) if "test" in self.recipe.split else self.trained
+
+    @functools.cached_property
+    def test(self) -> Real:
+        """Images that are held out."""
+        test = load(self.recipe, "test", self.data_dir) if self._has_test else self.trained.half(1)
+        if len(test.images) < LEAST:
+            raise DataError(
+                f"{test.data}: {len(test.images)} images ({test.split}) are too few to compare samples with; "
+                f"{LEAST} are needed"
+            )
+        return test
+
+    @property
+    def _has_test(self) -> bool:
+        return isinstance(self.recipe.data, str) and "test" in data.splits(self.recipe.data, self.data_dir)
+
+    def real(self, split: Split) -> tuple[Real, Embedded]:
+        """The images of a split, and their features, which are kept on disk."""
+        return (self.train, self._train) if split == "train" else (self.test, self._test)
+
+    @functools.cached_property
+    def _train(self) -> Embedded:
+        return self._embed(self.train)
+
+    @functools.cached_property
+    def _test(self) -> Embedded:
+        return self._embed(self.test)
+
+    @functools.cached_property
+    def trained_features(self) -> Embedded:
+        """Those of `trained`."""
+        return self._train if self.trained is self.train else self._embed(self.trained)
+
+    @functools.cached_property
+    def unseen(self) -> evaluation.Nearest:
+        """How near held-out images are to training images; of a fixed choice of twice `CLOSE` held-out images."""
+        seen = not self._has_test or "test" in self.recipe.split  # then without those held-out images among them
+        train, test = self.train if seen else self.trained, self.test
+
+        def make() -> cache.Arrays:
+            features = self._train if seen else self.trained_features
+            return evaluation.nearest(choice(self._test.features, 2 * CLOSE), features.features)._asdict()
+
+        return evaluation.Nearest(**self._kept(["nearest", train.sha256, test.sha256], make))
+
+    @functools.cached_property
+    def _unseen_closeness(self) -> tuple[np.ndarray, np.ndarray]:
+        """That of two halves of `unseen`: one says what is close, and the other is measured by it."""
+        closeness = self.unseen.closeness
+        return tuple(closeness[half] for half in halves(len(closeness)))
+
+    def _embed(self, real: Real) -> Embedded:
+        def make() -> cache.Arrays:
+            what = f"features of {len(real.images):,} real images"
+            embedded = evaluation.embed(self.features, real.images, self.track, what)
+            return {name: x for name, x in embedded._asdict().items() if x is not None}
+
+        return Embedded(**self._kept(["features", real.sha256], make))
+
+    def _kept(self, decided_by: list[Any], make: Any) -> cache.Arrays:
+        """Arrays that real images and features decide, kept on disk."""
+        return cache.cached([*decided_by, self.features.sha256, VERSION], make) if self.features.kept else make()
+
+    def default_count(self) -> int:
+        """How many samples are drawn: as many as there are held-out images for the floor, or `COUNT`."""
+        others = self.test if self.reference == "train" else self.train
+        return min(COUNT, len(others.images))
+
+    def floor(self, count: int) -> dict[str, float]:
+        """The scores of held-out real images, as many as `count` or as there are.
+
+        With their number, `count`, and the share of held-out images that are copies of training images, `duplicates`.
+        """
+        others, embedded = self.real("train" if self.reference == "test" else "test")
+        reference, against = self.real(self.reference)
+        chosen = choice(np.arange(len(others.images)), count)
+        held_out = Embedded(*(None if x is None else x[chosen] for x in embedded))
+        labels = others.labels[chosen] if self.recipe.classes and others.classes == self.features.classes else None
+
+        def make() -> cache.Arrays:
+            found = evaluation.score(held_out, against, labels, self.track, f"scores of {len(chosen):,} real images")
+            judge, judged = self._unseen_closeness
+            found |= {
+                "nearest_train": np.median(self.unseen.distances),
+                "memorized": evaluation.memorized(judged, judge),
+            }
+            return found | {"duplicates": np.mean(self.unseen.closeness == 0), "count": len(chosen)}
+
+        decided_by = ["floor", reference.sha256, others.sha256, self.trained.sha256, len(chosen)]
+        decided_by += [None if labels is None else labels.tolist()]
+        found = {name: float(value) for name, value in self._kept(decided_by, make).items()}
+        return found | {"count": int(found["count"])}
+
+    def score(self, images: np.ndarray, labels: np.ndarray | None = None) -> dict[str, float]:
+        """The scores of samples, by name.
+
+        Args:
+          images: uint8 [N, H, W, C], as from `draw`.
+          labels: int [N], the classes that they were asked for; left out where the features know other classes.
+
+        Raises:
+          ValueError: there are too few images.
+          DataError: the real images cannot be had.
+        """
+        what = f"{len(images):,} samples"
+        embedded = evaluation.embed(self.features, images, self.track, f"features of {what}")
+        reference, against = self.real(self.reference)
+        if reference.classes != self.features.classes:
+            labels = None
+        found = evaluation.score(embedded, against, labels, self.track, f"scores of {what}")
+        return found | memorizing(embedded, self.trained_features, self._unseen_closeness[0])
+
+
+def yardstick(
+    recipe: Recipe,
+    data_dir: str | None = None,
+    reference: Split = "test",
+    features: Features | None = None,
+    track: Track = untracked,
+) -> Yardstick:
+    """What a recipe's runs are measured with; the features are by default those of the data's own classifier."""
+    if features is None:
+        name = evaluation.for_data(recipe.data) if isinstance(recipe.data, str) else evaluation.features.OTHER
+        features = evaluation.classifier(name)
+    return Yardstick(recipe, features, reference, data_dir, track)
+
+
+def draw(
+    recipe: Recipe, gan: GAN, state: GANState, key: jax.Array, count: int, averaged: bool = True
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Samples, uint8 [count, H, W, C], without the recipe's border; and the labels that they were asked for."""
+    labels = sample_labels(gan, key, count)
+    images = np.asarray(jaxgan.sample(gan, state, key, count, averaged, labels=labels))
+    return without_border(recipe, images), None if labels is None else np.asarray(labels)
+
+
+def shown(items: Iterable, what: str) -> Iterable[Any]:
+    """The items, with a progress bar on a terminal and a line elsewhere: a `Track`."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console()
+    if console.is_terminal and not console.is_dumb_terminal:
+        return track(items, what, console=console, transient=True)
+    say(what)
+    return items
+
+
+def score_state(
+    by: Yardstick,
+    gan: GAN,
+    state: GANState,
+    count: int,
+    least: dict[str, float],
+    weights: str = "averaged",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The score of a state's generator, with all that it depends on and its floor.
+
+    Args:
+      by: what it is measured with.
+      gan: the static description.
+      state: whose generator is scored.
+      count: how many samples.
+      least: the floor, as `by.floor(count)` gives.
+      weights: `last`, or what else the averaged generator is called.
+      seed: decides the samples' latents.
+
+    Raises:
+      ValueError: as in `Yardstick.score`.
+    """
+    images, labels = draw(by.recipe, gan, state, root_key(seed), count, weights != "last")
+    of = {"step": int(state.step), "weights": weights, "count": count, "seed": seed}
+    return of | kind(by, count) | {"scores": by.score(images, labels), "floor": least}
+
+
+def kind(by: Yardstick, count: int) -> dict[str, Any]:
+    """What two scores must have in common to be compared: `differences` looks at it."""
+    reference = by.test if by.reference == "test" else by.train
+    return {
+        "count": count,
+        "features": {"name": by.features.name, "sha256": by.features.sha256},
+        "reference": reference.known_by(),
+        "version": VERSION,
+    }
+
+
+def unit(kind: dict[str, Any]) -> str:
+    """What `kind` gives as text, the same for scores that may be compared, wherever their data and features lie."""
+    features, reference = kind["features"], kind["reference"]
+    return (
+        f"{kind['count']:,} samples, features {features['name']} ({features['sha256'][:8]}), "
+        f"{reference['count']:,} real images ({reference['sha256'][:8]}), version {kind['version']}"
+    )
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Why two scores must not be compared, as text; nothing where they may be.
+
+    They may be where the latents' seeds or the weights differ: those say which samples, and of what they are.
+    """
+    fields = {  # what is compared, and what is shown of it
+        "samples": lambda score: (score["count"], score["count"]),
+        "features": lambda score: 2 * ((score["features"]["name"], score["features"]["sha256"][:8]),),
+        "reference": lambda score: (
+            score["reference"].get("sha256"),
+            tuple(str(value)[:12] for value in score["reference"].values()),
+        ),
+        "version": lambda score: (score.get("version", 1), score.get("version", 1)),  # older scores do not say it
+    }
+    both = {name: (get(one), get(other)) for name, get in fields.items()}
+    return [f"{name}: {a[1]} and {b[1]}" for name, (a, b) in both.items() if a[0] != b[0]]
+
+
+def duplicates(least: dict[str, Any]) -> list[str]:
+    """A line on what of the held-out images is no new image, where any is."""
+    share = least.get("duplicates") or 0
+    return [f"{share:.2%} of the held-out real images are copies of training images"] if share else []
+
+
+def table(score: dict[str, Any]) -> str:
+    """A score as lines of text, beside its floor."""
+    reference, scores, least = score["reference"], score["scores"], score["floor"]
+    against = f"{reference['count']:,} real images ({reference['data']}, {reference['split']})"
+    few = ", too few to compare distances with" if least["count"] < score["count"] else ""
+    lines = [
+        f"step {score['step']:,}, {score['weights']} weights: {score['count']:,} samples against "
+        f"{against}, features {score['features']['name']}",
+        f"{'':<24}{'samples':>11}{'floor':>12}   the floor is of {least['count']:,} other real images{few}",
+        *duplicates(least),
+    ]
+    better = dict.fromkeys(LOWER, "lower is better") | dict.fromkeys(HIGHER, "higher is better")
+    for name, value in scores.items():
+        beside = f"{least[name]:>12.4g}" if name in least else f"{'':>12}"
+        lines.append(f"{name:<24}{value:>11.4g}{beside}   {better.get(name, '')}".rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,199 @@
+"""The same recipe under several seeds, and what their scores spread over: `python -m experiments.seeds RECIPE`.
+
+Each seed is a run of its own, the same to the last bit as that seed trained alone, in a folder of the study:
+
+    seed-0/ …      the runs
+    seeds.json     where each run ended, and its scores; of each score all values, their mean and standard deviation
+    seeds.png      the scores during training, and the losses
+
+Started again, a study goes on: finished runs are only read. More seeds or more steps may be asked for.
+"""
+
+import dataclasses
+import statistics
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from jaxgan import recipes
+from jaxgan.commands import spread
+from jaxgan.commands.cli import check_json, fail, keep_programs, one_line_errors
+from jaxgan.commands.scored_run import Scored, is_scored, run_scored
+from jaxgan.commands.train import folder_name, for_data, read_flags
+from jaxgan.data.digests import FILES
+from jaxgan.recipes.settings import Recipe
+from jaxgan.run import Options, RunError, WorkdirError, plots
+from jaxgan.run.metrics import SCORES, read_metrics, unit
+from jaxgan.run.prepare import config_of
+from jaxgan.run.screen import say
+from jaxgan.run.workdir import check, read_config, read_summary, write_json
+
+WHICH = {"final": "last step", "best": "best Fréchet distance during training"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Seeds:
+    """Trains a recipe under several seeds, one after the other, and says what their scores spread over."""
+
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
+    """One of the recipes below, or a Python file that defines RECIPE; it decides the defaults, and comes first."""
+    seeds: int = 5
+    """How many: 0, 1, …"""
+    runs: str | None = None
+    """The folder of the study (by default runs/seeds/RECIPE, with the flags that make it another recipe)."""
+    json: Path | None = None
+    """Where to save seeds.json, too."""
+    traceback: bool = False
+    """Show the whole traceback of an error."""
+    options: Annotated[Options, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="run")] = Options()
+    scored: Annotated[Scored, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="scores")] = Scored()
+
+
+def main(args: list[str] | None = None) -> None:
+    """Parses the flags, trains, and prints the tables; the exit status is 1 where a seed has diverged."""
+    args = sys.argv[1:] if args is None else args
+    with one_line_errors("--traceback" in args):
+        flags, usual, recipe = read_flags(Seeds, "experiments.seeds", args)
+        _check(flags)
+        folder = Path(flags.runs or f"runs/seeds/{folder_name(recipe, usual)}")
+        keep_programs()
+        recipe = for_data(recipe, usual, flags.options.data_dir)
+        try:
+            found = study(recipe, folder, flags.seeds, flags.options, flags.scored)
+        except (RunError, WorkdirError) as error:
+            raise type(error)(str(error).replace("--workdir", "--runs")) from error
+        for which, title in WHICH.items():
+            if which in found:
+                say(f"{spread.table(f'{which} ({title})', found[which])}\n")
+        if len({seed["scored"] for seed in found["seeds"] if "scored" in seed}) > 1:
+            say("note: not all seeds were scored as often during training, so the best of some was chosen among more\n")
+        if len({seed["best"].get("chosen_by") for seed in found["seeds"] if "best" in seed}) > 1:
+            say("note: not all seeds were scored alike during training, and so the best was not chosen alike\n")
+        if flags.json:
+            write_json(flags.json, found)
+    say(f"see {folder}/seeds.json and {folder}/seeds.png")
+    if found["diverged"]:
+        fail(f"{found['diverged']} of {flags.seeds} seeds diverged", 1)
+
+
+def study(
+    recipe: Recipe, folder: Path, seeds: int = 5, options: Options = Options(), scored: Scored = Scored()
+) -> dict[str, Any]:
+    """Trains and scores a recipe under the seeds 0, 1, …; a seed that diverges does not keep the others from it.
+
+    Args:
+      recipe: what to train.
+      folder: of the study.
+      seeds: how many.
+      options: as in `run`.
+      scored: how the runs are scored; finished ones that were scored otherwise are scored again.
+
+    Returns:
+      What seeds.json holds: `recipe`, `steps` and `config`; `seeds`, a list with `seed` and either `diverged`, why, or
+      `seconds`, how often it was `scored` during training, and `step`, `state_sha256`, `final` and `best` of its
+      summary; how many have `diverged`; and `final` and `best`, what their scores spread over, as from `spread.spread`.
+
+    Raises:
+      RunError: scores are of different kinds, or runs of different data; or as in `run`.
+      Exception: the others of `run`.
+    """
+    by = scored.yardstick(recipe, options.data_dir)
+    summaries = {seed: _finished(recipe, folder / f"seed-{seed}", seed) for seed in range(seeds)}
+    found = {seed: summary for seed, summary in summaries.items() if summary and is_scored(summary, by)}
+    diverged: dict[int, str] = {}
+    missing = [seed for seed in range(seeds) if seed not in found]
+    if found:  # before anything is trained, what could not be compared is refused
+        result = _write(recipe, folder, found, diverged)
+    for seed in missing:
+        say(f"\nseed {seed} ({seed + 1} of {seeds})")
+        try:
+            before = read_config(folder / f"seed-{seed}")
+            accepted = recipes.accepted(before, recipe)
+            found[seed] = run_scored(recipe, folder / f"seed-{seed}", seed, options, accepted, scored)
+        except FloatingPointError as error:
+            diverged[seed] = str(error)
+            say(f"seed {seed} diverged: {error}", "stderr")
+        result = _write(recipe, folder, found, diverged)
+    return result
+
+
+def _finished(recipe: Recipe, workdir: Path, seed: int) -> dict[str, Any]:
+    """The summary of a run that has ended, else {}; refuses a folder that is another run's."""
+    before = read_config(workdir)
+    if recipes.changed_since(before, recipe):
+        raise WorkdirError(
+            f"{recipe.name}.py, or a file that it imports, is not what {workdir} was begun with; name another --runs"
+        )
+    check(workdir, *config_of(recipe, seed), recipes.accepted(before, recipe))
+    summary = read_summary(workdir)
+    return summary if summary.get("step") == recipe.steps else {}
+
+
+def _write(recipe: Recipe, folder: Path, found: dict[int, dict[str, Any]], diverged: dict[int, str]) -> dict[str, Any]:
+    """Writes seeds.json and seeds.png of what has ended; returns what seeds.json holds."""
+    _refuse_other_data(folder, found)
+    of_seeds = {seed: {"seed": seed, "diverged": why} for seed, why in diverged.items()}
+    for seed, summary in found.items():
+        lines = read_metrics(folder / f"seed-{seed}")
+        kept = {name: summary[name] for name in ("step", "state_sha256", "final", "best") if name in summary}
+        took = lines[-1]["seconds"] if lines else None
+        scored = sum("frechet_distance" in line for line in lines)
+        of_seeds[seed] = {"seed": seed, "seconds": took, "scored": scored, **kept}
+    result = {
+        "recipe": recipe.name,
+        "steps": recipe.steps,
+        "config": recipe.config(),
+        "seeds": [of_seeds[seed] for seed in sorted(of_seeds)],
+        "diverged": len(diverged),
+    }
+    for which in WHICH:
+        scores = {seed: found[seed][which] for seed in sorted(found) if which in found[seed]}
+        try:
+            result |= {which: spread.spread(scores)} if scores else {}
+        except ValueError as error:
+            raise RunError(f"{folder}: {error}; name another --runs") from error
+    write_json(folder / "seeds.json", result)
+    curves = {seed: plots.read_curves(folder / f"seed-{seed}", plots.LOSSES | plots.SCORES) for seed in of_seeds}
+    _leave_out_other_units(curves, {seed: unit(folder / f"seed-{seed}") for seed in of_seeds})
+    try:
+        spread.draw(folder / "seeds.png", recipe.name, curves, diverged)
+    except Exception as error:  # as in `plots.draw`
+        say(f"{folder / 'seeds.png'} cannot be drawn ({error}); all else is written", "stderr")
+    return result
+
+
+def _leave_out_other_units(curves: dict[int, plots.Curves], units: dict[int, str | None]) -> None:
+    """Leaves away the score curves of seeds that were scored otherwise than most during training, and says so."""
+    scored = [seed for seed in curves if not curves[seed].keys().isdisjoint(SCORES)]
+    for seed in scored:
+        if units[seed] != (usual := statistics.mode(units[seed] for seed in scored)):
+            curves[seed] = {name: curve for name, curve in curves[seed].items() if name not in SCORES}
+            here, there = units[seed] or "unknown", usual or "unknown"
+            say(f"note: seeds.png has no scores of seed {seed}: they are scored by: {here}; the others by: {there}")
+
+
+def _refuse_other_data(folder: Path, seeds: Collection[int]) -> None:
+    """Refuses runs whose images were not the same, though they were found in the same place."""
+    digests = {seed: read_config(folder / f"seed-{seed}").get("data_sha256") for seed in sorted(seeds)}
+    for seed, digest in digests.items():
+        alike = [other for other in digests if str(digests[other]).startswith(FILES) == str(digest).startswith(FILES)]
+        if digest != digests[first := min(alike)]:
+            raise RunError(f"{folder}: seed {first} and seed {seed} are of different data; name another --runs")
+
+
+def _check(flags: Seeds) -> None:
+    """Ends the program where the flags are wrong."""
+    if flags.seeds < 1:
+        fail(f"--seeds must be at least 1, not {flags.seeds}")
+    if flags.scored.evaluate_every is not None and flags.scored.evaluate_every < 1:
+        fail(f"--evaluate-every must be at least 1, not {flags.scored.evaluate_every}: a study is of scores")
+    if flags.runs == "":
+        fail("--runs is empty; name a folder, or leave the flag away")
+    check_json(flags.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""What the runs of several seeds spread over: their scores as a table, their curves as a picture."""
+
+import functools
+import statistics
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxgan.commands import scoring
+from jaxgan.evaluation.scores import HIGHER, LOWER
+from jaxgan.run.plots import LOSSES, SCORES, Curves, draw_panels, smoothed, thinned
+
+MARKED = 30  # points of a curve, at most, to be marked
+SMOOTH = [name for curves in LOSSES.values() for name in curves]
+
+
+def spread(scores: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
+    """The scores of several seeds, by name, with what all of them depend on.
+
+    Args:
+      scores: by seed, as from `scoring.score_state`; at least one.
+
+    Returns:
+      `seeds` and `steps`, a list each; `count`, `features`, `reference`, `version` and `floor`, as of any of them; and
+      `scores`, by name: `values` in the order of the seeds, their `mean`, and `std`, the standard deviation with n - 1
+      in the denominator, None for one seed.
+
+    Raises:
+      ValueError: they must not be compared: they differ in the number of samples, the features or the reference.
+    """
+    (first, one), *others = scores.items()
+    for seed, other in others:
+        if differ := scoring.differences(one, other):
+            raise ValueError(f"the scores of seed {first} and seed {seed} are of different kinds ({'; '.join(differ)})")
+    values = {name: [score["scores"].get(name) for score in scores.values()] for name in one["scores"]}
+    return {
+        "seeds": list(scores),
+        "steps": [score["step"] for score in scores.values()],
+        **{name: one[name] for name in ("count", "features", "reference", "version", "floor") if name in one},
+        "scores": {name: _summary(found) for name, found in values.items() if None not in found},
+    }
+
+
+def _summary(values: list[float]) -> dict[str, Any]:
+    std = statistics.stdev(values) if len(values) > 1 else None
+    return {"values": values, "mean": statistics.fmean(values), "std": std}
+
+
+def table(which: str, found: dict[str, Any]) -> str:
+    """A result of `spread` as lines of text; `which` says of which checkpoint it is."""
+    reference, least = found["reference"], found["floor"]
+    seeds = "".join(f"{f'seed {seed}':>11}" for seed in found["seeds"])
+    lines = [
+        f"{which}: {found['count']:,} samples of each seed against {reference['count']:,} real images "
+        f"({reference['data']}, {reference['split']}),",
+        f"features {found['features']['name']}; the floor is of {least['count']:,} other real images",
+        *scoring.duplicates(least),
+        f"{'':<23}{'better':<8}{'mean':>11}{'std':>11}{'floor':>11}{seeds}",
+    ]
+    better = dict.fromkeys(LOWER, "lower") | dict.fromkeys(HIGHER, "higher")
+    for name, score in found["scores"].items():
+        numbers = [score["mean"], score["std"], least.get(name), *score["values"]]
+        cells = "".join(f"{'-' if number is None else f'{number:.4g}':>11}" for number in numbers)
+        lines.append(f"{name:<23}{better.get(name, ''):<8}{cells}")
+    lines.append(f"{'step':<64}" + "".join(f"{step:>11,}" for step in found["steps"]))
+    return "\n".join(lines)
+
+
+def draw(path: Path, recipe: str, runs: Mapping[int, Curves], diverged: Collection[int] = ()) -> None:
+    """Draws the scores during training, and the losses: the mean over seeds, its standard deviation, and each seed.
+
+    Args:
+      path: the picture, a PNG.
+      recipe: its name.
+      runs: the curves of each seed, as from `read_curves`; of losses their running means are drawn.
+      diverged: seeds that are drawn, dotted, but are not part of the mean.
+    """
+    ended = [seed for seed in runs if seed not in diverged]
+    title = f"{recipe}: {len(ended)} {'seed' if len(ended) == 1 else 'seeds'}"
+    if len(ended) > 1:
+        title += "; mean and one standard deviation, and each seed as a thin line"
+    if diverged:
+        title += f"; dotted: {len(diverged)} diverged"
+
+    def draw_one(axes: Any, name: str, label: str, colour: str) -> None:
+        smooth = smoothed if name in SMOOTH else lambda values: values
+        drawn = {seed: curves[name] for seed, curves in runs.items() if name in curves}
+        for seed, (x, y) in drawn.items():
+            style = ":" if seed in diverged else "-"
+            axes.plot(thinned(x), thinned(smooth(y)), style, color=colour, alpha=0.6, linewidth=0.8)
+        of_mean = [drawn[seed] for seed in ended if seed in drawn]
+        x, values = _at_common_steps(of_mean)
+        if not len(x):
+            axes.plot([], [], color=colour, label=label)
+            return
+        values = np.array([smooth(y) for y in values])
+        mean, marker = values.mean(0), "o" if name not in SMOOTH and len(x) <= MARKED else None
+        axes.plot(thinned(x), thinned(mean), color=colour, label=label, linewidth=2, marker=marker, markersize=4)
+        if len(values) > 1:
+            std = values.std(0, ddof=1)
+            axes.fill_between(
+                thinned(x), thinned(mean - std), thinned(mean + std), color=colour, alpha=0.2, linewidth=0
+            )
+        if name == "frechet_distance" and mean.max() > 10 * mean.min() > 0:
+            axes.set_yscale("log", subs=(2, 5))  # else what differs at the end cannot be seen
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("{x:g}")
+
+    names = {name for curves in runs.values() for name in curves}
+    draw_panels(path, [SCORES, LOSSES], names, draw_one, title)
+
+
+def _at_common_steps(curves: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The steps that all curves have, and the values of each there."""
+    if not curves:
+        return np.array([]), []
+    steps = functools.reduce(np.intersect1d, [x for x, _ in curves])
+    return steps, [y[np.isin(x, steps)] for x, y in curves]

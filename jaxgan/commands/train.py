@@ -1,0 +1,225 @@
+"""Trains a recipe: `python -m experiments.train [RECIPE] [--steps N] …`, all flags with `--help`."""
+
+import contextlib
+import dataclasses
+import functools
+import operator
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import jax
+import tyro
+
+from jaxgan import recipes
+from jaxgan.commands.cli import Cluster, keep_programs, one_line_errors, parse
+from jaxgan.commands.scored_run import Scored, run_scored
+from jaxgan.data import DataError
+from jaxgan.gan import image_shape
+from jaxgan.recipes import RecipeError
+from jaxgan.recipes.described import describe, is_plain
+from jaxgan.recipes.groups import GROUPS
+from jaxgan.recipes.settings import Recipe
+from jaxgan.run import Options, processes
+from jaxgan.run.screen import say
+from jaxgan.run.workdir import read_config
+
+DEFAULT = "digits_conditional"
+TITLES = {"source": "data", "optimization": "optimiser"}  # of groups, in --help, where they are not their names
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Trains a GAN. Started again with the same flags, a run goes on where it stopped."""
+
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE]")] = DEFAULT
+    """One of the recipes below, or a Python file that defines RECIPE; it decides the defaults, and comes first."""
+    seed: int = 0
+    """Of the root key: all randomness comes from it."""
+    workdir: str | None = None
+    """Where everything is written (by default runs/RECIPE, with the flags that make it another run)."""
+    accept_changed_file: bool = False
+    """Go on with a run whose recipe's file has been changed since."""
+    traceback: bool = False
+    """Show the whole traceback of an error."""
+    cluster: Annotated[Cluster, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="several processes")] = Cluster()
+    options: Annotated[Options, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="run")] = Options()
+    scored: Annotated[Scored, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="scores")] = Scored()
+
+
+def main(args: list[str] | None = None) -> None:
+    """Parses the flags, trains, and says where the results are."""
+    args = sys.argv[1:] if args is None else args
+    with one_line_errors("--traceback" in args):
+        keep_programs()
+        # Processes join before a user's file is run, as it may use devices, and after the flags are known to be right.
+        is_file = _name(args).endswith(".py")
+        found = None if is_file else read_flags(Train, "experiments.train", args)
+        if not (is_file and {"-h", "--help"} & {*args}):
+            flags = found[0] if found else _flags_before_the_recipe(args)
+            processes.join(**vars(flags.cluster))
+        with processes.together() if jax.distributed.is_initialized() else contextlib.nullcontext():
+            flags, recipe, chosen = found or read_flags(Train, "experiments.train", args)
+            name, workdir = flags.recipe, flags.workdir or f"runs/{folder_name(chosen, recipe, flags.seed)}"
+            config = read_config(Path(workdir))
+            if not flags.accept_changed_file and recipes.changed_since(config, chosen):
+                raise RecipeError(recipes.CHANGED.format(file=name))
+            accepted = recipes.accepted(config, chosen, flags.accept_changed_file)
+            chosen = for_data(chosen, recipe, flags.options.data_dir)
+        summary = run_scored(chosen, workdir, flags.seed, flags.options, accepted, flags.scored)
+    if not processes.is_leader():
+        return
+    file = f" --recipe {shlex.quote(name)}" if recipe.file_sha256 else ""
+    say(
+        f"step {summary['step']} reached; see {workdir}/samples.gif, {workdir}/losses.png and {workdir}/samples\n"
+        f"more samples: {'jaxgan sample' if sys.argv[0].startswith('jaxgan') else 'python -m experiments.sample'} "
+        f"{shlex.quote(workdir)}{file}"
+    )
+
+
+def _name(args: list[str]) -> str:
+    """The recipe that is asked for: it comes first, since it decides the defaults of the flags."""
+    return args[0] if args and not args[0].startswith("-") else DEFAULT
+
+
+def _flags_before_the_recipe(args: list[str]) -> Train:
+    """The flags where the recipe's file has not been run: with the defaults of a recipe that has all of them."""
+    return parse(flags_of(recipes.get("digits")), "experiments.train", args)
+
+
+def read_flags(script: type, module: str, args: list[str]) -> tuple[Any, Recipe, Recipe]:
+    """Parses the flags of a script that trains a recipe.
+
+    Args:
+      script: its own flags; its docstring is what `--help` says first. `recipe` is one of them.
+      module: its name.
+      args: the command line; the recipe comes first, since it decides the defaults of the others.
+
+    Returns:
+      The flags, the recipe that is named, and the recipe with the settings that the flags give.
+
+    Raises:
+      RecipeError: a flag does not fit the recipe.
+    """
+    name = _name(args)
+    recipe = recipes.get(name)
+    _check_plain(recipe, args)
+    flags = parse(flags_of(recipe, script), module, args, _description(script))
+    if flags.recipe != name:
+        raise RecipeError(f"the recipe comes first: python -m {module} {flags.recipe} …")
+    if getattr(flags, "workdir", None) == "":
+        raise RecipeError("--workdir is empty; name a folder, or leave the flag away")
+    changed = {name: value for name, value in settings_of(flags).items() if value != getattr(recipe, name)}
+    try:
+        chosen = recipe.replace(**changed)
+    except ValueError as error:
+        raise RecipeError(error) from error
+    for setting, value in changed.items():
+        if why := chosen.without_effect(setting, getattr(recipe, setting)):
+            raise RecipeError(f"{_flag(setting)} {value} has no effect in {recipe.name}: {why}; leave it away")
+    return flags, recipe, chosen
+
+
+def _flag(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
+
+
+def for_data(recipe: Recipe, usual: Recipe, data_dir: str | None) -> Recipe:
+    """A recipe with classes for data that it was not made for: with as many as these have.
+
+    Args:
+      recipe: as the flags make it.
+      usual: without them; where the data are the same, `recipe` stays as it is.
+      data_dir: where TensorFlow Datasets keeps its data.
+
+    Raises:
+      DataError: the data cannot be had, or have no labels.
+      RecipeError: the networks cannot have another number of classes.
+    """
+    if not recipe.classes or recipe.data == usual.data:
+        return recipe
+    found = recipe.open_data(data_dir)
+    if not found.classes:
+        note = f" ({found.labels_note})" if found.labels_note else ""
+        others = {name: other for name, other in recipes.RECIPES.items() if not other.classes}
+        raise DataError(
+            f"{found.name} has no labels{note}, and {recipe.name} has {recipe.classes} classes; a recipe without takes "
+            f"them: python -m experiments.train {_nearest(recipe, others)} --data {shlex.quote(str(recipe.data))} "
+            f"(without classes are {', '.join(others)})"
+        )
+    try:
+        return recipe.with_classes(len(found.classes))
+    except ValueError as error:
+        raise recipes.RecipeError(f"{found.name} has {len(found.classes)} classes: {error}") from error
+
+
+def _nearest(recipe: Recipe, others: dict[str, Recipe]) -> str:
+    """The name of the recipe that has the same generator without classes, or one for images of the same shape."""
+    gen = recipe.gen.clone(classes=0) if hasattr(recipe.gen, "classes") else None
+    shape = image_shape(recipe.build())
+    alike = [name for name, other in others.items() if other.gen == gen]
+    return next(iter(alike or [n for n, other in others.items() if image_shape(other.build()) == shape] or others))
+
+
+def _check_plain(recipe: Recipe, args: list[str]) -> None:
+    """Refuses the flag of a setting that is an object in this recipe, for which there is no such flag."""
+    given = {arg.partition("=")[0].replace("_", "-") for arg in args if arg.startswith("--")}
+    for field in (field for kind in GROUPS.values() for field in dataclasses.fields(kind)):
+        flag, value = _flag(field.name), getattr(recipe, field.name)
+        if flag in given and not is_plain(value):
+            kind = "a schedule" if float in get_args(field.type) else "no plain value"
+            raise RecipeError(
+                f"{flag}: in {recipe.name} it is {kind}, {describe(value)}; change it in a recipe file of your own"
+            )
+
+
+def flags_of(recipe: Recipe, script: type = Train) -> type:
+    """A script's flags, with one more for each plain setting of a recipe, its values as defaults."""
+    groups = []
+    for group, kind in GROUPS.items():
+        fields = [
+            (
+                field.name,
+                Annotated[_plain(field.type), tyro.conf.arg(help=field.metadata["help"])],
+                getattr(recipe, field.name),
+            )
+            for field in dataclasses.fields(kind)
+            if is_plain(getattr(recipe, field.name))
+        ]
+        flags = dataclasses.make_dataclass(kind.__name__, fields, frozen=True)
+        title = tyro.conf.arg(name=TITLES.get(group, group))
+        groups.append((group, Annotated[flags, tyro.conf.OmitArgPrefixes, title], flags()))
+    return dataclasses.make_dataclass(script.__name__, groups, bases=(script,), frozen=True)
+
+
+def settings_of(flags: Any) -> dict[str, Any]:
+    """The settings that the command line gives."""
+    return {name: value for group in GROUPS for name, value in vars(getattr(flags, group)).items()}
+
+
+def _plain(annotation: Any) -> Any:
+    """The part of a setting's type that a flag can give: without functions and objects of one's own."""
+    if get_origin(annotation) is Literal or not get_args(annotation):
+        return annotation
+    plain = [k for k in get_args(annotation) if get_origin(k) is Literal or k in (str, int, float, bool, type(None))]
+    return functools.reduce(operator.or_, plain)
+
+
+def _description(script: type) -> str:
+    """What `--help` says first: what this is, and a line on each recipe."""
+    width = max(map(len, recipes.RECIPES))
+    lines = [f"  {name:<{width}}  {recipe.about}" for name, recipe in recipes.RECIPES.items()]
+    return "\n".join([script.__doc__, "", "Recipes:", *lines])
+
+
+def folder_name(recipe: Recipe, usual: Recipe, seed: int = 0) -> str:
+    """RECIPE, and whatever else makes this another run than the recipe's own."""
+    here, usual = {"seed": seed} | recipe.config(), {"seed": 0} | usual.config()
+    changes = [f"{name}={value}" for name, value in here.items() if value != usual[name]]
+    return re.sub(r"[^\w.=-]+", "_", "-".join([recipe.name, *changes]))
+
+
+if __name__ == "__main__":
+    main()

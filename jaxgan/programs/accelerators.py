@@ -1,0 +1,181 @@
+"""The accelerators that the command `plan` knows: what their makers publish of them, and how a target names them."""
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import math
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+HARDWARE = Path(__file__).parent / "hardware"  # of each GPU, what XLA asks it for
+GIB = 2**30
+
+
+class TargetError(ValueError):
+    """A target that cannot be had; the message says what would be right."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Accelerator:
+    """One device, as its maker describes it.
+
+    Attributes:
+      platform: "cuda", "tpu" or "cpu", as JAX names it.
+      memory: bytes of a device; of a GPU's 80 GB what CUDA reports, in full GiB.
+      usable: the share of them that a run has. On a GPU JAX takes 3/4, unless XLA_PYTHON_CLIENT_MEM_FRACTION says
+        otherwise (JAX's documentation, "GPU memory allocation"); of a TPU libtpu keeps a little, and says how much is
+        left where a program does not fit.
+      bandwidth: bytes in a second between the memory and the chip.
+      cache: bytes on the chip that may hold arrays from one launch to the next.
+      peak: FLOP in a second of matrix products and convolutions in each precision of a recipe. By default JAX takes
+        the products of float32 values in TF32 on NVIDIA's GPUs, and in one pass of bfloat16 on a TPU.
+      source: the document that says so.
+    """
+
+    platform: str
+    memory: int
+    usable: float = 1.0
+    bandwidth: float | None = None
+    cache: int = 0
+    peak: Mapping[str, float] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
+    source: str = ""
+
+
+def _peak(float32: float, bf16: float) -> Mapping[str, float]:
+    return MappingProxyType({"float32": float32, "bf16": bf16})
+
+
+# Without sparsity. A v4 chip is one device of JAX, as the others are.
+ACCELERATORS = {
+    "h100": Accelerator(
+        "cuda", 79 * GIB, 0.75, 3.35e12, 50 * 2**20, _peak(494.7e12, 989.4e12), "NVIDIA H100 datasheet, SXM5 80 GB"
+    ),
+    "a100": Accelerator(
+        "cuda", 79 * GIB, 0.75, 2.039e12, 40 * 2**20, _peak(156e12, 312e12), "NVIDIA A100 datasheet, SXM 80 GB"
+    ),
+    "v4": Accelerator(
+        "tpu", 32 * GIB, 30.75 / 32, 1.228e12, 160 * 2**20, _peak(275e12, 275e12), "Cloud TPU v4 documentation"
+    ),
+    "v5e": Accelerator(
+        "tpu", 16 * GIB, 15.75 / 16, 0.819e12, 128 * 2**20, _peak(197e12, 197e12), "Cloud TPU v5e documentation"
+    ),
+    "v6e": Accelerator(
+        "tpu", 32 * GIB, 31.25 / 32, 1.64e12, 128 * 2**20, _peak(918e12, 918e12), "Cloud TPU v6e documentation"
+    ),
+}
+GPUS = 8  # in one machine
+AXES = {"v4": 3, "v5e": 2, "v6e": 2}  # of a slice's topology
+FORMS = "h100[:N], a100[:N], v5e:2x4, v6e:2x4, v4:2x2x1, or cpu"
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Several of one accelerator: its name, and how many; of TPUs the shape of the slice, of others ()."""
+
+    text: str
+    name: str
+    devices: int
+    shape: tuple[int, ...] = ()
+
+    @property
+    def platform(self) -> str:
+        """As JAX names it."""
+        return ACCELERATORS[self.name].platform if self.name in ACCELERATORS else "cpu"
+
+
+def read_target(text: str) -> Target:
+    """What `--on` names.
+
+    Raises:
+      TargetError: it is none that is known here.
+    """
+    name, colon, how_many = text.partition(":")
+    if text == "cpu":
+        return Target(text, "cpu", 1)
+    if name not in ACCELERATORS:
+        raise TargetError(f"--on {text}: there is no {name!r} here; name {FORMS}")
+    if axes := AXES.get(name):
+        if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)" + f"{{{axes - 1}}}", how_many):
+            example = "x".join(["2", "2", "1"] if axes == 3 else ["2", "4"])
+            raise TargetError(f"--on {text}: a {name} slice has {axes} axes; name its topology, as {name}:{example}")
+        shape = tuple(int(size) for size in how_many.split("x"))
+        return Target(text, name, math.prod(shape), shape)
+    if colon and how_many not in [str(n) for n in range(1, GPUS + 1)]:
+        raise TargetError(f"--on {text}: name how many there are in one machine, {name}:1 to {name}:{GPUS}")
+    return Target(text, name, int(how_many or 1))
+
+
+def packages(platform: str) -> list[str]:
+    """What pip is to install for a platform's compiler, of the versions that fit the installed JAX.
+
+    They need `--no-deps`: what they would bring along is for running programs.
+    """
+    if platform == "tpu":
+        return [next(each for each in importlib.metadata.requires("jax") if each.startswith("libtpu")).split(";")[0]]
+    version = importlib.metadata.version("jax")
+    return [f"jax-cuda13-plugin=={version}", f"jax-cuda13-pjrt=={version}", "nvidia-cuda-nvcc>=13,<14"]
+
+
+def find_compilers(target: Target) -> dict[str, str]:
+    """The environment of a process that compiles for the target, beside what is in this one's.
+
+    Raises:
+      TargetError: what compiles for it is not installed; the message says how to install it.
+    """
+    environment = {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}  # or the CUDA plugin looks for a driver
+    # libtpu neither asks a cloud where it is, nor keeps the TPU, which it will not use, for one process alone.
+    environment |= {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+    found = True
+    if target.platform == "tpu":
+        found = importlib.util.find_spec("libtpu") is not None
+    elif target.platform == "cuda":
+        folder = ptxas_folder()
+        found = folder and importlib.util.find_spec("jax_cuda13_plugin") and importlib.util.find_spec("jax_plugins")
+        environment["PATH"] = os.pathsep.join([str(folder), os.environ.get("PATH", os.defpath)])
+    if not found:
+        command = "pip install --no-deps " + " ".join(shlex.quote(each) for each in packages(target.platform))
+        raise TargetError(f"--on {target.text} needs a compiler that is not installed here: {command}")
+    return environment
+
+
+def ptxas_folder() -> Path | None:
+    """Where the assembler is that XLA compiles for NVIDIA's GPUs with: of the package nvidia-cuda-nvcc, or in PATH."""
+    found = importlib.util.find_spec("nvidia")
+    folders = [Path(root) / "cu13" / "bin" for root in (found.submodule_search_locations if found else None) or ()]
+    folders += [Path(folder) for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder]
+    return next((folder for folder in folders if os.access(folder / "ptxas", os.X_OK)), None)
+
+
+def topology(target: Target) -> list[Any]:
+    """The devices of a target as JAX's, which nothing can be run on.
+
+    Raises:
+      TargetError: the maker's library knows no such topology.
+    """
+    import jax
+    from jax.experimental import topologies
+
+    if target.platform == "cpu":
+        return jax.devices()[:1]
+    try:
+        if target.platform == "tpu":
+            # A host has at most 2x2 chips. The two cores of a v4 are one device.
+            settings = {"chips_per_host_bounds": (*(min(2, size) for size in target.shape[:2]), 1)}
+            settings |= {"chip_config_name": "megacore"} if target.name == "v4" else {}
+            return list(topologies.get_topology_desc(platform="tpu", topology_name=target.text, **settings).devices)
+        return list(
+            topologies.get_topology_desc(
+                platform="cuda",
+                topology_name="",
+                target_config=(HARDWARE / f"{target.name}.txtpb").read_text(),
+                topology=f"1x1x{target.devices}",
+            ).devices
+        )
+    except (jax.errors.JaxRuntimeError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise TargetError(f"--on {target.text}: there is no such topology ({reason}); name another") from error

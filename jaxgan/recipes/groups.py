@@ -1,0 +1,273 @@
+"""The groups of settings of a recipe. Each checks itself.
+
+A setting that is a plain value is a flag of `experiments.train` by its own name. Some may be a function or an object
+of one's own instead, in a recipe of one's own: a loss, an optimiser, a schedule, a source of data.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import optax
+
+from jaxgan import losses
+from jaxgan.penalties import L2, Penalty, Regularizer
+from jaxgan.recipes.described import describe
+from jaxgan.recipes.fields import CLIP, DECAY, FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, check, setting
+from jaxgan.schedules import PerStep, TimeDecay
+from jaxgan.schedules import Schedule as StepSchedule
+from jaxgan.transforms import InstanceNoise, Transform
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What is trained on.
+
+    Attributes:
+      data: or a function of one's own that gives a `Dataset`, or an object with `__len__` and `__getitem__`, as
+        `jaxgan.data.of_items` takes it.
+      augmentations: what real images pass before all else; see `jaxgan.transforms`.
+    """
+
+    data: str | Callable[[], Any] = setting(
+        "digits",
+        "The images: digits (embedded), a TensorFlow dataset's name, stacked_mnist, folder:PATH, or prepared:PATH.",
+    )
+    split: str = setting("train", "The split of a TensorFlow dataset; train+test joins two.")
+    border: int = setting(0, "Black pixels on each side of a real image, within the recipe's size.", NOT_NEGATIVE)
+    fit: Literal["crop", "pad"] = setting(
+        "crop", "An image of another aspect ratio is cropped around its centre, or has black beside it."
+    )
+    mirror: bool = setting(False, "Real images are mirrored left to right, or not, as a coin falls.")
+    augmentations: tuple[Transform, ...] = setting((), "")
+    batch_size: int = setting(128, "Real images, and generated ones, in each update.", POSITIVE)
+
+    def __post_init__(self):
+        """Refuses values that no run could use."""
+        check(self)
+        if not (isinstance(self.data, str) or callable(self.data)):
+            kind = type(self.data).__name__
+            raise ValueError(f"data must be a name, or a function that gives the images: lambda: x, not a {kind} x")
+        _check_functions(self, "augmentations")
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """What the networks are to minimise.
+
+    Attributes:
+      transforms: what images pass on their way to D, after instance noise; see `jaxgan.transforms`.
+      penalties: what is added to D's loss; see `jaxgan.penalties`.
+      regularizers: what is added to G's loss, after `gen_l2`: functions of its parameters.
+    """
+
+    z_size: int = setting(100, "The length of a latent.", POSITIVE)
+    prior: Literal["normal", "uniform"] = setting("normal", "The distribution of latents: N(0, 1) or U(-1, 1).")
+    loss: Literal["non_saturating", "least_squares", "hinge", "wasserstein", "relativistic"] | losses.Loss = setting(
+        "non_saturating",
+        "Cross-entropy with the non-saturating generator's loss, least squares (LSGAN), the hinge loss, the "
+        "Wasserstein loss, or cross-entropy of pairs of a real and a generated image.",
+    )
+    real_label: float = setting(
+        1.0, "The label of real images in the non_saturating loss; 0.9 is one-sided label smoothing.", SHARE
+    )
+    disc_loss_scale: float = setting(
+        1.0, "A factor on the discriminator's loss; 0.5 makes a sum over real and generated images their mean.", RATE
+    )
+    generated_labels: Literal["uniform", "real"] = setting(
+        "uniform", "The labels of generated images: drawn, or those of the real images of the batch."
+    )
+    gen_l2: float = setting(
+        0.0, "This times the squared L2 norm of the generator's parameters is added to its loss.", RATE
+    )
+    instance_noise: float = setting(
+        0.0, "The standard deviation, at first, of noise that is added to all images the discriminator sees.", RATE
+    )
+    instance_noise_decay: float = setting(
+        1.0, "What the standard deviation of instance noise is multiplied by at each step.", FACTOR
+    )
+    transforms: tuple[Transform, ...] = setting((), "")
+    penalties: tuple[Penalty, ...] = setting((), "")
+    regularizers: tuple[Regularizer, ...] = setting((), "")
+
+    def __post_init__(self):
+        """Refuses values that do not fit together, too."""
+        check(self)
+        if not isinstance(self.loss, str | losses.Loss):
+            raise ValueError(f"loss must be a jaxgan.losses.Loss, as of_logits(gen, disc) makes, not {self.loss!r}")
+        _check_functions(self, "transforms", "penalties", "regularizers")
+        if self.loss != "non_saturating" and self.real_label != 1:
+            raise ValueError("--real-label belongs to --loss non_saturating; leave it at 1 for another loss")
+        if isinstance(self.loss, losses.Loss) and self.disc_loss_scale != 1:
+            raise ValueError("--disc-loss-scale belongs to the package's own losses; leave it at 1 for yours")
+
+    def build_loss(self) -> losses.Loss:
+        """The losses of both networks."""
+        if self.loss == "non_saturating":
+            return losses.non_saturating(self.real_label, self.disc_loss_scale)
+        return getattr(losses, self.loss)(self.disc_loss_scale) if isinstance(self.loss, str) else self.loss
+
+    def build_transforms(self) -> tuple[Transform, ...]:
+        """Instance noise where there is any, and the others."""
+        noise = (InstanceNoise(self.instance_noise, self.instance_noise_decay),) if self.instance_noise else ()
+        return noise + self.transforms
+
+    def build_regularizers(self) -> tuple[Regularizer, ...]:
+        """The L2 norm where it has a weight, and the others."""
+        return ((L2(self.gen_l2),) if self.gen_l2 else ()) + self.regularizers
+
+
+Optimizer = Callable[..., optax.GradientTransformation]
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimization:
+    """How both networks descend.
+
+    An optimiser of one's own is a function of the learning rate, or `{"gen": f, "disc": g}`, one for each network. It
+    is given the rate as it is written here, a number or the schedule itself; but where D has several updates in a step,
+    its schedule as a `PerStep`, and where there is a time decay, a `TimeDecay`.
+
+    Learning rates and `beta2` may be schedules, functions of the step as in `jaxgan.schedules`.
+    """
+
+    optimizer: Literal["adam", "rmsprop"] | Optimizer | dict[str, Optimizer] = setting(
+        "adam", "Of both networks. RMSprop is Keras's: epsilon 1e-7, added to the root."
+    )
+    gen_learning_rate: float | StepSchedule = setting(1e-4, "The learning rate of the generator.", RATE)
+    disc_learning_rate: float | StepSchedule = setting(1e-4, "The learning rate of the discriminator.", RATE)
+    gen_time_decay: float = setting(
+        0.0, "The generator's learning rate at its update t is divided by 1 + gen_time_decay * t, as in Keras.", RATE
+    )
+    disc_time_decay: float = setting(0.0, "Likewise for the discriminator.", RATE)
+    beta1: float = setting(0.9, "The decay of the mean gradient in Adam; RMSprop keeps none, so 0.", DECAY)
+    beta2: float | StepSchedule = setting(
+        0.999, "The decay of the mean squared gradient, in Adam and in RMSprop.", DECAY
+    )
+    clip: float | None = setting(
+        None, "Each element of a gradient is clipped to [-clip, clip]; None leaves it as it is.", CLIP
+    )
+
+    def __post_init__(self):
+        """Refuses values that do not fit together, too."""
+        check(self)
+        self._check_optimizer()
+        if self.optimizer == "rmsprop" and self.beta1 != 0:
+            raise ValueError("--beta1 belongs to --optimizer adam; set it to 0 for rmsprop")
+        if callable(self.beta2) and self.optimizer != "adam":
+            raise ValueError("a schedule of beta2 belongs to --optimizer adam; give a number for another")
+        for net in ("gen", "disc"):
+            if callable(getattr(self, f"{net}_learning_rate")) and getattr(self, f"{net}_time_decay"):
+                raise ValueError(f"--{net}-time-decay belongs to a learning rate that is a number, not a schedule")
+
+    def _check_optimizer(self) -> None:
+        own = self.optimizer
+        if isinstance(own, dict):
+            if own.keys() != {"gen", "disc"} or not all(map(callable, own.values())):
+                raise ValueError(
+                    f'optimizer must be {{"gen": f, "disc": g}} of functions of the rate, not {describe(own)}'
+                )
+        elif hasattr(own, "init") and hasattr(own, "update"):
+            raise ValueError(
+                "optimizer must be a function of the rate, lambda rate: optax.adam(rate), not what it gives"
+            )
+        elif not (isinstance(own, str) or callable(own)):
+            raise ValueError(
+                "optimizer must be adam, rmsprop, a function of the rate, lambda rate: optax.adam(rate), or "
+                f'{{"gen": f, "disc": g}} of such, not {describe(own)}'
+            )
+
+    def build(self, net: Literal["gen", "disc"], updates: int = 1) -> optax.GradientTransformation:
+        """The optimiser of a network that is updated so many times in a step; made once, and kept."""
+        made = self.__dict__.setdefault("_made", {})  # with this object, which is otherwise frozen
+        if (net, updates) not in made:
+            made[net, updates] = self._optimizer(net, updates)
+        return made[net, updates]
+
+    def _optimizer(self, net: Literal["gen", "disc"], updates: int) -> optax.GradientTransformation:
+        rate, beta2 = self.rate(net, updates), self.beta2
+        if callable(beta2):
+            descend = optax.inject_hyperparams(optax.adam)(rate, b1=self.beta1, b2=_by_step(beta2, updates))
+        elif self.optimizer == "adam":
+            descend = optax.adam(rate, self.beta1, beta2)
+        elif self.optimizer == "rmsprop":
+            descend = optax.rmsprop(rate, beta2, eps=1e-7, eps_in_sqrt=False)
+        else:
+            function = self.optimizer[net] if isinstance(self.optimizer, dict) else self.optimizer
+            descend = function(rate)
+            if not (hasattr(descend, "init") and hasattr(descend, "update")):
+                raise ValueError(
+                    f"optimizer: {describe(function)} must give an optax optimiser, as optax.adam(rate) is, not "
+                    f"{describe(descend)}"
+                )
+        return optax.chain(optax.clip(self.clip), descend) if self.clip else descend
+
+    def rate(self, net: Literal["gen", "disc"], updates: int = 1) -> float | StepSchedule:
+        """The learning rate of a network, or what it is at each of its updates, so many in a step."""
+        rate, decay = getattr(self, f"{net}_learning_rate"), getattr(self, f"{net}_time_decay")
+        return TimeDecay(rate, decay) if decay else _by_step(rate, updates)
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How many updates, and of which kind."""
+
+    steps: int = setting(10_000, "How many updates.", POSITIVE)
+    update: Literal["shared", "alternating"] = setting(
+        "shared", "Both networks from one forward pass, or the discriminator and then the generator."
+    )
+    training_ratio: int = setting(
+        1, "Updates of the discriminator, each on its own images, for one of the generator.", POSITIVE
+    )
+    ema_decay: float = setting(
+        0.999, "The share of the averaged generator kept at each step; 0 samples from the last weights.", DECAY
+    )
+    ema_half_life: float = setting(
+        0.0, "Real images after which half of the averaged generator is forgotten; 0 leaves it to --ema-decay.", RATE
+    )
+
+    __post_init__ = check
+
+    def kept(self, batch_size: int) -> float:
+        """The share of the averaged generator kept at each step, of `batch_size` real images for each update of D."""
+        images = batch_size * self.training_ratio
+        return 0.5 ** (images / self.ema_half_life) if self.ema_half_life else self.ema_decay
+
+
+@dataclasses.dataclass(frozen=True)
+class Compute:
+    """How it is computed."""
+
+    accumulate: int = setting(
+        1,
+        "Microbatches that each update's gradients are averaged over, for batches larger than memory. Batch "
+        "normalisation then sees one at a time, so it is another update; without it, it is the same.",
+        POSITIVE,
+    )
+    precision: Literal["float32", "bf16"] = setting(
+        "float32", "What the networks compute in; parameters, optimisers, batch statistics and losses stay in float32."
+    )
+
+    __post_init__ = check
+
+
+def _by_step(value: float | StepSchedule, updates: int) -> float | StepSchedule:
+    """A value, or a schedule of the step, for an optimiser that has so many updates in each; as it is for one."""
+    return PerStep(value, updates) if callable(value) and updates > 1 else value
+
+
+def _check_functions(group: Any, *names: str) -> None:
+    """Refuses fields that are no tuples of functions."""
+    for name in names:
+        functions = getattr(group, name)
+        if not isinstance(functions, tuple) or not all(map(callable, functions)):
+            raise ValueError(f"{name} must be a tuple of functions, such as (f,), not {describe(functions)}")
+
+
+GROUPS = {
+    "source": Data,
+    "objective": Objective,
+    "optimization": Optimization,
+    "schedule": Schedule,
+    "compute": Compute,
+}
