@@ -1,12 +1,6 @@
-"""A GAN as data: what never changes (`GAN`), all that does (`GANState`), and where randomness comes from.
-
-Every random draw comes from the state's one root key by `fold_in` of a purpose, the step and the example's index in
-the batch. So a state carries all randomness with it, and the noise of example i at step t does not depend on where, or
-in how large a piece of the batch, it is computed.
-"""
+"""A GAN as data: what never changes (`GAN`), and all that does (`GANState`)."""
 
 import dataclasses
-import enum
 import functools
 import inspect
 from collections.abc import Callable
@@ -22,26 +16,8 @@ from flax import struct
 from jaxgan.losses import Loss
 from jaxgan.networks.layers import Context
 from jaxgan.penalties import Penalty, Regularizer
+from jaxgan.randomness import Purpose
 from jaxgan.transforms import Transform
-
-
-class Purpose(enum.IntEnum):
-    """What a random draw is for; folded into the root key first."""
-
-    INIT_GEN = 0
-    INIT_DISC = 1
-    Z = 2
-    LABELS = 3  # of generated images
-    SAMPLES = 4  # the fixed latents that a run's sample grids are made from
-    DROPOUT_GEN = 5
-    DROPOUT_FAKE = 6  # in the discriminator, on generated images
-    DROPOUT_REAL = 7
-    TRANSFORM_FAKE = 8  # the first transform of generated images; the i-th after it has 1000 * i more
-    TRANSFORM_REAL = 9
-    PENALTIES = 10  # what the i-th penalty draws has 1000 * i more
-    AUGMENTATION = 11  # of real images; the i-th has 1000 * i more
-    ORDER = 100  # of the data
-    SCORES = 101  # the fixed latents that a run is scored by
 
 
 class Batch(NamedTuple):
@@ -274,43 +250,3 @@ def generated_shape(gan: GAN, grid: tuple[int, ...] = ()) -> tuple[int, ...]:
 def _some_labels(gan: GAN) -> jax.Array | None:
     """Labels [1] of the right type, for what depends on their shape alone."""
     return jnp.zeros((1,), jnp.int32) if gan.classes else None
-
-
-def step_key(state: GANState, purpose: int) -> jax.Array:
-    """The key of all draws for a purpose in the step that begins at `state`."""
-    return jax.random.fold_in(jax.random.fold_in(state.key, purpose), state.step)
-
-
-def example_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
-    """One key for each example: [B] keys from [B] indices into the whole batch."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
-
-
-def draw_z(gan: GAN, key: jax.Array, indices: jax.Array, grid: tuple[int, ...] = ()) -> jax.Array:
-    """Latents [B, z_size] from the prior; row i depends on `key` and indices[i] alone.
-
-    With a `grid` (h, w) there are h * w latents for each example: [B, h, w, z_size].
-    """
-    draw = {"normal": jax.random.normal, "uniform": lambda k, s: jax.random.uniform(k, s, minval=-1, maxval=1)}
-    return jax.vmap(lambda k: draw[gan.prior](k, (*grid, gan.z_size)))(example_keys(key, indices))
-
-
-def draw_labels(gan: GAN, key: jax.Array, indices: jax.Array) -> jax.Array | None:
-    """Classes for generated images, each as likely: int32 [B], by `key` and indices[i] alone; None without classes."""
-    if not gan.classes:
-        return None
-    return jax.vmap(lambda k: jax.random.randint(k, (), 0, gan.classes))(example_keys(key, indices))
-
-
-def from_uint8(images: jax.Array, image_range: tuple[float, float]) -> jax.Array:
-    """Scales uint8 images so that 0 and 255 become the ends of `image_range`."""
-    if images.dtype != jnp.uint8:
-        raise TypeError(f"images must be uint8 (0 to 255), not {images.dtype}")
-    low, high = image_range
-    return images.astype(jnp.result_type(float)) * ((high - low) / 255) + low
-
-
-def to_uint8(images: jax.Array, image_range: tuple[float, float]) -> jax.Array:
-    """The inverse of `from_uint8`, rounded to the nearest value and clipped."""
-    low, high = image_range
-    return jnp.round((images - low) * (255 / (high - low))).clip(0, 255).astype(jnp.uint8)

@@ -1,4 +1,4 @@
-"""Grids of images, as PNG and as GIF."""
+"""Images as uint8 and as floats; grids of them, as PNG and as GIF."""
 
 import io
 import math
@@ -6,9 +6,25 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 WIDTH = 512  # pixels: grids of small images are enlarged by a whole factor to about this
+
+
+def from_uint8(images: jax.Array, image_range: tuple[float, float]) -> jax.Array:
+    """Scales uint8 images so that 0 and 255 become the ends of `image_range`."""
+    if images.dtype != jnp.uint8:
+        raise TypeError(f"images must be uint8 (0 to 255), not {images.dtype}")
+    low, high = image_range
+    return images.astype(jnp.result_type(float)) * ((high - low) / 255) + low
+
+
+def to_uint8(images: jax.Array, image_range: tuple[float, float]) -> jax.Array:
+    """The inverse of `from_uint8`, rounded to the nearest value and clipped."""
+    low, high = image_range
+    return jnp.round((images - low) * (255 / (high - low))).clip(0, 255).astype(jnp.uint8)
 
 
 def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:

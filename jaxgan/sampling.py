@@ -10,9 +10,11 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
-from jaxgan.gan import GAN, GANState, Purpose, draw_labels, draw_z, generated_shape, to_uint8
+from jaxgan.gan import GAN, GANState, generated_shape
+from jaxgan.images import to_uint8
 from jaxgan.labels import checked_labels
 from jaxgan.networks.layers import Context
+from jaxgan.randomness import Purpose, draw_labels, draw_z
 
 # Samples are drawn in pieces of one size, so that the first ten of a hundred are the same as ten.
 PIECE = 64

@@ -18,14 +18,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxgan.forward_pass import losses
-from jaxgan.gan import (
-    GAN,
-    Batch,
-    GANState,
-    NetState,
-    from_uint8,
-    image_shape,
-)
+from jaxgan.gan import GAN, Batch, GANState, NetState, image_shape
+from jaxgan.images import from_uint8
 from jaxgan.labels import checked_labels
 from jaxgan.networks.spectral import power_iteration
 from jaxgan.whole_batch import Aux, Grads, Metrics, mean_gradients, position

@@ -14,9 +14,11 @@ import optax
 
 import jaxgan
 from jaxgan import parallel
-from jaxgan.gan import Batch, Purpose, from_uint8, image_shape
+from jaxgan.gan import Batch, image_shape
+from jaxgan.images import from_uint8
 from jaxgan.losses import non_saturating
 from jaxgan.networks.layers import Context, batch_norm
+from jaxgan.randomness import Purpose
 
 LARGE = ("sngan", "r3gan", "r3gan_conditional")  # recipes that take minutes on a CPU; their small forms do not
 QUICK = {"xla_backend_optimization_level": 0}  # to compile

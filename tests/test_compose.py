@@ -23,20 +23,11 @@ from common import (
 import jaxgan
 from jaxgan import losses, sampling
 from jaxgan.forward_pass import losses as both_losses
-from jaxgan.gan import (
-    Batch,
-    draw_labels,
-    draw_z,
-    example_keys,
-    from_uint8,
-    generated_shape,
-    image_shape,
-    init,
-    step_key,
-    to_uint8,
-)
+from jaxgan.gan import Batch, generated_shape, image_shape, init
+from jaxgan.images import from_uint8, to_uint8
 from jaxgan.networks import layers, minibatch_features
 from jaxgan.penalties import L2, R1, Disc
+from jaxgan.randomness import draw_labels, draw_z, example_keys, step_key
 from jaxgan.train_step import disc_gradients, gen_gradients, shared_gradients
 from jaxgan.transforms import InstanceNoise
 

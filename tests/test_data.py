@@ -12,7 +12,8 @@ from small_data import NOISE, error_of
 
 from jaxgan import data
 from jaxgan.data.order import permutation
-from jaxgan.gan import Batch, Purpose
+from jaxgan.gan import Batch
+from jaxgan.randomness import Purpose
 
 KEY = jax.random.key(7)
 

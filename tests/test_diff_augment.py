@@ -14,9 +14,9 @@ from showing import Showing
 
 import jaxgan
 from jaxgan.forward_pass import losses
-from jaxgan.gan import Purpose
 from jaxgan.losses import Loss
 from jaxgan.penalties import R1
+from jaxgan.randomness import Purpose
 from jaxgan.train_step import disc_gradients
 from jaxgan.transforms import DIFF_AUGMENT, Color, Cutout, Mirror, Translation
 

@@ -11,17 +11,10 @@ from common import SmallGen, small_gan
 
 import jaxgan
 from jaxgan import losses, recipes
-from jaxgan.gan import (
-    Purpose,
-    draw_labels,
-    draw_z,
-    from_uint8,
-    generated_shape,
-    image_shape,
-    step_key,
-    to_uint8,
-)
+from jaxgan.gan import generated_shape, image_shape
+from jaxgan.images import from_uint8, to_uint8
 from jaxgan.penalties import R1, Lazy
+from jaxgan.randomness import Purpose, draw_labels, draw_z, step_key
 from jaxgan.transforms import InstanceNoise
 
 

@@ -23,9 +23,9 @@ from common import (
 
 import jaxgan
 from jaxgan import losses, recipes
-from jaxgan.gan import Purpose
 from jaxgan.losses import Loss
 from jaxgan.penalties import R1, R2, WGANGP, Lazy
+from jaxgan.randomness import Purpose
 from jaxgan.schedules import Linear
 from jaxgan.train_step import disc_gradients, shared_gradients
 

@@ -25,10 +25,11 @@ from common import (
 import jaxgan
 from experiments.bench.agreement import difference, difference_of_each, plain, random_data, run, several
 from jaxgan import parallel, recipes
-from jaxgan.gan import Purpose, image_shape
+from jaxgan.gan import image_shape
 from jaxgan.losses import cross_entropy, of_logits
 from jaxgan.parallel import FORMS
 from jaxgan.penalties import L2, R1
+from jaxgan.randomness import Purpose
 from jaxgan.transforms import InstanceNoise
 
 KEY = jax.random.key(0)

@@ -23,9 +23,9 @@ from common import (
 
 import jaxgan
 from jaxgan import recipes
-from jaxgan.gan import Purpose
 from jaxgan.losses import Loss
 from jaxgan.penalties import L2, R1
+from jaxgan.randomness import Purpose
 from jaxgan.train_step import disc_gradients
 
 UPDATES = pytest.mark.parametrize("update", ["shared", "alternating"])

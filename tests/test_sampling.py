@@ -13,9 +13,10 @@ from common import small_gan
 
 import jaxgan
 from jaxgan import recipes, sampling
-from jaxgan.gan import Purpose, draw_z, to_uint8
+from jaxgan.images import to_uint8
 from jaxgan.networks import Context
 from jaxgan.networks.layers import ConvTranspose, as_map
+from jaxgan.randomness import Purpose, draw_z
 
 KEY = jax.random.key(1)
 

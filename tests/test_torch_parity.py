@@ -16,7 +16,8 @@ from common import STEP, as_float64, with_params
 
 import jaxgan
 from jaxgan import recipes
-from jaxgan.gan import Purpose, image_shape
+from jaxgan.gan import image_shape
+from jaxgan.randomness import Purpose
 from jaxgan.transforms import InstanceNoise
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")

@@ -13,8 +13,8 @@ from common import STEP, drawn, in_range, latents, real_batch, small_state
 
 from jaxgan import recipes
 from jaxgan.forward_pass import disc_mixing
-from jaxgan.gan import Purpose
 from jaxgan.networks import R3GANDisc, R3GANGen
+from jaxgan.randomness import Purpose
 
 B = 3
 # 4 groups in the block of the first stage, 2 in that of the second; two blocks a stage are `test_r3gan`'s.

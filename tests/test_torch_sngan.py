@@ -12,8 +12,8 @@ from common import STEP, drawn, in_range, latents, real_images, small_state
 
 import jaxgan
 from jaxgan import recipes
-from jaxgan.gan import Purpose
 from jaxgan.networks.spectral import VECTORS
+from jaxgan.randomness import Purpose
 
 SNGAN, WGANGP = (recipes.get(name) for name in ("sngan", "wgan_gp"))
 

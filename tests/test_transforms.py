@@ -9,8 +9,8 @@ import pytest
 from common import STEP, drawn, real_batch, small_gan, small_state
 from showing import Showing, shown, start
 
-from jaxgan.gan import Purpose
 from jaxgan.losses import Loss
+from jaxgan.randomness import Purpose
 from jaxgan.transforms import InstanceNoise
 
 

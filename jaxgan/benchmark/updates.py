@@ -12,9 +12,10 @@ import numpy as np
 
 import jaxgan
 from jaxgan.benchmark.timing import CAPACITY, Facts, Prepared, peak_of_process
-from jaxgan.gan import Batch, example_keys, image_shape
+from jaxgan.gan import Batch, image_shape
 from jaxgan.networks import Context
 from jaxgan.programs import products, programs
+from jaxgan.randomness import example_keys
 from jaxgan.recipes.settings import Recipe
 from jaxgan.train_step import train_steps
 

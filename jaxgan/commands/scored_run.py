@@ -22,7 +22,7 @@ from jaxgan.commands.scoring import Yardstick
 from jaxgan.data import DataError
 from jaxgan.evaluation.neighbours import neighbour_scores
 from jaxgan.evaluation.scores import choice
-from jaxgan.gan import Purpose
+from jaxgan.randomness import Purpose
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run import Event, Moment, Options, RunError, checkpoint, processes, run
 from jaxgan.run.metrics import UNIT

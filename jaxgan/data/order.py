@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 
-from jaxgan.gan import Purpose
+from jaxgan.randomness import Purpose
 
 
 def in_order(key: jax.Array, start: int, stop: int, size: int) -> np.ndarray:

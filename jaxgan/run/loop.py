@@ -19,7 +19,8 @@ import numpy as np
 
 from jaxgan import parallel
 from jaxgan.data import DataError, Source, stream
-from jaxgan.gan import GAN, Batch, GANState, Purpose
+from jaxgan.gan import GAN, Batch, GANState
+from jaxgan.randomness import Purpose
 from jaxgan.run import checkpoint, processes
 from jaxgan.run.checkpoint import Score
 from jaxgan.run.errors import RunError
