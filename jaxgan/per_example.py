@@ -224,9 +224,9 @@ def _cond(equation: core.JaxprEqn, lies: list[Lie]) -> list[Lie] | Mixing | str:
         return UNKNOWN
     branches = [_outputs(_program(branch), operands) for branch in equation.params["branches"]]
     joined = [{lie for lie in outputs if lie is not None} for outputs in zip(*branches, strict=True)]
-    mixed = (lie for lies in joined for lie in lies if isinstance(lie, Mixing))
     if any(len(lies) > 1 for lies in joined):
-        return next(mixed, UNKNOWN)
+        mixed = [lie for lies in joined for lie in lies if isinstance(lie, Mixing)]
+        return max(mixed, key=lambda lie: lie.certain, default=UNKNOWN)
     return [lies.pop() if lies else None for lies in joined]
 
 

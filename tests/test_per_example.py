@@ -59,10 +59,10 @@ MIXED = {
         x, jnp.ones((3, 4, 2, 2)), (1, 1), "SAME", dimension_numbers=("HNWC", "HWIO", "HNWC")
     ),
     "append_diff": append_diff,
+    "append_similarity": append_similarity,
     "shuffle": lambda x: jax.random.permutation(jax.random.key(0), x, axis=0),
 }  # fmt: skip
 UNKNOWN = {
-    "append_similarity": append_similarity,
     "carried": lambda x: jax.lax.scan(lambda total, row: (total + row, total), jnp.zeros(x.shape[1:]), x)[1],
     "groups": lambda x: jnp.repeat(x.reshape(2, 2, 4, 4, 2).mean(0), 2, axis=0),
     "a loop": lambda x: jax.lax.while_loop(lambda y: jnp.all(y < 1), lambda y: y + 1, x),

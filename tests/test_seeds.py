@@ -26,7 +26,7 @@ OPTIONS = Options(devices=1, log_every=2, sample_every=6, checkpoint_every=6)
 def shared():
     with pytest.MonkeyPatch.context() as patch:
         share_programs(patch)
-        patch.setattr(plots, "draw", lambda workdir: None)  # each run's own pictures
+        patch.setattr(plots, "draw", lambda workdir, step: None)  # each run's own pictures
         # Of these scores the one that takes seconds, by fewer subsets of the images.
         patch.setattr(scores, "kernel_distance", functools.partial(scores.kernel_distance, subsets=2))
         yield

@@ -94,8 +94,12 @@ def _builder(name: str, data_dir: str | None) -> Any:
 
     if data_dir and os.path.isdir(data_dir):
         data_dir = os.path.abspath(data_dir)  # or a folder that is named ~ would be taken for the home directory
+    if (
+        not data_dir and "TFDS_DATA_DIR" not in os.environ and os.path.expanduser("~") == "~"
+    ):  # it would make that folder
+        raise DataError(f"{name}: there is no home directory to keep its data in; name a folder with --data-dir")
     try:
-        builder = tfds.builder(name, data_dir=data_dir)
+        return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
         raise DataError(
             f"{name}: no such dataset; use digits, folder:PATH, a name from tensorflow.org/datasets/catalog, or one "
@@ -105,9 +109,6 @@ def _builder(name: str, data_dir: str | None) -> Any:
         raise DataError(
             f"{name}: TensorFlow Datasets cannot open it; check its name and data: {_first_line(error)}"
         ) from error
-    if str(builder.data_dir).startswith("~"):  # it would make a folder of that name
-        raise DataError(f"{name}: there is no home directory to keep its data in; name a folder with --data-dir")
-    return builder
 
 
 def _image_feature(name: str, features: Any) -> str:
