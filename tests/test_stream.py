@@ -136,10 +136,10 @@ def test_a_streamed_run_ends_in_the_state_of_a_resident_one_and_either_goes_on_a
 
 @pytest.mark.slow
 def test_the_turns_of_a_streamed_run_are_bounded_and_leave_no_trace(tmp_path, monkeypatch):
-    from jaxgan.run import loop
+    from jaxgan.run import turns
 
     whole = run(of_source(), tmp_path / "resident", 0, OPTIONS)
-    monkeypatch.setattr(loop, "TURN_BYTES", 2 * 16 * 28 * 28)
+    monkeypatch.setattr(turns, "TURN_BYTES", 2 * 16 * 28 * 28)
     sizes, own_images = [], parallel.own_images
     monkeypatch.setattr(
         parallel, "own_images", lambda batches, *args: sizes.append(len(batches)) or own_images(batches, *args)

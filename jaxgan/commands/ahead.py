@@ -24,7 +24,7 @@ from jaxgan.gan import Batch, image_shape
 from jaxgan.programs import products, programs
 from jaxgan.programs.accelerators import TargetError, read_target, topology
 from jaxgan.recipes.settings import Recipe
-from jaxgan.run.loop import MOST, longest_streamed_turn
+from jaxgan.run.turns import MOST, longest_streamed_turn
 
 NO_MEMORY = "RESOURCE_EXHAUSTED"
 

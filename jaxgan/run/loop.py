@@ -11,36 +11,51 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxgan import parallel
-from jaxgan.data import DataError, Source, stream
-from jaxgan.gan import GAN, Batch, GANState
+from jaxgan.data import DataError
+from jaxgan.gan import GAN, GANState
 from jaxgan.randomness import Purpose
 from jaxgan.run import checkpoint, processes
 from jaxgan.run.checkpoint import Score
-from jaxgan.run.errors import RunError
 from jaxgan.run.events import Event, Moment, call_all, check_metrics
 from jaxgan.run.metrics import UNIT
 from jaxgan.run.prepare import Prepared
 from jaxgan.run.report import Report
 from jaxgan.run.screen import say
 from jaxgan.run.signals import stop_signals
+from jaxgan.run.turns import MOST, open_turns, wait
 from jaxgan.sampling import ROWS, grid_labels, sample
 from jaxgan.whole_batch import Metrics
 
 COLUMNS = 8  # of a sample grid; as many rows, or one for each class
 TURN = 0.5  # seconds at most, about, of a turn; a signal is heard once the two that are under way are over
-MOST = 100  # updates in between, at most
-TURN_BYTES = 16 * 2**20  # of streamed images in a turn, at most
 MINUTE = 60  # seconds
 BEST = "frechet_distance"  # among what events find; of the checkpoints, the one where this is lowest is kept
 
-Turn = Callable[[GANState, int, int], tuple[GANState, Metrics]]
+
+class Pending(NamedTuple):
+    """A turn that the devices have been given, and what is due once it is over; before the first, the first grid."""
+
+    moment: Moment | None = None
+    count: int = 0  # of updates
+    events: Sequence[Event] = ()
+    log: bool = False
+    save: bool = False
+
+
+class Clock(NamedTuple):
+    """When the last turn was over, when the last checkpoint was due, and how many updates take about a `TURN`."""
+
+    over: float
+    saved: float = math.inf  # until the first turn has compiled
+    pace: int = 1
 
 
 def train(prepared: Prepared, report: Report | None) -> GANState:
@@ -53,160 +68,82 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
     Raises:
       Exception: those of `run`.
     """
-    p, options = prepared, prepared.options
-    if p.start == p.recipe.steps:
+    p, step, several = prepared, prepared.start, jax.process_count() > 1
+    if step == p.recipe.steps:
         return p.state
-    names = p.config.get("class_names", ())[:ROWS]
-    draw = Event("samples", options.sample_every, functools.partial(_draw, report, names))
-    events = (draw, *p.events)
-    periods = [every for every in (options.log_every, options.checkpoint_every) if every]
-    periods += [event.every for event in events]
-    several = jax.process_count() > 1  # they agree by programs of their own, for which the devices must be free
-    done, count, number, save, last, moment = p.start, 0, 1, False, False, None
-    pace, now, saved = 1, time.perf_counter(), math.inf
-    best = {}  # of each unit the lowest score so far; the newest unit last
-    for score in p.checkpoints.scores().values():
-        best[score.unit] = min(score.value, best.pop(score.unit, math.inf))
-
-    def first() -> None:
-        if report and p.start == 0:
-            on_device = parallel.own_copy(parallel.place(p.state, p.devices[:1]))  # as later: one program for all grids
-            draw.call(Moment(0, p.gan, p.workdir, False, p.state, {}, _grid(p.gan, on_device)))
-
-    def nothing() -> None:
-        pass
-
-    left = first  # what is to be done of the steps before a turn
-    if several:
-        left()
-        left = nothing
+    grids = functools.partial(_draw, report, p.config.get("class_names", ())[:ROWS])
+    events = (Event("samples", p.options.sample_every, grids), *p.events)
+    finish = functools.partial(_finish, p, report, events[0], _lowest_scores(p.checkpoints))
+    pending, clock = Pending(), Clock(time.perf_counter())
+    if several:  # they agree by programs of their own, for which the devices must be free
+        finish(pending)
     state = parallel.place(p.state, p.devices)
     with contextlib.ExitStack() as stack, stop_signals() as asked_to_stop:
-        turn, most = _turns(p, stack)
-        while not last:
-            before, then = count, now
-            count = min(pace, most, *(every - done % every for every in periods), p.recipe.steps - done)
+        take, most = open_turns(p, stack)
+        for turn in itertools.count(1):
+            count = min(clock.pace, most, _until_due(p, events, step))
             try:
-                state, metrics = turn(state, done, count)
+                state, metrics = take(state, step, count)
             except (DataError, processes.ProcessError):
-                left()
-                if moment and p.checkpoints.latest_step() != done:
-                    _save(p, moment, None)
+                finish(pending)
+                if pending.moment and p.checkpoints.latest_step() != step:
+                    _save(p, pending.moment, None)
                     with processes.together():
-                        checkpoint.finish(p.checkpoints, moment.state)
+                        checkpoint.finish(p.checkpoints, pending.moment.state)
                 raise
-            left()
-            now = time.perf_counter()  # the turn before is over
-            saved = now if save else min(saved, now)  # the first turn has compiled
+            finish(pending)  # what is due of the turn before, while the devices take this one
             if several:
-                _wait(p, metrics)
-            pace, save = processes.of_leader(max(1, min(MOST, int(TURN * before / (now - then)))), now - saved > MINUTE)
-            done, number = done + count, number + 1
-            end = done == p.recipe.steps
-            last = asked_to_stop(number) or end
-            if options.checkpoint_every:
-                save = done % options.checkpoint_every == 0
-            due = [event for event in events if event.is_due(done, end)]
-            samples = _grid(p.gan, parallel.own_copy(state)) if report and draw in due else None
-            moment = Moment(done, p.gan, p.workdir, end, state, metrics, samples)
-            if save or due:
-                _ = moment.state  # copied, before the next turn overwrites it
-            log = done == 1 or done % options.log_every == 0 or last
-            left = functools.partial(_after, p, report, moment, due, log, save or last, best)
-            if several or last:
-                left()
-                left = nothing
-    return moment.state
+                wait(p, metrics)
+            clock, minute = _timed(clock, pending)
+            step += count
+            stop = asked_to_stop(turn + 1) or step == p.recipe.steps
+            pending = _due(p, report, events, state, metrics, count, step, minute, stop)
+            if several or stop:
+                finish(pending)
+                pending = pending._replace(events=(), log=False, save=False)
+            if stop:
+                return pending.moment.state
 
 
-def longest_streamed_turn(nbytes: int) -> int:
-    """How many updates a turn of a streamed run has at most, where the images of one take so many bytes."""
-    return max(1, min(MOST, TURN_BYTES // nbytes))
+def _until_due(p: Prepared, events: Sequence[Event], step: int) -> int:
+    """How many updates there are until something is due: a turn ends there."""
+    periods = [p.options.log_every, p.options.checkpoint_every, *(event.every for event in events)]
+    return min(p.recipe.steps - step, *(every - step % every for every in periods if every))
 
 
-def _turns(prepared: Prepared, stack: contextlib.ExitStack) -> tuple[Turn, int]:
-    """(state on the devices, updates done, count) -> (state, metrics) after `count` more; and how many at most.
-
-    The devices may be at work still when a turn returns. Images are read ahead for it until the stack ends.
-    """
-    p = prepared
-    if isinstance(p.dataset, Source):
-        most = longest_streamed_turn(p.images_per_step * math.prod(p.dataset.shape))
-        return _taking(p, stack.enter_context(_streamed(p, most)), True), most
-    return _taking(p, _resident(p), False), MOST
+def _timed(clock: Clock, over: Pending) -> tuple[Clock, bool]:
+    """The clock after a turn, and whether the last checkpoint was due more than a minute ago; the leader's."""
+    now = time.perf_counter()
+    saved = now if over.save else min(clock.saved, now)
+    pace = max(1, min(MOST, int(TURN * over.count / (now - clock.over))))
+    pace, minute = processes.of_leader(pace, now - saved > MINUTE)
+    return Clock(now, saved, pace), bool(minute)
 
 
-def _taking(p: Prepared, images: Callable[[int, int], tuple[Batch, np.ndarray]], streamed: bool) -> Turn:
-    """A turn on images from (updates done, count) -> the images, and which of them each update takes."""
-    take = parallel.steps_on(p.gan, p.devices, p.options.parallel, streamed)
-
-    def turn(state: GANState, done: int, count: int) -> tuple[GANState, Metrics]:
-        with processes.together():
-            dataset, batches = images(done, count)
-        with _in_memory(p):
-            return take(state, dataset, batches, np.int32(count))
-
-    return turn
-
-
-def _wait(p: Prepared, metrics: Metrics) -> None:
-    """Waits until the turn is over that these are of."""
-    with _in_memory(p):
-        jax.block_until_ready(metrics)
-
-
-@contextlib.contextmanager
-def _in_memory(p: Prepared) -> Iterator[None]:
-    """A passage that starts a turn, or waits for one: says what to do where it does not fit in memory."""
-    try:
-        yield
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise RunError(
-            f"--batch-size {p.recipe.batch_size}: an update does not fit in memory; choose a smaller one, more "
-            "--devices, or --accumulate"
-        ) from error
-
-
-def _resident(p: Prepared) -> Callable[[int, int], tuple[Batch, np.ndarray]]:
-    """All images, on each device, and the batches as indices of them."""
-    key, part = p.state.key, (jax.process_index(), jax.process_count())
-    try:
-        on_devices = parallel.copies(Batch(p.dataset.images, p.dataset.labels if p.gan.classes else None), p.devices)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        size = p.dataset.images.nbytes / 2**30
-        raise RunError(
-            f"--data {p.dataset.name}: its {size:.1f} GiB of images do not fit on each device; use --stream"
-        ) from error
-
-    def images(done: int, count: int) -> tuple[Batch, np.ndarray]:
-        batches = np.zeros((MOST, p.images_per_step // part[1]), np.int32)
-        batches[:count] = p.dataset.batches(key, done, count, p.images_per_step, part)
-        return on_devices, batches
-
-    return images
-
-
-@contextlib.contextmanager
-def _streamed(p: Prepared, most: int) -> Iterator[Callable[[int, int], tuple[Batch, np.ndarray]]]:
-    """Each turn's images, read ahead; every process reads those of its own devices alone."""
-    count, part = jax.process_count(), (jax.process_index(), jax.process_count())
-    found = stream(p.dataset, p.state.key, p.start, p.images_per_step, part, bool(p.gan.classes))
-    with contextlib.closing(found):
-        yield lambda _, steps: parallel.own_images(list(itertools.islice(found, steps)), most, len(p.devices) // count)
-
-
-def _after(
-    prepared: Prepared,
+def _due(
+    p: Prepared,
     report: Report | None,
-    moment: Moment,
-    due: list[Event],
-    log: bool,
-    save: bool,
-    best: dict[str | None, float],
+    events: Sequence[Event],
+    state: GANState,
+    metrics: Metrics,
+    count: int,
+    step: int,
+    minute: bool,
+    stop: bool,
+) -> Pending:
+    """What is due of the turn that the devices have been given, whose end `step` is."""
+    end, every = step == p.recipe.steps, p.options.checkpoint_every
+    due = [event for event in events if event.is_due(step, end)]
+    save = stop or (step % every == 0 if every else minute)
+    samples = _grid(p.gan, parallel.own_copy(state)) if report and events[0] in due else None
+    moment = Moment(step, p.gan, p.workdir, end, state, metrics, samples)
+    if save or due:
+        _ = moment.state  # copied, before the next turn overwrites it
+    return Pending(moment, count, due, stop or step == 1 or step % p.options.log_every == 0, save)
+
+
+def _finish(
+    prepared: Prepared, report: Report | None, grids: Event, best: dict[str | None, float], pending: Pending
 ) -> None:
     """Waits for the end of a turn. Then what is due: first the events, then their line of metrics, then the checkpoint.
 
@@ -214,7 +151,10 @@ def _after(
     and the checkpoint are written before its error ends the run. A state whose `BEST` is lower than what `best` has of
     its unit is saved, too, and `best` is kept up to date, in the leader.
     """
-    _wait(prepared, moment.device_metrics)
+    moment, _, due, log, save = pending
+    if moment is None:
+        return _draw_first(prepared, report, grids)
+    wait(prepared, moment.device_metrics)
     if due or log or save:
         check_metrics(moment.step, moment.device_metrics, _after_nan(prepared))
     scalars, error, score, failed, better = {}, None, None, False, False
@@ -239,6 +179,21 @@ def _after(
             checkpoint.finish(prepared.checkpoints, moment.state)
             if error:
                 raise error
+
+
+def _draw_first(p: Prepared, report: Report | None, grids: Event) -> None:
+    """The grid of the untrained generator."""
+    if report and p.start == 0:
+        on_device = parallel.own_copy(parallel.place(p.state, p.devices[:1]))  # as later: one program for all grids
+        grids.call(Moment(0, p.gan, p.workdir, False, p.state, {}, _grid(p.gan, on_device)))
+
+
+def _lowest_scores(checkpoints: checkpoint.Checkpoints) -> dict[str | None, float]:
+    """Of each unit the lowest score so far; the newest unit last."""
+    best: dict[str | None, float] = {}
+    for score in checkpoints.scores().values():
+        best[score.unit] = min(score.value, best.pop(score.unit, math.inf))
+    return best
 
 
 def _is_better(score: Score, best: dict[str | None, float], step: int) -> bool:

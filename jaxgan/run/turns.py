@@ -1,0 +1,102 @@
+"""A turn: several updates in one program, on images that are on the devices or that are read ahead for it."""
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+from jaxgan import parallel
+from jaxgan.data import Source, stream
+from jaxgan.gan import Batch, GANState
+from jaxgan.run import processes
+from jaxgan.run.errors import RunError
+from jaxgan.run.prepare import Prepared
+from jaxgan.whole_batch import Metrics
+
+MOST = 100  # updates in a turn
+TURN_BYTES = 16 * 2**20  # of streamed images in a turn, at most
+
+Turn = Callable[[GANState, int, int], tuple[GANState, Metrics]]
+
+
+def longest_streamed_turn(nbytes: int) -> int:
+    """How many updates a turn of a streamed run has at most, where the images of one take so many bytes."""
+    return max(1, min(MOST, TURN_BYTES // nbytes))
+
+
+def open_turns(prepared: Prepared, stack: contextlib.ExitStack) -> tuple[Turn, int]:
+    """(state on the devices, updates done, count) -> (state, metrics) after `count` more; and how many at most.
+
+    The devices may be at work still when a turn returns. Images are read ahead for it until the stack ends.
+    """
+    p = prepared
+    if isinstance(p.dataset, Source):
+        most = longest_streamed_turn(p.images_per_step * math.prod(p.dataset.shape))
+        return _taking(p, stack.enter_context(_streamed(p, most)), True), most
+    return _taking(p, _resident(p), False), MOST
+
+
+def _taking(p: Prepared, images: Callable[[int, int], tuple[Batch, np.ndarray]], streamed: bool) -> Turn:
+    """A turn on images from (updates done, count) -> the images, and which of them each update takes."""
+    take = parallel.steps_on(p.gan, p.devices, p.options.parallel, streamed)
+
+    def turn(state: GANState, done: int, count: int) -> tuple[GANState, Metrics]:
+        with processes.together():
+            dataset, batches = images(done, count)
+        with _in_memory(p):
+            return take(state, dataset, batches, np.int32(count))
+
+    return turn
+
+
+def wait(p: Prepared, metrics: Metrics) -> None:
+    """Waits until the turn is over that these are of."""
+    with _in_memory(p):
+        jax.block_until_ready(metrics)
+
+
+@contextlib.contextmanager
+def _in_memory(p: Prepared) -> Iterator[None]:
+    """A passage that starts a turn, or waits for one: says what to do where it does not fit in memory."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise RunError(
+            f"--batch-size {p.recipe.batch_size}: an update does not fit in memory; choose a smaller one, more "
+            "--devices, or --accumulate"
+        ) from error
+
+
+def _resident(p: Prepared) -> Callable[[int, int], tuple[Batch, np.ndarray]]:
+    """All images, on each device, and the batches as indices of them."""
+    key, part = p.state.key, (jax.process_index(), jax.process_count())
+    try:
+        on_devices = parallel.copies(Batch(p.dataset.images, p.dataset.labels if p.gan.classes else None), p.devices)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        size = p.dataset.images.nbytes / 2**30
+        raise RunError(
+            f"--data {p.dataset.name}: its {size:.1f} GiB of images do not fit on each device; use --stream"
+        ) from error
+
+    def images(done: int, count: int) -> tuple[Batch, np.ndarray]:
+        batches = np.zeros((MOST, p.images_per_step // part[1]), np.int32)
+        batches[:count] = p.dataset.batches(key, done, count, p.images_per_step, part)
+        return on_devices, batches
+
+    return images
+
+
+@contextlib.contextmanager
+def _streamed(p: Prepared, most: int) -> Iterator[Callable[[int, int], tuple[Batch, np.ndarray]]]:
+    """Each turn's images, read ahead; every process reads those of its own devices alone."""
+    count, part = jax.process_count(), (jax.process_index(), jax.process_count())
+    found = stream(p.dataset, p.state.key, p.start, p.images_per_step, part, bool(p.gan.classes))
+    with contextlib.closing(found):
+        yield lambda _, steps: parallel.own_images(list(itertools.islice(found, steps)), most, len(p.devices) // count)
