@@ -1,5 +1,6 @@
 """The forward pass of both networks, and both losses. All else in a step differentiates it."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -46,80 +47,81 @@ def losses(
         that is divided between devices or microbatches.
     """
     check_transforms(gan, batch.images)
-    real_images = _passed(gan.augmentations, Purpose.AUGMENTATION, state, batch.images, indices)
-    z = draw_z(gan, step_key(state, Purpose.Z), indices)
-    generated_labels = batch.labels
-    if gan.generated_labels == "uniform":
-        generated_labels = draw_labels(gan, step_key(state, Purpose.LABELS), indices)
-    keys = example_keys(step_key(state, Purpose.DROPOUT_GEN), indices)
-    generated, gen_stats = _apply(gan, gan.gen, gen_params, state.gen.batch_stats, z, generated_labels, keys)
+    disc = functools.partial(_apply_disc, gan, state, disc_params, indices)
+    images = _passed(gan.augmentations, Purpose.AUGMENTATION, state, batch.images, indices)
+    z, labels, generated, gen_stats = _generate(gan, state, gen_params, batch, indices)
 
-    def judge(images: jax.Array, labels: jax.Array | None, stats: Any, real: bool) -> tuple[jax.Array, Any]:
-        purpose = Purpose.TRANSFORM_REAL if real else Purpose.TRANSFORM_FAKE
-        images = _passed(gan.transforms, purpose, state, images, indices)
-        keys = example_keys(step_key(state, Purpose.DROPOUT_REAL if real else Purpose.DROPOUT_FAKE), indices)
-        judged, stats = _apply(gan, gan.disc, disc_params, stats, images, labels, keys)
-        logits, extra = judged if isinstance(judged, tuple) else (judged, None)
-        if logits.shape != (images.shape[0],):
-            raise ValueError(f"the discriminator must give one logit for each image, [B], not {list(logits.shape)}")
-        return logits, (extra, stats)
+    def disc_of_fake(images: jax.Array) -> tuple[jax.Array, Any]:
+        return disc(images, labels, state.disc.batch_stats, real=False)
 
-    def judge_fake(images: jax.Array) -> tuple[jax.Array, Any]:
-        return judge(images, generated_labels, state.disc.batch_stats, real=False)
-
-    known = reuse_gradient and _is_known(gan, judge_fake, generated)
-    seen_by_disc = _cut(generated) if known else generated
-    fake_logits, (fake_extra, disc_stats), pull_fake = _with_pullback(gan, judge_fake, seen_by_disc)
-    real_logits, (real_extra, disc_stats), pull_real = _with_pullback(
-        gan, lambda images: judge(images, batch.labels, disc_stats, real=True), real_images
-    )
-    forward = Forward(
-        images=real_images,
-        labels=batch.labels,
-        z=z,
-        generated=seen_by_disc,
-        generated_labels=generated_labels,
-        real_logits=real_logits,
-        fake_logits=fake_logits,
-        real_extra=real_extra,
-        fake_extra=fake_extra,
-    )
-    fake_gradient = None if pull_fake is None else pull_fake(jnp.ones_like(fake_logits))[0]
-    of_gen = forward
-    if known:
-        logits = _logits_of_known_gradient(generated, fake_logits, fake_gradient)
-        of_gen = forward.replace(generated=generated, fake_logits=logits)
+    known = reuse_gradient and _is_known(gan, disc_of_fake, generated)
+    seen = _cut(generated) if known else generated
+    fake_logits, (fake_extra, stats), pull_fake = _with_pullback(gan, disc_of_fake, seen)
+    disc_of_real = functools.partial(disc, labels=batch.labels, stats=stats, real=True)
+    real_logits, (real_extra, stats), pull_real = _with_pullback(gan, disc_of_real, images)
+    forward = Forward(images, batch.labels, z, seen, labels, real_logits, fake_logits, real_extra, fake_extra)
+    fake_gradient = pull_fake(jnp.ones_like(fake_logits))[0] if pull_fake else None
+    of_gen = _with_known_gradient(forward, generated, fake_gradient) if known else forward
     loss_gen = _scalar("loss.gen", gan.loss.gen(of_gen))
-    loss_disc = _scalar("loss.disc", gan.loss.disc(forward))
     for regularizer in gan.regularizers:
         loss_gen += _scalar("a regularizer", regularizer(gen_params))
+    loss_disc = _scalar("loss.disc", gan.loss.disc(forward))
     for i, penalty in enumerate(gan.penalties):
-        disc = Disc(
+        asked = Disc(
             real_gradient=lambda: pull_real(jnp.ones_like(real_logits))[0],
             fake_gradient=lambda: fake_gradient,
-            judge=lambda images, labels: judge(images, labels, disc_stats, real=True)[0],
+            judge=lambda images, labels: disc(images, labels, stats, real=True)[0],
             keys=example_keys(step_key(state, Purpose.PENALTIES + 1000 * i), indices),
             step=state.step,
         )
-        loss_disc += _scalar("a penalty", penalty(forward, disc))
-    metrics = {
-        "loss_gen": loss_gen,
-        "loss_disc": loss_disc,
-        "logit_real": jnp.mean(real_logits),
-        "logit_fake": jnp.mean(fake_logits),
-    }
-    return (loss_gen, loss_disc), Aux(gen_stats, disc_stats, metrics)
+        loss_disc += _scalar("a penalty", penalty(forward, asked))
+    metrics = {"loss_gen": loss_gen, "loss_disc": loss_disc}
+    metrics |= {"logit_real": jnp.mean(real_logits), "logit_fake": jnp.mean(fake_logits)}
+    return (loss_gen, loss_disc), Aux(gen_stats, stats, metrics)
 
 
-def _with_pullback(gan: GAN, judge: Callable, images: jax.Array) -> tuple[jax.Array, Any, Callable | None]:
-    """judge(images) -> (logits, aux), and from cotangents of the logits to those of the images where penalties ask."""
+def _generate(
+    gan: GAN, state: GANState, params: Any, batch: Batch, indices: jax.Array
+) -> tuple[jax.Array, jax.Array | None, jax.Array, Any]:
+    """The latents, the labels, the images that G makes of them, and its batch statistics after that."""
+    z = draw_z(gan, step_key(state, Purpose.Z), indices)
+    labels = batch.labels
+    if gan.generated_labels == "uniform":
+        labels = draw_labels(gan, step_key(state, Purpose.LABELS), indices)
+    keys = example_keys(step_key(state, Purpose.DROPOUT_GEN), indices)
+    return z, labels, *_apply(gan, gan.gen, params, state.gen.batch_stats, z, labels, keys)
+
+
+def _apply_disc(
+    gan: GAN,
+    state: GANState,
+    params: Any,
+    indices: jax.Array,
+    images: jax.Array,
+    labels: jax.Array | None,
+    stats: Any,
+    real: bool,
+) -> tuple[jax.Array, tuple[Any, Any]]:
+    """The transforms, and D: its logits [B], and (what else it returned, its batch statistics)."""
+    purpose = Purpose.TRANSFORM_REAL if real else Purpose.TRANSFORM_FAKE
+    images = _passed(gan.transforms, purpose, state, images, indices)
+    keys = example_keys(step_key(state, Purpose.DROPOUT_REAL if real else Purpose.DROPOUT_FAKE), indices)
+    found, stats = _apply(gan, gan.disc, params, stats, images, labels, keys)
+    logits, extra = found if isinstance(found, tuple) else (found, None)
+    if logits.shape != (images.shape[0],):
+        raise ValueError(f"the discriminator must give one logit for each image, [B], not {list(logits.shape)}")
+    return logits, (extra, stats)
+
+
+def _with_pullback(gan: GAN, disc: Callable, images: jax.Array) -> tuple[jax.Array, Any, Callable | None]:
+    """disc(images) -> (logits, aux), and from cotangents of the logits to those of the images where penalties ask."""
     if not gan.penalties:
-        return *judge(images), None
-    logits, pull, aux = jax.vjp(judge, images, has_aux=True)
+        return *disc(images), None
+    logits, pull, aux = jax.vjp(disc, images, has_aux=True)
     return logits, aux, pull
 
 
-def _is_known(gan: GAN, judge_fake: Callable, generated: jax.Array) -> bool:
+def _is_known(gan: GAN, disc_of_fake: Callable, generated: jax.Array) -> bool:
     """Whether the generator's loss can take D's gradient in its images from the penalties, as follows.
 
     By the chain rule the gradient of a loss in generated image i is its derivative in logit i times the gradient of
@@ -127,9 +129,15 @@ def _is_known(gan: GAN, judge_fake: Callable, generated: jax.Array) -> bool:
     The second factor is what R2 computes. So no pass back through D is left for the generator, and the numbers are the
     same up to rounding.
     """
-    if not gan.penalties or jax.eval_shape(judge_fake, generated)[1][0] is not None:
+    if not gan.penalties or jax.eval_shape(disc_of_fake, generated)[1][0] is not None:
         return False
-    return mixing(lambda images: judge_fake(images)[0], generated) is None
+    return mixing(lambda images: disc_of_fake(images)[0], generated) is None
+
+
+def _with_known_gradient(forward: Forward, generated: jax.Array, gradient: jax.Array) -> Forward:
+    """The pass as the generator's loss sees it: its logits are functions of the images alone, of known gradients."""
+    fake_logits = _logits_of_known_gradient(generated, forward.fake_logits, gradient)
+    return forward.replace(generated=generated, fake_logits=fake_logits)
 
 
 # Both functions below change what a pullback through them gives, and nothing else: where the gradients of a step are
