@@ -7,10 +7,12 @@ of the three are the other two, so that, however often they are differentiated, 
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend import core
+from jax.interpreters import ad, batching, mlir
 
 Shape = tuple[int, ...]
 Sizes = tuple[int, int]  # of height and width
@@ -33,35 +35,77 @@ class Maps(NamedTuple):
 
 
 def differentiable(maps: Maps) -> Maps:
-    """The same maps, where the gradients of each are computed by the two others, and not by differentiating it.
+    """The same maps as primitives of JAX: the derivatives of each are computed by all three, not by differentiating it.
 
-    Reverse mode can be taken any number of times, forward mode (`jax.jvp`) not.
+    Forward mode and reverse mode can be taken in any order and any number of times. Under `jax.vmap` the maps stay what
+    they are: with one kernel for all, of one larger batch; else each by itself.
     """
-    conv = functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))(maps.conv)
-    conv_transpose = functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))(maps.conv_transpose)
-    kernel_gradient = functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))(maps.kernel_gradient)
+    conv, conv_transpose, kernel_gradient = (_primitive(name, f) for name, f in zip(Maps._fields, maps, strict=True))
+    ad.defbilinear(
+        conv,
+        lambda y, x, kernel, settings, over: conv_transpose.bind(
+            y, kernel, settings=(*settings, x.aval.shape[over + 1 : over + 3]), over=over
+        ),
+        lambda y, x, kernel, settings, over: kernel_gradient.bind(
+            x, y, settings=(*settings, kernel.aval.shape[over : over + 2]), over=over
+        ),
+    )
+    ad.defbilinear(
+        conv_transpose,
+        lambda x, y, kernel, settings, over: conv.bind(x, kernel, settings=settings[:2], over=over),
+        lambda x, y, kernel, settings, over: kernel_gradient.bind(
+            x, y, settings=(*settings[:2], kernel.aval.shape[over : over + 2]), over=over
+        ),
+    )
+    ad.defbilinear(
+        kernel_gradient,
+        lambda kernel, x, y, settings, over: conv_transpose.bind(
+            y, kernel, settings=(*settings[:2], x.aval.shape[over + 1 : over + 3]), over=over
+        ),
+        lambda kernel, x, y, settings, over: conv.bind(x, kernel, settings=settings[:2], over=over),
+    )
+    return Maps(*(_bound(primitive) for primitive in (conv, conv_transpose, kernel_gradient)))
 
-    def conv_backward(stride: int, pads: Pads, saved: tuple, y: jax.Array) -> tuple:
-        x, kernel = saved
-        x_bar = conv_transpose(y, kernel, stride, pads, x.shape[1:3])
-        return x_bar, kernel_gradient(x, y, stride, pads, kernel.shape[:2])
 
-    def conv_transpose_backward(stride: int, pads: Pads, sizes: Sizes, saved: tuple, x: jax.Array) -> tuple:
-        y, kernel = saved
-        return conv(x, kernel, stride, pads), kernel_gradient(x, y, stride, pads, kernel.shape[:2])
+def _primitive(name: str, function: Callable) -> core.Primitive:
+    """`function` of (a, b, *settings) as a primitive; `over` is how many axes of `jax.vmap` stand before its own."""
+    primitive = core.Primitive(f"jaxgan_{name}")
 
-    def kernel_gradient_backward(stride: int, pads: Pads, taps: Sizes, saved: tuple, kernel: jax.Array) -> tuple:
-        x, y = saved
-        return conv_transpose(y, kernel, stride, pads, x.shape[1:3]), conv(x, kernel, stride, pads)
+    @functools.partial(
+        jax.jit, static_argnames=("settings", "over"), inline=True
+    )  # traced once for arrays of one shape
+    def mapped(a: jax.Array, b: jax.Array, settings: tuple, over: int) -> jax.Array:
+        of_one = lambda a, b: function(a, b, *settings)  # noqa: E731
+        for _ in range(over):
+            of_one = jax.vmap(of_one)
+        return of_one(a, b)
 
-    conv.defvjp(_forward(conv), conv_backward)
-    conv_transpose.defvjp(_forward(conv_transpose), conv_transpose_backward)
-    kernel_gradient.defvjp(_forward(kernel_gradient), kernel_gradient_backward)
-    return Maps(conv, conv_transpose, kernel_gradient)
+    def shape(a: Any, b: Any, settings: tuple, over: int) -> Any:
+        traced = jax.make_jaxpr(lambda a, b: mapped(a, b, settings=settings, over=over))(a, b)
+        return traced.out_avals[0]
+
+    def batched(arrays: tuple, axes: tuple, settings: tuple, over: int) -> tuple[jax.Array, int]:
+        (a, b), (of_a, of_b) = arrays, axes
+        count = a.shape[of_a] if of_a is not None else b.shape[of_b]
+        if of_b is None and not over and name != "kernel_gradient":
+            a = jnp.moveaxis(a, of_a, 0)
+            out = primitive.bind(a.reshape(-1, *a.shape[2:]), b, settings=settings, over=0)
+            return out.reshape(*a.shape[:2], *out.shape[1:]), 0
+        a, b = (
+            jnp.broadcast_to(x, (count, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
+            for x, axis in zip(arrays, axes, strict=True)
+        )
+        return primitive.bind(a, b, settings=settings, over=over + 1), 0
+
+    primitive.def_impl(mapped)
+    primitive.def_abstract_eval(shape)
+    mlir.register_lowering(primitive, mlir.lower_fun(mapped, multiple_results=False))
+    batching.primitive_batchers[primitive] = batched
+    return primitive
 
 
-def _forward(function: Callable) -> Callable:
-    return lambda a, b, *settings: (function(a, b, *settings), (a, b))
+def _bound(primitive: core.Primitive) -> Callable:
+    return lambda a, b, *settings: primitive.bind(a, b, settings=settings, over=0)
 
 
 def some(shape: Shape, like: jax.Array) -> jax.Array:
