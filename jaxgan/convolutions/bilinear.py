@@ -5,14 +5,15 @@ cotangent of y and the kernel to one of x, the other a cotangent of y and x to o
 of the three are the other two, so that, however often they are differentiated, no fourth map is needed.
 """
 
-import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.extend import core
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
+
+from jaxgan.convolutions.linear import primitive
 
 Shape = tuple[int, ...]
 Sizes = tuple[int, int]  # of height and width
@@ -64,48 +65,36 @@ def differentiable(maps: Maps) -> Maps:
         ),
         lambda kernel, x, y, settings, over: conv.bind(x, kernel, settings=settings[:2], over=over),
     )
-    return Maps(*(_bound(primitive) for primitive in (conv, conv_transpose, kernel_gradient)))
+    return Maps(*(_bound(made) for made in (conv, conv_transpose, kernel_gradient)))
 
 
 def _primitive(name: str, function: Callable) -> core.Primitive:
     """`function` of (a, b, *settings) as a primitive; `over` is how many axes of `jax.vmap` stand before its own."""
-    primitive = core.Primitive(f"jaxgan_{name}")
 
-    @functools.partial(
-        jax.jit, static_argnames=("settings", "over"), inline=True
-    )  # traced once for arrays of one shape
     def mapped(a: jax.Array, b: jax.Array, settings: tuple, over: int) -> jax.Array:
         of_one = lambda a, b: function(a, b, *settings)  # noqa: E731
         for _ in range(over):
             of_one = jax.vmap(of_one)
         return of_one(a, b)
 
-    def shape(a: Any, b: Any, settings: tuple, over: int) -> Any:
-        traced = jax.make_jaxpr(lambda a, b: mapped(a, b, settings=settings, over=over))(a, b)
-        return traced.out_avals[0]
-
     def batched(arrays: tuple, axes: tuple, settings: tuple, over: int) -> tuple[jax.Array, int]:
-        (a, b), (of_a, of_b) = arrays, axes
-        count = a.shape[of_a] if of_a is not None else b.shape[of_b]
-        if of_b is None and not over and name != "kernel_gradient":
-            a = jnp.moveaxis(a, of_a, 0)
-            out = primitive.bind(a.reshape(-1, *a.shape[2:]), b, settings=settings, over=0)
+        count = next(x.shape[axis] for x, axis in zip(arrays, axes, strict=True) if axis is not None)
+        a, b = (x if axis is None else jnp.moveaxis(x, axis, 0) for x, axis in zip(arrays, axes, strict=True))
+        if axes[1] is None and not over and name != "kernel_gradient":
+            out = made.bind(a.reshape(-1, *a.shape[2:]), b, settings=settings, over=0)
             return out.reshape(*a.shape[:2], *out.shape[1:]), 0
         a, b = (
-            jnp.broadcast_to(x, (count, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
-            for x, axis in zip(arrays, axes, strict=True)
+            jnp.broadcast_to(x, (count, *x.shape)) if axis is None else x for x, axis in zip((a, b), axes, strict=True)
         )
-        return primitive.bind(a, b, settings=settings, over=over + 1), 0
+        return made.bind(a, b, settings=settings, over=over + 1), 0
 
-    primitive.def_impl(mapped)
-    primitive.def_abstract_eval(shape)
-    mlir.register_lowering(primitive, mlir.lower_fun(mapped, multiple_results=False))
-    batching.primitive_batchers[primitive] = batched
-    return primitive
+    made = primitive(name, mapped)
+    batching.primitive_batchers[made] = batched
+    return made
 
 
-def _bound(primitive: core.Primitive) -> Callable:
-    return lambda a, b, *settings: primitive.bind(a, b, settings=settings, over=0)
+def _bound(made: core.Primitive) -> Callable:
+    return lambda a, b, *settings: made.bind(a, b, settings=settings, over=0)
 
 
 def some(shape: Shape, like: jax.Array) -> jax.Array:

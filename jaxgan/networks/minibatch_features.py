@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgan.convolutions.linear import transposes
+
 Arrays = tuple[jax.Array, ...]
 
 
@@ -43,30 +45,46 @@ def append_similarity(x: jax.Array, axis_name: str | None = None) -> jax.Array:
     return jnp.concatenate([x, similarity.astype(x.dtype)], axis=-1)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _similarity(axis_name: str | None, x: jax.Array) -> jax.Array:
     """Mean over j and channels of exp(-|x_i - x_j|): [B, H, W, C] -> [B, H, W, 1]."""
-    return _forward(axis_name, x)[0]
+    return _mean_over_pairs(x, _of_all_devices(axis_name, x))
 
 
-def _forward(axis_name: str | None, x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+@_similarity.defjvp
+def _similarity_tangent(axis_name: str | None, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    (x,), (dx,) = primals, tangents
     of_all = _of_all_devices(axis_name, x)
+    return _mean_over_pairs(x, of_all), _tangent(x, of_all, dx, axis_name)
+
+
+def _mean_over_pairs(x: jax.Array, of_all: jax.Array) -> jax.Array:
     mean = _mean_over_all(lambda x, x_j: jnp.exp(-jnp.abs(x - x_j)), (x,), (of_all,))
-    return jnp.mean(mean, axis=-1, keepdims=True), (x, of_all)
+    return jnp.mean(mean, axis=-1, keepdims=True)
 
 
-def _backward(axis_name: str | None, kept: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array]:
+def _weight(difference: jax.Array) -> jax.Array:
+    """The derivative of exp(-|difference|), but for its sign."""
+    return jnp.sign(difference) * jnp.exp(-jnp.abs(difference))
+
+
+def _pushed(x: jax.Array, of_all: jax.Array, dx: jax.Array, axis_name: str | None) -> jax.Array:
+    """The derivative along dx: [B, H, W, C] -> [B, H, W, 1]."""
+    pair = lambda x, dx, x_j, dx_j: (dx - dx_j) * _weight(x - x_j)  # noqa: E731
+    mean = _mean_over_all(pair, (x, dx), (of_all, _of_all_devices(axis_name, dx)))
+    return -jnp.mean(mean, axis=-1, keepdims=True)
+
+
+def _pulled(x: jax.Array, of_all: jax.Array, cotangent: jax.Array, axis_name: str | None) -> jax.Array:
+    """Its transpose: [B, H, W, 1] -> [B, H, W, C]."""
     # x_i stands in the sums of its own pixel and of every other: the cotangents of both are added.
-    def pair(x: jax.Array, cotangent: jax.Array, x_j: jax.Array, cotangent_j: jax.Array) -> jax.Array:
-        difference = x - x_j
-        return (cotangent + cotangent_j) * jnp.sign(difference) * jnp.exp(-jnp.abs(difference))
-
-    x, of_all = kept
+    pair = lambda x, c, x_j, c_j: (c + c_j) * _weight(x - x_j)  # noqa: E731
     mean = _mean_over_all(pair, (x, cotangent), (of_all, _of_all_devices(axis_name, cotangent)))
-    return (-mean / x.shape[-1],)
+    return -mean / x.shape[-1]
 
 
-_similarity.defvjp(_forward, _backward)
+# Each is the other's transpose. Left to itself JAX would keep a weight for each pair of examples.
+_tangent, _pullback = transposes("similarity", _pushed, _pulled)
 
 
 def _of_all_devices(axis_name: str | None, x: jax.Array) -> jax.Array:
