@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxgan import images
 
-VOID = {"meta", "img", "br", "wbr"}
+VOID = {"meta", "img", "br"}
 CONFIG = {"recipe": "small", "data": "digits", "batch_size": 16, "beta1": 0.5, "data_sha256": "d" * 64}
 
 
@@ -57,8 +57,9 @@ class Page(HTMLParser):
             self.tables[-1][-1][-1] += data + " " * (self.open[-1] in ("span", "small", "data"))
 
     def table(self, *heads):
-        """The rows, without the head, of all tables whose head has these cells."""
-        return [rows[1:] for rows in self.tables if set(heads) <= {cell.strip() for cell in rows[0]}]
+        """The rows, without the head, of all tables whose head has these cells; with single spaces."""
+        tables = [[[" ".join(cell.split()) for cell in row] for row in rows] for rows in self.tables]
+        return [rows[1:] for rows in tables if set(heads) <= set(rows[0])]
 
 
 def score(frechet=5.0, step=4, **changes):

@@ -38,6 +38,7 @@ ROOMS = {room_of(path) for path in FILES}
 OPTIONAL = [
     "PIL",
     "array_record",
+    "jinja2",
     "matplotlib",
     "orbax",
     "tensorboardX",

@@ -1,6 +1,7 @@
 """Compares runs on one HTML page: `python -m experiments.report RUN… [--out report.html]`."""
 
 import dataclasses
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,14 +11,14 @@ from typing import Annotated
 import tyro
 
 from jaxgan.commands.cli import fail, one_line_errors, parse
-from jaxgan.commands.page import runs, scores, sections
-from jaxgan.commands.page.markup import section, tag, text
+from jaxgan.commands.page import figures, runs, tables
 from jaxgan.commands.page.runs import Entry
-from jaxgan.commands.page.style import CSS
+from jaxgan.run.plots import evenly
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import whole
 
 MARK = '<meta name="generator" content="jaxgan experiments.report">'  # by which a page of this script is known
+NO_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,42 +51,29 @@ def main(args: list[str] | None = None) -> None:
 
 
 def page(entries: Sequence[Entry], title: str, command: str) -> str:
-    """The whole page.
+    """The whole page. Whatever users have named is escaped in it.
 
     Args:
       entries: what is compared.
       title: its heading.
       command: how it is made again.
     """
-    parts = [
-        scores.summary(entries),
-        sections.settings(entries),
-        sections.curves(entries),
-        sections.samples(entries),
-        sections.details(entries),
-        section("Command that makes this page", tag("pre", text(command))),
-    ]
-    names = ("Scores", "Settings", "Curves", "Samples", "Details", "Command")
-    links = tag("nav", *(tag("a", name, href=f"#{name.lower()}") for name in names), aria_label="Sections")
-    head = f'<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n{MARK}\n'
-    head += tag("title", text(title)) + f"\n<style>{CSS}</style>"
-    body = tag("header", tag("h1", text(title)), tag("p", text(_lead(entries)), class_="soft"), links)
-    whole = tag("html", f"\n<head>\n{head}\n</head>\n<body>\n{body}\n{tag('main', *parts)}\n</body>\n", lang="en")
-    return f"<!DOCTYPE html>\n{whole}\n"
+    import jinja2
+
+    folder = jinja2.FileSystemLoader(Path(runs.__file__).parent)
+    templates = jinja2.Environment(
+        loader=folder, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    templates.globals |= {"figures": figures, "runs": runs, "tables": tables, "evenly": evenly}
+    page = templates.get_template("page.html")
+    html = page.render(entries=entries, heading=title, command=command, mark=MARK).lstrip()
+    # What HTML cannot hold, such as bytes of names that are no text, is shown as \ufffd.
+    return NO_TEXT.sub("\ufffd", html.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
 def _title(entries: Sequence[Entry]) -> str:
     recipes = dict.fromkeys(str(run.config["recipe"]) for entry in entries for run in entry.runs)
     return ("Runs of " if len(entries) > 1 else "A run of ") + ", ".join(recipes)
-
-
-def _lead(entries: Sequence[Entry]) -> str:
-    """What is compared, in a line."""
-    count = sum(len(entry.runs) for entry in entries)
-    what = f"{count} run{'s' * (count > 1)}"
-    if count > len(entries):
-        what += f" in {len(entries)} entr{'ies' if len(entries) > 1 else 'y'}: runs that differ in the seed are one"
-    return what + "."
 
 
 def _check(flags: Report) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxgan.commands import scoring
 from jaxgan.evaluation.scores import HIGHER, LOWER
-from jaxgan.run.plots import LOSSES, SCORES, Curves, draw_panels, smoothed, thinned
+from jaxgan.run.plots import LOSSES, SCORES, Curves, draw_panels, logarithmic, smoothed, thinned
 
 MARKED = 30  # points of a curve, at most, to be marked
 SMOOTH = [name for curves in LOSSES.values() for name in curves]
@@ -103,10 +103,8 @@ def draw(path: Path, recipe: str, runs: Mapping[int, Curves], diverged: Collecti
             axes.fill_between(
                 thinned(x), thinned(mean - std), thinned(mean + std), color=colour, alpha=0.2, linewidth=0
             )
-        if name == "frechet_distance" and mean.max() > 10 * mean.min() > 0:
-            axes.set_yscale("log", subs=(2, 5))  # else what differs at the end cannot be seen
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter("{x:g}")
+        if name == "frechet_distance":  # falls fast at first
+            logarithmic(axes, "y", mean, 10)
 
     names = {name for curves in runs.values() for name in curves}
     draw_panels(path, [SCORES, LOSSES], names, draw_one, title)

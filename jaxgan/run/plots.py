@@ -111,26 +111,48 @@ def draw_curves(path: Path, panels: Panels, smooth: bool = True, comment: str = 
     curves = read_curves(path.parent, panels)
 
     def draw_one(axes: Any, name: str, label: str, colour: str) -> None:
-        x, y = curves[name]
-        if smooth:
-            axes.plot(thinned(x), thinned(y), color=colour, alpha=0.25, linewidth=0.8)
-            axes.plot(thinned(x), thinned(smoothed(y)), color=colour, label=label)
-        else:
-            axes.plot(x, y, color=colour, marker="o", markersize=4, label=label)
+        draw_curve(axes, *curves[name], smooth, color=colour, label=label)
 
     draw_panels(path, [panels], curves, draw_one, comment=comment)
 
 
-def read_curves(workdir: Path, panels: Panels) -> Curves:
-    """The metrics of the panels that a run has; of scores those of the newest unit."""
-    names = [name for curves in panels.values() for name in curves]
-    steps, values = {name: array("q") for name in names}, {name: array("d") for name in names}
+def draw_curve(
+    axes: Any, x: np.ndarray, y: np.ndarray, smooth: bool, faint: bool = True, points: int = POINTS, **style: Any
+) -> None:
+    """Draws on Matplotlib's axes a running mean of at most `points`, `faint` values behind it, or marks each value."""
+    if not smooth:
+        axes.plot(x, y, marker="o", markersize=4, **style)
+        return
+    if faint:
+        axes.plot(thinned(x, points), thinned(y, points), color=style["color"], alpha=0.25, linewidth=0.8)
+    axes.plot(thinned(x, points), thinned(smoothed(y), points), **style)
+
+
+def logarithmic(axes: Any, which: str, values: Collection[float], factor: float) -> bool:
+    """Makes an axis, x or y, logarithmic, its ticks plain numbers, where the values differ by more than `factor`."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = min(values, default=0), max(values, default=0)
+    if low <= 0 or high <= factor * low:
+        return False
+    axes.set(**{f"{which}scale": "log"})
+    axis = getattr(axes, f"{which}axis")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e3 * low else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+    return True
+
+
+def read_curves(workdir: Path, panels: Panels | None = None) -> Curves:
+    """The metrics that a run has, of those in the panels or of all; of scores those of the newest unit."""
+    names = None if panels is None else {name for curves in panels.values() for name in curves}
+    steps, values = {}, {}
     for line in comparable(workdir):
-        for name in names:
-            if isinstance(line.get(name), (int, float)):
-                steps[name].append(line["step"])
-                values[name].append(line[name])
-    return {name: (np.array(steps[name]), np.array(values[name])) for name in names if values[name]}
+        for name, value in line.items():
+            if (names is None or name in names) and type(value) in (int, float) and abs(value) < 1e300:
+                steps.setdefault(name, array("q")).append(line["step"])
+                values.setdefault(name, array("d")).append(value)
+    return {name: (np.array(steps[name]), np.array(values[name])) for name in values}
 
 
 def draw_panels(

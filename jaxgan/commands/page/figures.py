@@ -1,68 +1,56 @@
-"""Curves and dots as SVG within the page: in the colours of its text, light or dark, and sharp at any size."""
+"""Curves, dots and sample grids as data that a page can hold."""
 
-import hashlib
+import base64
 import io
-import math
-import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
+from jaxgan.commands.page.runs import Entry, curves_alike, only, values_of
+from jaxgan.commands.page.tables import MAIN, number, title
+from jaxgan.run.metrics import SCORES
+from jaxgan.run.plots import LOSSES, draw_curve, logarithmic
 
-from jaxgan.commands.page.compare import Row, value_of, values_of
-from jaxgan.commands.page.markup import text
-from jaxgan.commands.page.runs import Entry
-from jaxgan.run.plots import evenly, smoothed, thinned
-
-INK = "#010203"  # stands for the colour of the page's text
+LARGE = (640, 200_000)  # pixels wide and bytes, at most: a grid to look at
+SMALL = (224, 24_000)  # one of a strip
 POINTS = 250  # of a curve, at most
+CRISP = 200  # narrower grids are shown enlarged, pixel by pixel
 STYLE = {
-    "svg.hashsalt": "jaxgan",  # the same names again
-    "svg.fonttype": "none",
     "font.size": 9,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.3,
     "lines.linewidth": 1.2,
-    "axes.formatter.limits": (-4, 5),
+    "savefig.transparent": True,  # the page shows it in its own colours, light or dark
+    "svg.fonttype": "none",
+    "svg.hashsalt": "jaxgan",  # the same file again
 }
 
 
-def curves(name: str, entries: Sequence[Entry], alt: str, smooth: bool) -> str:
-    """One metric over the steps, a line for each run in its entry's colour.
+class Picture(NamedTuple):
+    """A picture as a page holds it, what is seen on it in words, and its style."""
 
-    Args:
-      name: of the metric.
-      entries: whose runs are drawn, where they have it.
-      alt: says in words what is seen.
-      smooth: whether a running mean is drawn, over the faint values where runs are few; else each value is marked.
+    uri: str
+    width: int
+    height: int
+    alt: str
+    style: str | None = None
+
+
+def curves(entries: Sequence[Entry]) -> list[tuple[str, Sequence[Entry], list[tuple[str, Picture]]]]:
+    """Losses, logits and whatever else the runs logged; then the scores, apart where they may not be compared.
+
+    Returns:
+      For each part what its scores were measured in, its entries, and its captions and figures.
     """
-
-    def draw(axes: Any) -> None:
-        shown = []
-        for entry in entries:
-            for run in entry.runs:
-                if name not in run.curves:
-                    continue
-                x, y = (np.asarray(values, float) for values in run.curves[name])
-                shown += [y.min(), y.max()]
-                if smooth:
-                    if are_few(entries):
-                        axes.plot(thinned(x, POINTS), thinned(y, POINTS), color=entry.colour, alpha=0.2, linewidth=0.7)
-                    axes.plot(thinned(x, POINTS), thinned(smoothed(y), POINTS), color=entry.colour)
-                else:
-                    kept = evenly(range(len(x)), POINTS)
-                    axes.plot(x[kept], y[kept], color=entry.colour, marker="o", markersize=3)
-        axes.set_xlabel("step")
-        axes.locator_params(axis="x", nbins=5)
-        if name == "frechet_distance":  # falls fast at first
-            _logarithmic(axes, "y", shown, 10)
-
-    return _svg((4.2, 2.5), draw, alt)
+    known = {name: f"{label}: {curve}" for label, names in LOSSES.items() for name, curve in names.items()}
+    logged = sorted({name for entry in entries for run in entry.runs for name in run.curves} - {*known, *SCORES})
+    captions = known | {name: title(name) for name in (*logged, *SCORES)}
+    parts = [("", entries, [*known, *logged]), *((why, group, SCORES) for why, group in curves_alike(entries))]
+    drawn = [(why, group, [_curves(group, name, captions[name]) for name in names]) for why, group, names in parts]
+    return [(why, group, found) for why, group, figures in drawn if (found := [figure for figure in figures if figure])]
 
 
 def are_few(entries: Sequence[Entry]) -> bool:
@@ -70,70 +58,84 @@ def are_few(entries: Sequence[Entry]) -> bool:
     return sum(len(entry.runs) for entry in entries) <= 6
 
 
-def dots(rows: Sequence[Row], name: str, alt: str) -> str:
-    """One score of each run, the last generator's filled and the best one's hollow, beside the floor."""
+def _curves(entries: Sequence[Entry], name: str, caption: str) -> tuple[str, Picture] | None:
+    """One metric over the steps, a line for each run that has it in its entry's colour; with its caption."""
+    entries = only(entries, lambda run: name in run.curves)
+    if not entries:
+        return None
 
     def draw(axes: Any) -> None:
         shown = []
-        for i, (entry, runs) in enumerate(rows):
-            last = list(values_of(runs, name).values())
-            best = list(values_of(runs, name, "best").values())
-            floors = sorted({value_of(run.score("final"), name, "floor") for run in runs} - {None})
+        for entry in entries:
+            for run in entry.runs:
+                x, y = run.curves[name]
+                draw_curve(axes, x, y, name not in SCORES, are_few(entries), POINTS, color=entry.colour)
+                shown += [y.min(), y.max()]
+        axes.set_xlabel("step")
+        if name == "frechet_distance":  # falls fast at first
+            logarithmic(axes, "y", shown, 10)
+
+    of = ", ".join(f"{entry.key} ({entry.name})" for entry in entries)
+    return caption, _drawn((4.2, 2.5), draw, f"{caption} over the steps, of {of}")
+
+
+def dots(entries: Sequence[Entry]) -> Picture:
+    """The Fréchet distance of each run, of the last generator filled and of the best one hollow, beside the floor."""
+
+    def draw(axes: Any) -> None:
+        shown = []
+        for i, entry in enumerate(entries):
+            last, best = (list(values_of(entry, MAIN, which).values()) for which in ("final", "best"))
+            floors = sorted(set(values_of(entry, MAIN, of="floor").values()))
             shown += last + best + floors
             axes.plot(last, [i - 0.16] * len(last), "o", color=entry.colour, markersize=6, alpha=0.9)
             axes.plot(best, [i + 0.16] * len(best), "o", color=entry.colour, markersize=6, fillstyle="none")
-            axes.vlines(floors, i - 0.5, i + 0.5, color=INK, linestyle="--", linewidth=1)
-        axes.set_yticks(range(len(rows)), [entry.key for entry, _ in rows])
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        is_log = _logarithmic(axes, "x", shown, 30)
+            axes.vlines(floors, i - 0.5, i + 0.5, color="black", linestyle="--", linewidth=1)
+        axes.set_yticks(range(len(entries)), [entry.key for entry in entries])
+        axes.set_ylim(len(entries) - 0.5, -0.5)
+        is_log = logarithmic(axes, "x", shown, 30)
         axes.set_xlabel(f"Fréchet distance{', logarithmic' if is_log else ''} (dashed: the floor)")
         if shown and not is_log:
             axes.set_xlim(left=min(0, *shown))
 
-    return _svg((4.8, 0.75 + 0.42 * len(rows)), draw, alt)
+    last = {entry.key: ", ".join(map(number, values_of(entry, MAIN).values())) for entry in entries}
+    alt = "; ".join(f"{key} last {values or 'not measured'}" for key, values in last.items())
+    return _drawn((4.8, 0.75 + 0.42 * len(entries)), draw, f"Fréchet distance of each run: {alt}")
 
 
-def _logarithmic(axes: Any, which: str, values: Sequence[float], factor: float) -> bool:
-    """Makes an axis logarithmic, its ticks plain numbers, where the values differ by more than `factor`."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    low, high = min(values, default=0), max(values, default=0)
-    if low <= 0 or high <= factor * low:
-        return False
-    axes.set(**{f"{which}scale": "log"})
-    axis = getattr(axes, f"{which}axis")
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e3 * low else (1,)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
-    return True
-
-
-def _svg(size: tuple[float, float], draw: Callable[[Any], None], alt: str) -> str:
-    """What `draw` puts on axes, as an element of HTML."""
+def _drawn(size: tuple[float, float], draw: Callable[[Any], None], alt: str) -> Picture:
+    """What `draw` puts on axes; its size in the page is that of print."""
     import matplotlib
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
-    file = io.StringIO()
+    file = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots()
-        axes.grid(color=INK, alpha=0.12, linewidth=0.6)
-        axes.set_axisbelow(True)
-        draw(axes)
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
-    return _inline(file.getvalue(), alt)
+        draw(figure.subplots())
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return Picture(_uri("svg+xml", file), *(round(96 * inches) for inches in size), alt)
 
 
-def _inline(svg: str, alt: str) -> str:
-    """Matplotlib's file as a part of a page: without addresses, sizes, fonts and names that clash."""
-    width, height = (math.ceil(float(n)) for n in re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups())
-    inside = svg[svg.index(">", svg.index("<svg")) + 1 :]
-    inside = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>|<!--.*?-->", "", inside, flags=re.DOTALL)
-    inside = re.sub(r' id="[a-z]+[a-z0-9_.]*_\d+"', "", inside)  # figure_1, axes_1, line2d_7
-    own = hashlib.sha256(svg.encode()).hexdigest()[:8]  # names of this figure alone
-    inside = re.sub(r'( id="|url\(#|xlink:href="#)', rf"\g<1>{own}", inside)
-    inside = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", inside)
-    inside = re.sub(r"(\d+\.\d\d)\d+", r"\1", inside).replace(INK, "currentColor")
-    inside = re.sub(r"\s*\n\s*", "\n", inside)
-    return f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" aria-label="{text(alt)}">{inside.strip()}\n'
+def grid(path: Path, alt: str, limits: tuple[int, int]) -> Picture | str:
+    """A sample grid, made smaller where it is too large, and JPEG if need be; or why it cannot be read."""
+    from PIL import Image
+
+    width, size = limits
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+        if picture.width > width:
+            height = max(1, round(picture.height * width / picture.width))
+            picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+        kind, file = "png", io.BytesIO()
+        picture.save(file, kind, optimize=True)
+        if file.tell() > size:
+            kind, file = "jpeg", io.BytesIO()
+            picture.convert("RGB").save(file, kind, quality=88, optimize=True)
+    except Exception as error:  # of Pillow's there are many kinds
+        return f"{path.name} cannot be read ({getattr(error, 'strerror', None) or error})"
+    return Picture(_uri(kind, file), *picture.size, alt, "crisp" if picture.width < CRISP else None)
+
+
+def _uri(kind: str, file: io.BytesIO) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

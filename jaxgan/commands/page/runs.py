@@ -1,15 +1,18 @@
-"""What the page knows of runs: what their folders hold, and which of them are the seeds of one entry."""
+"""What the page knows of runs: what their folders hold, which are the seeds of one entry, and which are comparable."""
 
+import contextlib
 import dataclasses
 import json
+import math
 import re
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxgan.commands import scoring
+from jaxgan.run import metrics
 from jaxgan.run.events import RESERVED
-from jaxgan.run.metrics import UNIT, comparable
+from jaxgan.run.plots import Curves, read_curves
 from jaxgan.run.report import grids
 from jaxgan.run.workdir import TELLS, WHERE, WorkdirError, read_config, read_summary
 
@@ -25,7 +28,9 @@ class Run:
       workdir: the folder.
       config: config.json.
       summary: summary.json; empty where the run has not ended.
-      curves: by name of the metric, its steps and its values, where these are finite; of scores, those of `unit`.
+      final: the last generator's scores, of the summary; None where they are not there, or not whole.
+      best: the best generator's, where they are measured as the final ones are.
+      curves: by name of the metric, its steps and its values; of scores, those of `unit`.
       unit: what the newest scores during training were measured in; None where that is not known.
       last_step: of metrics.jsonl; 0 where it has no line.
       grids: the sample grids, by step.
@@ -34,7 +39,9 @@ class Run:
     workdir: Path
     config: dict[str, Any]
     summary: dict[str, Any]
-    curves: dict[str, tuple[Sequence[int], Sequence[float]]]
+    final: dict[str, Any] | None
+    best: dict[str, Any] | None
+    curves: Curves
     unit: str | None
     last_step: int
     grids: list[Path]
@@ -44,22 +51,23 @@ class Run:
         """Of the root key."""
         return self.config.get("seed")
 
-    def score(self, which: str) -> dict[str, Any] | None:
-        """The scores that the summary names `final` or `best`; None where they are not there, or not whole."""
-        score = self.summary.get(which)
-        return score if _is_whole(score) else None
+    @property
+    def steps(self) -> int | None:
+        """The length of a run that has ended. A run's config does not say it."""
+        step = self.summary.get("step")
+        return step if isinstance(step, int) else None
 
+    @property
     def lacks(self) -> str:
         """Why it has no final scores, or why they are not its last word; nothing where all is well."""
-        step = self.summary.get("step")
         if not self.summary:
             seen = f"step {self.last_step:,} is the last one logged" if self.last_step else "nothing is logged yet"
             return f"not finished: {seen}"
-        if isinstance(step, int) and self.last_step > step:
-            return f"goes on: finished at step {step:,} before, now at {self.last_step:,}"
+        if self.steps is not None and self.last_step > self.steps:
+            return f"goes on: finished at step {self.steps:,} before, now at {self.last_step:,}"
         if "final" not in self.summary:
             return "finished, but not scored (the same experiments.train without --evaluate-every 0 scores it)"
-        return "" if self.score("final") else "the scores in its summary.json are not whole"
+        return "" if self.final else "the scores in its summary.json are not whole"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,19 +78,28 @@ class Entry:
       key: a short sign.
       name: of the folder.
       colour: of its curves.
-      runs: by seed.
+      steps: how far its runs have come, as text.
+      count: how many runs it has in all.
+      runs: by seed; some of them alone where these alone are looked at.
     """
 
     key: str
     name: str
     colour: str
+    steps: str
+    count: int
     runs: list[Run]
 
-    def steps(self) -> str:
-        """How far its runs have come, as text."""
-        counts = [steps_of(run) or run.last_step for run in self.runs]
-        least, most = min(counts), max(counts)
-        return f"{most:,}" if least == most else f"{least:,} to {most:,}"
+    @property
+    def drawn(self) -> Run | None:
+        """The first run that has sample grids."""
+        return next((run for run in self.runs if run.grids), None)
+
+
+def span(values: Iterable[Any], shown: Callable[[Any], str] = "{:,}".format) -> str:
+    """The least and the greatest of several values, as text; nothing where there are none."""
+    values = list(values)
+    return " to ".join(dict.fromkeys(shown(value) for value in (min(values), max(values)))) if values else ""
 
 
 def workdirs(folders: Iterable[Path]) -> list[Path]:
@@ -93,14 +110,17 @@ def workdirs(folders: Iterable[Path]) -> list[Path]:
     """
     found = {}
     for folder in folders:
-        seeds = [path for path in folder.glob("seed-*") if SEED.fullmatch(path.name) and _holds_run(path)]
-        here = [folder] if _holds_run(folder) else sorted(seeds, key=lambda path: int(path.name[5:]))
-        if not here:
-            why = (
-                "there is neither a config.json nor a seed-0 with one" if folder.is_dir() else "there is no such folder"
+        seeds = sorted(
+            (path for path in folder.glob("seed-*") if SEED.fullmatch(path.name)), key=lambda p: int(p.name[5:])
+        )
+        held = [path for path in (folder, *seeds) if (path / "config.json").is_file()]
+        if not held:
+            missing = "neither a config.json nor a seed-0 with one" if folder.is_dir() else "no such folder"
+            raise WorkdirError(
+                f"{folder} holds no run (there is {missing}); give the workdir of a run of experiments.train"
             )
-            raise WorkdirError(f"{folder} holds no run ({why}); give the workdir of a run of experiments.train")
-        found |= {path.resolve(): found.get(path.resolve(), path) for path in here}
+        for path in held[:1] if folder in held else held:
+            found.setdefault(path.resolve(), path)
     return list(found.values())
 
 
@@ -113,18 +133,17 @@ def read(workdir: Path) -> Run:
     config = read_config(workdir)
     if "recipe" not in config:
         raise WorkdirError(f"{workdir / 'config.json'} is not a run's config.json; give another folder")
-    curves, last, unit = {}, 0, None
-    try:
-        for line in comparable(workdir):
-            last, unit = line["step"], line.get(UNIT, unit)
-            for name, value in line.items():
-                if name not in RESERVED and type(value) in (int, float) and abs(value) < 1e300:
-                    steps, values = curves.setdefault(name, (array("q"), array("d")))
-                    steps.append(last)
-                    values.append(value)
-    except OSError:
-        pass  # a run without curves
-    return Run(workdir, config, read_summary(workdir), curves, unit, last, grids(workdir))
+    curves: Curves = {}
+    unit = None
+    with contextlib.suppress(OSError):  # a run without curves
+        curves, unit = read_curves(workdir), metrics.unit(workdir)
+    summary = read_summary(workdir)
+    final, best = (summary.get(which) if _is_whole(summary.get(which)) else None for which in ("final", "best"))
+    if not final or (best and scoring.differences(final, best)):
+        best = None
+    last = max((int(steps[-1]) for steps, _ in curves.values()), default=0)
+    curves = {name: curve for name, curve in curves.items() if name not in RESERVED}
+    return Run(workdir, config, summary, final, best, curves, unit, last, grids(workdir))
 
 
 def entries(runs: Sequence[Run]) -> list[Entry]:
@@ -136,9 +155,9 @@ def entries(runs: Sequence[Run]) -> list[Entry]:
     groups: dict[tuple, list[Run]] = {}
     lengths: dict[str, set] = {}
     for run in runs:
-        lengths.setdefault(_settings(run), set()).add(steps_of(run))
+        lengths.setdefault(_settings(run), set()).add(run.steps)
     for run in runs:
-        settings, steps, again = _settings(run), steps_of(run), 0
+        settings, steps, again = _settings(run), run.steps, 0
         known = lengths[settings] - {None}
         if steps is None and len(known) == 1:
             steps = min(known)
@@ -146,25 +165,58 @@ def entries(runs: Sequence[Run]) -> list[Entry]:
             again += 1
         groups.setdefault((settings, steps, again), []).append(run)
     found = [sorted(group, key=lambda run: str(run.seed).zfill(12)) for group in groups.values()]
-    names = _short([_folder(group) for group in found])
+    folders = [_folder(group) for group in found]
     return [
-        Entry(_key(i), name, COLOURS[i % len(COLOURS)], group)
-        for i, (name, group) in enumerate(zip(names, found, strict=True))
+        Entry(
+            key=chr(ord("A") + i % 26) + str(i // 26 or ""),
+            name=_short(folders[i], folders),
+            colour=COLOURS[i % len(COLOURS)],
+            steps=span(run.steps or run.last_step for run in group),
+            count=len(group),
+            runs=group,
+        )
+        for i, group in enumerate(found)
     ]
 
 
-def _key(i: int) -> str:
-    return chr(ord("A") + i % 26) + (str(i // 26) if i >= 26 else "")
+def only(entries: Sequence[Entry], which: Callable[[Run], Any]) -> list[Entry]:
+    """The entries with those of their runs alone; those that have none are left out."""
+    chosen = [dataclasses.replace(entry, runs=[run for run in entry.runs if which(run)]) for entry in entries]
+    return [entry for entry in chosen if entry.runs]
 
 
-def _holds_run(folder: Path) -> bool:
-    return (folder / "config.json").is_file()
+def scored_alike(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """The scored runs, in groups within which scores may be compared."""
+    groups, rest = [], only(entries, lambda run: run.final)
+    while rest:
+        one = rest[0].runs[0].final
+        groups.append(only(rest, lambda run, one=one: not scoring.differences(one, run.final)))
+        rest = only(rest, lambda run, one=one: scoring.differences(one, run.final))
+    return groups
 
 
-def steps_of(run: Run) -> int | None:
-    """The length of a run that has ended. A run's config does not say it."""
-    step = run.summary.get("step")
-    return step if isinstance(step, int) else None
+def curves_alike(entries: Sequence[Entry]) -> list[tuple[str, list[Entry]]]:
+    """The runs whose scores during training may be drawn together, after what these were measured in.
+
+    A run that does not say it is drawn apart.
+    """
+    found = []
+    for unit in dict.fromkeys(run.unit for entry in entries for run in entry.runs if run.unit):
+        found.append((f"Scored by: {unit}.", only(entries, lambda run, unit=unit: run.unit == unit)))
+    why = "It is not known what these were measured with: not to be compared with others."
+    return found + [(why, [entry]) for entry in only(entries, lambda run: not run.unit)]
+
+
+def value_of(score: dict[str, Any] | None, name: str, of: str = "scores") -> float | None:
+    """A score, or its floor, by name; None where it is no finite number."""
+    value = score[of].get(name) if score else None
+    return value if type(value) in (int, float) and math.isfinite(value) else None
+
+
+def values_of(entry: Entry, name: str, which: str = "final", of: str = "scores") -> dict[Run, float]:
+    """The values of one score, of those runs that have it."""
+    found = {run: value_of(getattr(run, which), name, of) for run in entry.runs}
+    return {run: value for run, value in found.items() if value is not None}
 
 
 def _settings(run: Run) -> str:
@@ -180,31 +232,21 @@ def _folder(group: list[Run]) -> Path:
     return first.parent if len(group) > 1 and together and SEED.fullmatch(first.name) else first
 
 
-def _short(paths: list[Path]) -> list[str]:
-    """The last parts of paths, as many as it takes to tell them apart; of a seed's folder two at least."""
-
-    def last(path: Path, count: int) -> str:
-        return "/".join(path.parts[-count:]).removeprefix("//") or "/"
-
-    found = []
-    for path in paths:
-        count = 2 if SEED.fullmatch(path.name) else 1
-        others = [other for other in paths if other != path]
-        while count < len(path.parts) and any(last(other, count) == last(path, count) for other in others):
-            count += 1
-        found.append(last(path, count))
-    return found
+def _short(path: Path, paths: Iterable[Path]) -> str:
+    """The last parts of a path, as many as it takes to tell it from the others; of a seed's folder two at least."""
+    count = 2 if SEED.fullmatch(path.name) else 1
+    others = {other.parts for other in paths} - {path.parts}
+    while count < len(path.parts) and any(parts[-count:] == path.parts[-count:] for parts in others):
+        count += 1
+    return str(Path(*path.parts[-count:]))
 
 
 def _is_whole(score: Any) -> bool:
     """Whether a score says all that it depends on, as `jaxgan.commands.scoring` lists."""
-    try:
-        texts = [score["features"]["name"], score["features"]["sha256"], score["weights"]]
-        numbers = [score["step"], score["count"], score["seed"]]
-        return (
-            all(isinstance(text, str) for text in texts)
-            and all(isinstance(number, int) for number in numbers)
-            and all(isinstance(score[name], dict) for name in ("reference", "scores", "floor"))
-        )
-    except (KeyError, TypeError):
-        return False
+    kinds = {"step": int, "count": int, "seed": int, "weights": str}
+    kinds |= dict.fromkeys(("features", "reference", "scores", "floor"), dict)
+    return (
+        isinstance(score, dict)
+        and all(isinstance(score.get(name), kind) for name, kind in kinds.items())
+        and all(isinstance(score["features"].get(name), str) for name in ("name", "sha256"))
+    )
