@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxgan import recipes
-from jaxgan.commands import reproduce
+from jaxgan.commands import reproduce, study
 from jaxgan.run import RunError
 
 DIGITS = {"data": "digits", "split": "train", "border": 0, "batch_size": 8}
@@ -22,7 +22,7 @@ def run(monkeypatch, tmp_path):
     Returns what results.json holds then.
     """
     monkeypatch.setattr("os._exit", sys.exit)
-    monkeypatch.setattr(reproduce, "keep_programs", lambda: None)
+    monkeypatch.setattr(study, "keep_programs", lambda: None)
     monkeypatch.setattr(reproduce, "Options", functools.partial(reproduce.Options, devices=1))
     monkeypatch.setattr(reproduce.recipes, "get", lambda name, get=recipes.get: get(name).replace(**DIGITS))
 
@@ -40,7 +40,7 @@ def run(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_it_goes_on_and_never_back(run, tmp_path):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "README.md").write_text("before\n<!-- scores -->\n<!-- end -->\nafter\n")
+    (tmp_path / "out" / "README.md").write_text("before\n<!-- results -->\n<!-- end -->\nafter\n")
     first = run("tf2_gan", tf2_gan=3)["tf2_gan"]
     assert first["updates"] == 3
     assert np.isfinite([first["loss_gen"], first["loss_disc"], *first["minutes"]]).all()
@@ -56,7 +56,7 @@ def test_it_goes_on_and_never_back(run, tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names
     distance = more["final"]["scores"]["frechet_distance"]
     before, row, after = (tmp_path / "out" / "README.md").read_text().partition("| `tf2_gan` | 5 | 2 | ")
-    assert before.startswith("before\n<!-- scores -->\n| recipe |")
+    assert before.startswith("before\n<!-- results -->\n| recipe |")
     assert row
     assert after.startswith(f"{np.mean(distance['values']):.3g} ± {np.std(distance['values'], ddof=1):.2g} |")
     assert after.endswith(" |\n<!-- end -->\nafter\n")
@@ -64,14 +64,14 @@ def test_it_goes_on_and_never_back(run, tmp_path):
 
 @pytest.mark.slow
 def test_a_recipe_that_fails_does_not_keep_the_others_from_it(run, monkeypatch, capfd, tmp_path):
-    train = reproduce.study
+    train = reproduce.run_seeds
 
     def diverge(recipe, *args, **kwargs):
         if recipe.name == "tf2_dcgan":
             raise RunError("seed 0 has no scores to show")
         return train(recipe, *args, **kwargs)
 
-    monkeypatch.setattr(reproduce, "study", diverge)
+    monkeypatch.setattr(reproduce, "run_seeds", diverge)
     with pytest.raises(SystemExit) as end:
         run("tf2_dcgan", "tf2_gan", tf2_gan=2)
     assert end.value.code == 1

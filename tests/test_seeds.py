@@ -12,7 +12,7 @@ from PIL import Image
 from small_run import metrics_of, recipe, share_programs
 
 from experiments.bench import vmapped_seeds
-from jaxgan.commands import seeds, spread
+from jaxgan.commands import seed_statistics, seeds
 from jaxgan.commands.scored_run import Scored, run_scored
 from jaxgan.evaluation import scores
 from jaxgan.run import Options, RunError, Stopped, WorkdirError, plots, run
@@ -33,7 +33,7 @@ def shared():
 
 
 def study(folder, count, small=SMALL):
-    return seeds.study(small, folder, count, OPTIONS, Scored(EVERY))
+    return seeds.run_seeds(small, folder, count, OPTIONS, Scored(EVERY))
 
 
 def summary_of(folder, seed):
@@ -126,15 +126,15 @@ def test_the_table_shows_every_value_and_a_dash_for_what_there_is_none():
     three = {0: score(recall=0.25, other=1.0), 1: score(recall=0.5, other=1.0), 4: score(recall=0.75, other=4.0)}
     for found in three.values():
         found["reference"] |= {"count": 20, "split": "odd"}
-    lines = spread.table("final", spread.spread(three)).splitlines()
+    lines = seed_statistics.table("final", seed_statistics.over_seeds(three)).splitlines()
     rows = {line.split()[0]: line.split()[1:] for line in lines}
     assert lines[2].split() == ["better", "mean", "std", "floor", "seed", "0", "seed", "1", "seed", "4"]
     assert rows["recall"] == ["higher", "0.5", "0.25", "0.9", "0.25", "0.5", "0.75"]
     assert rows["other"] == ["2", "1.732", "-", "1", "1", "4"]
     assert rows["step"] == ["5", "5", "5"]
-    one = spread.spread({3: three[0]})
+    one = seed_statistics.over_seeds({3: three[0]})
     assert one["scores"]["recall"] == {"values": [0.25], "mean": 0.25, "std": None}
-    assert "higher 0.25 - 0.9 0.25" in " ".join(spread.table("final", one).split())
+    assert "higher 0.25 - 0.9 0.25" in " ".join(seed_statistics.table("final", one).split())
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_the_table_shows_every_value_and_a_dash_for_what_there_is_none():
 )
 def test_scores_of_different_kinds_are_not_mixed(changed, named):
     with pytest.raises(ValueError, match=f"seed 0 and seed 2 .*{named}"):
-        spread.spread({0: score(recall=0.5), 2: score(recall=0.5, **changed)})
+        seed_statistics.over_seeds({0: score(recall=0.5), 2: score(recall=0.5, **changed)})
 
 
 def test_a_study_of_different_kinds_of_scores_is_refused_before_it_trains(two, trained):
@@ -165,7 +165,7 @@ def test_runs_that_were_scored_otherwise_are_scored_again_and_not_trained(two, t
     assert study(two, 2) == whole
     assert trained == [1]
     assert summary_of(two, 1)["steps_resumed_from"] == 0  # what is there was not trained anew
-    by_mnist = seeds.study(SMALL, two, 2, OPTIONS, Scored(EVERY, features="mnist"))
+    by_mnist = seeds.run_seeds(SMALL, two, 2, OPTIONS, Scored(EVERY, features="mnist"))
     assert by_mnist["final"]["features"]["name"] == "mnist"
     assert [of["state_sha256"] for of in by_mnist["seeds"]] == [of["state_sha256"] for of in whole["seeds"]]
 
@@ -327,11 +327,13 @@ def test_the_mean_is_of_the_steps_that_all_seeds_have_and_of_those_that_ended(tm
             drawn["band"] = (list(x), list(low), list(high))
 
     monkeypatch.setattr(
-        spread, "draw_panels", lambda path, rows, names, draw_one, title: draw_one(Axes(), "recall", "recall", "red")
+        seed_statistics,
+        "draw_panels",
+        lambda path, rows, names, draw_one, title: draw_one(Axes(), "recall", "recall", "red"),
     )
     at = lambda steps, values: {"recall": (np.array(steps), np.array(values))}  # noqa: E731
     runs = {0: at([1, 2, 4], [1.0, 2.0, 4.0]), 1: at([2, 3, 4], [4.0, 9.0, 8.0]), 2: at([1], [99.0])}
-    spread.draw(tmp_path / "seeds.png", "digits", runs, diverged=[2])
+    seed_statistics.draw(tmp_path / "seeds.png", "digits", runs, diverged=[2])
     assert drawn["mean"] == ([2, 4], [3.0, 6.0])
     np.testing.assert_allclose(drawn["band"][1:], [[3 - 2**0.5, 6 - 8**0.5], [3 + 2**0.5, 6 + 8**0.5]])
 

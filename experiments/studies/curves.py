@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from jaxgan import recipes
-from jaxgan.commands.cli import fail, keep_programs, one_line_errors, parse
+from jaxgan.commands.cli import keep_programs, one_line_errors, parse
+from jaxgan.commands.study import make_folder
 from jaxgan.run import Options, run
 from jaxgan.run.report import grids
 
@@ -35,10 +36,7 @@ class Curves:
 def main(args: list[str] | None = None) -> None:
     """Trains one run after the other, and copies its pictures."""
     flags = parse(Curves, "experiments.studies.curves", args)
-    try:
-        flags.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        fail(f"--out {flags.out} cannot be made ({error.strerror}); name another")
+    make_folder(flags.out)
     keep_programs()
     with one_line_errors():
         for name, changes in RUNS.items():

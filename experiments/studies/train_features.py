@@ -17,7 +17,8 @@ import optax
 import tyro
 
 import jaxgan
-from jaxgan.commands.cli import check_names, fail, keep_programs, one_line_errors, parse
+from jaxgan.commands.cli import check_names, keep_programs, one_line_errors, parse
+from jaxgan.commands.study import make_folder
 from jaxgan.data import Dataset
 from jaxgan.data.order import in_order
 from jaxgan.evaluation import shipped
@@ -76,10 +77,7 @@ def main(args: list[str] | None = None) -> None:
     """Trains one classifier after the other, and saves each as soon as it is trained."""
     flags = parse(TrainFeatures, "experiments.studies.train_features", args)
     check_names(flags.names, TRAININGS, "classifier")
-    try:
-        flags.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        fail(f"--out {flags.out} cannot be made ({error.strerror}); name another")
+    make_folder(flags.out)
     keep_programs()
     with one_line_errors(), fixed_numerics():
         for name in flags.names:

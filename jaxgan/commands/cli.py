@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import tyro
@@ -69,6 +69,13 @@ def check_names(names: Iterable[str], known: Collection[str], what: str) -> None
     for name in names:
         if name not in known:
             fail(f"no {what} is named {name!r}; there are {', '.join(known)}")
+
+
+def check_flags(flags: Any, **least: int) -> None:
+    """Ends the program where a flag is less than it must be."""
+    for name, value in least.items():
+        if getattr(flags, name) < value:
+            fail(f"--{name} must be at least {value}, not {getattr(flags, name)}")
 
 
 def check_json(path: Path | None) -> None:

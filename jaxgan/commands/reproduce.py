@@ -7,6 +7,7 @@ first, then the second of each, so that what there is time for says most.
 import dataclasses
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,16 +16,16 @@ import tyro
 
 import jaxgan
 from jaxgan import images, recipes
-from jaxgan.commands import results_page
-from jaxgan.commands.cli import check_names, fail, keep_programs, one_line_errors, parse
+from jaxgan.commands.cli import check_flags, check_names, parse
 from jaxgan.commands.scored_run import Scored
-from jaxgan.commands.seeds import study
+from jaxgan.commands.seeds import run_seeds
+from jaxgan.commands.study import Study, carry_out, machine
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run import Options, RunError, checkpoint
 from jaxgan.run.metrics import read_metrics
 from jaxgan.run.numerics import root_key
 from jaxgan.run.report import grids as sample_grids
-from jaxgan.run.workdir import read_summary, write_json
+from jaxgan.run.workdir import read_summary
 from jaxgan.sampling import grid_labels
 
 # Updates on two CPU cores, and how many seeds. Where None, the document's own number takes less than 40 minutes; for
@@ -43,6 +44,29 @@ UPDATES = {
     "r3gan_small": (None, 1),
     "r3gan_small_conditional": (None, 1),
 }
+
+
+def _of_seeds(which: str, score: str) -> Callable[[dict[str, Any]], list[float]]:
+    """A column of a score of each seed."""
+    return lambda of: (of.get(which) or {})["scores"][score]["values"]
+
+
+STUDY = Study(
+    "results",
+    "recipe",
+    {name: f"`{name}`" for name in UPDATES},
+    {
+        "updates": lambda of: f"{of['updates']:,}",
+        "seeds": lambda of: len(of["final"]["seeds"]),
+        "Fréchet distance, last": _of_seeds("final", "frechet_distance"),
+        "best": _of_seeds("best", "frechet_distance"),
+        "floor": lambda of: of["final"]["floor"]["frechet_distance"],
+        "inception score": _of_seeds("final", "inception_score"),
+        "precision": _of_seeds("final", "precision"),
+        "recall": _of_seeds("final", "recall"),
+        "minutes": lambda of: f"{np.mean(of['minutes']):.1f}",
+    },
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,59 +88,13 @@ class Reproduce:
 
 
 def main() -> None:
-    """Trains, scores and draws one recipe after the other; one that fails does not keep the others from it."""
+    """Trains, scores and draws the first seed of each recipe, the second of each, and so on."""
     flags = parse(Reproduce, "experiments.reproduce")
     check_names(flags.recipes, UPDATES, "recipe with results")
-    if flags.seeds is not None and flags.seeds < 1:
-        fail(f"--seeds must be at least 1, not {flags.seeds}")
-    results_page.make_folder(flags.out)
-    failed = set()
-    keep_programs()
-    with one_line_errors():
-        results = results_page.read_results(flags.out / "results.json")
-        wanted = {name: flags.seeds or UPDATES[name][1] for name in flags.recipes}
-        for seeds in range(1, max(wanted.values()) + 1):
-            for name in [name for name in wanted if seeds <= wanted[name] and name not in failed]:
-                try:
-                    results[name] = _reproduce(name, seeds, flags)
-                except RunError as error:
-                    print(f"{name}: {error}", file=sys.stderr)
-                    failed.add(name)
-                write_json(flags.out / "results.json", dict(sorted(results.items())))
-                results_page.show(flags.out / "README.md", "scores", table(results))
-    print(f"see {flags.out}")
-    if failed:
-        fail(f"{', '.join(sorted(failed))}: no results, as said above", 1)
-
-
-def table(results: dict[str, Any]) -> str:
-    """The results as a table in Markdown: of each score the mean and the standard deviation over the seeds."""
-    lines = [
-        "| recipe | updates | seeds | Fréchet distance, last | best | floor | inception score | precision | recall "
-        "| minutes |",
-        "|---" * 10 + "|",
-    ]
-    for name in [name for name in UPDATES if name in results]:
-        found = results[name]
-        final, best = ((found.get(which) or {}).get("scores", {}) for which in ("final", "best"))
-        least = found["final"]["floor"] if final else {}
-        cells = [
-            f"`{name}`",
-            f"{found['updates']:,}",
-            len(found["final"]["seeds"]) if final else 1,
-            _cell(final.get("frechet_distance")),
-            _cell(best.get("frechet_distance")),
-            f"{least['frechet_distance']:.3g}" if least else "-",
-            *(_cell(final.get(score)) for score in ("inception_score", "precision", "recall")),
-            f"{np.mean(found['minutes']):.1f}",
-        ]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
-
-
-def _cell(score: dict[str, Any] | None) -> str:
-    """The mean over the seeds and the spread; a dash where there is no score."""
-    return results_page.mean_and_spread(score["values"] if score else ())
+    if flags.seeds is not None:
+        check_flags(flags, seeds=1)
+    wanted = {name: flags.seeds or UPDATES[name][1] for name in flags.recipes}
+    carry_out(STUDY, flags.out, wanted, lambda name, seeds: _reproduce(name, seeds, flags))
 
 
 def _reproduce(name: str, seeds: int, flags: Reproduce) -> dict[str, Any]:
@@ -127,7 +105,7 @@ def _reproduce(name: str, seeds: int, flags: Reproduce) -> dict[str, Any]:
     print(f"{name}: {recipe.steps:,} updates", flush=True)
     every = max(1, recipe.steps // 10)
     options = Options(flags.data_dir, log_every=20, sample_every=every, checkpoint_every=min(every, 250))
-    found = study(recipe, folder, seeds, options, Scored(min(1_000, every)))
+    found = run_seeds(recipe, folder, seeds, options, Scored(min(1_000, every)))
     ended = [seed for seed in found["seeds"] if "diverged" not in seed]
     if found["diverged"]:
         print(f"{name}: {found['diverged']} of {seeds} seeds diverged", file=sys.stderr)
@@ -140,7 +118,7 @@ def _reproduce(name: str, seeds: int, flags: Reproduce) -> dict[str, Any]:
     return {
         "updates": recipe.steps,
         "minutes": [round(seed["seconds"] / 60, 1) for seed in ended],
-        "machine": results_page.machine(device),
+        "machine": machine(device),
         "loss_gen": round(float(np.mean([m["loss_gen"] for m in late])), 3),
         "loss_disc": round(float(np.mean([m["loss_disc"] for m in late])), 3),
         "state_sha256": [seed["state_sha256"] for seed in ended],

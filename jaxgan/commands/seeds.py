@@ -19,8 +19,8 @@ from typing import Annotated, Any
 import tyro
 
 from jaxgan import recipes
-from jaxgan.commands import spread
-from jaxgan.commands.cli import check_json, fail, keep_programs, one_line_errors
+from jaxgan.commands import seed_statistics
+from jaxgan.commands.cli import check_flags, check_json, fail, keep_programs, one_line_errors
 from jaxgan.commands.scored_run import Scored, is_scored, run_scored
 from jaxgan.commands.train import folder_name, for_data, read_flags
 from jaxgan.data.digests import FILES
@@ -61,13 +61,10 @@ def main(args: list[str] | None = None) -> None:
         folder = Path(flags.runs or f"runs/seeds/{folder_name(recipe, usual)}")
         keep_programs()
         recipe = for_data(recipe, usual, flags.options.data_dir)
-        try:
-            found = study(recipe, folder, flags.seeds, flags.options, flags.scored)
-        except (RunError, WorkdirError) as error:
-            raise type(error)(str(error).replace("--workdir", "--runs")) from error
+        found = run_seeds(recipe, folder, flags.seeds, flags.options, flags.scored)
         for which, title in WHICH.items():
             if which in found:
-                say(f"{spread.table(f'{which} ({title})', found[which])}\n")
+                say(f"{seed_statistics.table(f'{which} ({title})', found[which])}\n")
         if len({seed["scored"] for seed in found["seeds"] if "scored" in seed}) > 1:
             say("note: not all seeds were scored as often during training, so the best of some was chosen among more\n")
         if len({seed["best"].get("chosen_by") for seed in found["seeds"] if "best" in seed}) > 1:
@@ -79,7 +76,7 @@ def main(args: list[str] | None = None) -> None:
         fail(f"{found['diverged']} of {flags.seeds} seeds diverged", 1)
 
 
-def study(
+def run_seeds(
     recipe: Recipe, folder: Path, seeds: int = 5, options: Options = Options(), scored: Scored = Scored()
 ) -> dict[str, Any]:
     """Trains and scores a recipe under the seeds 0, 1, …; a seed that diverges does not keep the others from it.
@@ -89,47 +86,50 @@ def study(
       folder: of the study.
       seeds: how many.
       options: as in `run`.
-      scored: how the runs are scored; finished ones that were scored otherwise are scored again.
+      scored: how the runs are scored, if at all; finished ones that were scored otherwise are scored again.
 
     Returns:
       What seeds.json holds: `recipe`, `steps` and `config`; `seeds`, a list with `seed` and either `diverged`, why, or
       `seconds`, how often it was `scored` during training, and `step`, `state_sha256`, `final` and `best` of its
-      summary; how many have `diverged`; and `final` and `best`, what their scores spread over, as from `spread.spread`.
+      summary; how many have `diverged`; and `final` and `best`, their scores as from `over_seeds`.
 
     Raises:
       RunError: scores are of different kinds, or runs of different data; or as in `run`.
       Exception: the others of `run`.
     """
-    by = scored.yardstick(recipe, options.data_dir)
-    summaries = {seed: _finished(recipe, folder / f"seed-{seed}", seed) for seed in range(seeds)}
-    found = {seed: summary for seed, summary in summaries.items() if summary and is_scored(summary, by)}
-    diverged: dict[int, str] = {}
-    missing = [seed for seed in range(seeds) if seed not in found]
-    if found:  # before anything is trained, what could not be compared is refused
-        result = _write(recipe, folder, found, diverged)
-    for seed in missing:
-        say(f"\nseed {seed} ({seed + 1} of {seeds})")
-        try:
-            before = read_config(folder / f"seed-{seed}")
-            accepted = recipes.accepted(before, recipe)
-            found[seed] = run_scored(recipe, folder / f"seed-{seed}", seed, options, accepted, scored)
-        except FloatingPointError as error:
-            diverged[seed] = str(error)
-            say(f"seed {seed} diverged: {error}", "stderr")
-        result = _write(recipe, folder, found, diverged)
-    return result
+    try:
+        accepted = {seed: _check_folder(recipe, folder / f"seed-{seed}", seed) for seed in range(seeds)}
+        by = scored.yardstick(recipe, options.data_dir) if scored.every(recipe) else None
+        found, diverged, result = {}, {}, {}
+        for seed in accepted:
+            summary = read_summary(folder / f"seed-{seed}")
+            if summary.get("step") == recipe.steps and (by is None or is_scored(summary, by)):
+                found[seed] = summary
+        if found:  # before anything is trained, what could not be compared is refused
+            result = _write(recipe, folder, found, diverged)
+        for seed in (seed for seed in accepted if seed not in found):
+            say(f"\nseed {seed} ({seed + 1} of {seeds})")
+            try:
+                found[seed] = run_scored(recipe, folder / f"seed-{seed}", seed, options, accepted[seed], scored)
+            except FloatingPointError as error:
+                diverged[seed] = str(error)
+                say(f"seed {seed} diverged: {error}", "stderr")
+            result = _write(recipe, folder, found, diverged)
+        return result
+    except (RunError, WorkdirError) as error:
+        raise type(error)(str(error).replace("--workdir", "--runs")) from error
 
 
-def _finished(recipe: Recipe, workdir: Path, seed: int) -> dict[str, Any]:
-    """The summary of a run that has ended, else {}; refuses a folder that is another run's."""
+def _check_folder(recipe: Recipe, workdir: Path, seed: int) -> tuple[str, ...]:
+    """Refuses a folder that is another run's; gives the fields in which its run may differ."""
     before = read_config(workdir)
     if recipes.changed_since(before, recipe):
         raise WorkdirError(
             f"{recipe.name}.py, or a file that it imports, is not what {workdir} was begun with; name another --runs"
         )
-    check(workdir, *config_of(recipe, seed), recipes.accepted(before, recipe))
-    summary = read_summary(workdir)
-    return summary if summary.get("step") == recipe.steps else {}
+    accepted = recipes.accepted(before, recipe)
+    check(workdir, *config_of(recipe, seed), accepted)
+    return accepted
 
 
 def _write(recipe: Recipe, folder: Path, found: dict[int, dict[str, Any]], diverged: dict[int, str]) -> dict[str, Any]:
@@ -152,14 +152,14 @@ def _write(recipe: Recipe, folder: Path, found: dict[int, dict[str, Any]], diver
     for which in WHICH:
         scores = {seed: found[seed][which] for seed in sorted(found) if which in found[seed]}
         try:
-            result |= {which: spread.spread(scores)} if scores else {}
+            result |= {which: seed_statistics.over_seeds(scores)} if scores else {}
         except ValueError as error:
             raise RunError(f"{folder}: {error}; name another --runs") from error
     write_json(folder / "seeds.json", result)
     curves = {seed: plots.read_curves(folder / f"seed-{seed}", plots.LOSSES | plots.SCORES) for seed in of_seeds}
     _leave_out_other_units(curves, {seed: unit(folder / f"seed-{seed}") for seed in of_seeds})
     try:
-        spread.draw(folder / "seeds.png", recipe.name, curves, diverged)
+        seed_statistics.draw(folder / "seeds.png", recipe.name, curves, diverged)
     except Exception as error:  # as in `plots.draw`
         say(f"{folder / 'seeds.png'} cannot be drawn ({error}); all else is written", "stderr")
     return result
@@ -186,8 +186,7 @@ def _refuse_other_data(folder: Path, seeds: Collection[int]) -> None:
 
 def _check(flags: Seeds) -> None:
     """Ends the program where the flags are wrong."""
-    if flags.seeds < 1:
-        fail(f"--seeds must be at least 1, not {flags.seeds}")
+    check_flags(flags, seeds=1)
     if flags.scored.evaluate_every is not None and flags.scored.evaluate_every < 1:
         fail(f"--evaluate-every must be at least 1, not {flags.scored.evaluate_every}: a study is of scores")
     if flags.runs == "":

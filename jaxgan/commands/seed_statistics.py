@@ -1,8 +1,8 @@
-"""What the runs of several seeds spread over: their scores as a table, their curves as a picture."""
+"""The mean and the standard deviation over seeds: of their scores as a table, of their curves as a picture."""
 
 import functools
 import statistics
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,12 @@ MARKED = 30  # points of a curve, at most, to be marked
 SMOOTH = [name for curves in LOSSES.values() for name in curves]
 
 
-def spread(scores: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean, and the standard deviation of the sample (n - 1 in the denominator); None for one value alone."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def over_seeds(scores: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
     """The scores of several seeds, by name, with what all of them depend on.
 
     Args:
@@ -24,8 +29,7 @@ def spread(scores: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
 
     Returns:
       `seeds` and `steps`, a list each; `count`, `features`, `reference`, `version` and `floor`, as of any of them; and
-      `scores`, by name: `values` in the order of the seeds, their `mean`, and `std`, the standard deviation with n - 1
-      in the denominator, None for one seed.
+      `scores`, by name: `values` in the order of the seeds, their `mean`, and `std`, as from `mean_and_deviation`.
 
     Raises:
       ValueError: they must not be compared: they differ in the number of samples, the features or the reference.
@@ -39,17 +43,16 @@ def spread(scores: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
         "seeds": list(scores),
         "steps": [score["step"] for score in scores.values()],
         **{name: one[name] for name in ("count", "features", "reference", "version", "floor") if name in one},
-        "scores": {name: _summary(found) for name, found in values.items() if None not in found},
+        "scores": {
+            name: {"values": of} | dict(zip(("mean", "std"), mean_and_deviation(of), strict=True))
+            for name, of in values.items()
+            if None not in of
+        },
     }
 
 
-def _summary(values: list[float]) -> dict[str, Any]:
-    std = statistics.stdev(values) if len(values) > 1 else None
-    return {"values": values, "mean": statistics.fmean(values), "std": std}
-
-
 def table(which: str, found: dict[str, Any]) -> str:
-    """A result of `spread` as lines of text; `which` says of which checkpoint it is."""
+    """A result of `over_seeds` as lines of text; `which` says of which checkpoint it is."""
     reference, least = found["reference"], found["floor"]
     seeds = "".join(f"{f'seed {seed}':>11}" for seed in found["seeds"])
     lines = [
@@ -91,28 +94,19 @@ def draw(path: Path, recipe: str, runs: Mapping[int, Curves], diverged: Collecti
             style = ":" if seed in diverged else "-"
             axes.plot(thinned(x), thinned(smooth(y)), style, color=colour, alpha=0.6, linewidth=0.8)
         of_mean = [drawn[seed] for seed in ended if seed in drawn]
-        x, values = _at_common_steps(of_mean)
+        x = functools.reduce(np.intersect1d, [steps for steps, _ in of_mean] or [[]])  # the steps that all have
         if not len(x):
             axes.plot([], [], color=colour, label=label)
             return
-        values = np.array([smooth(y) for y in values])
+        values = np.array([smooth(y[np.isin(steps, x)]) for steps, y in of_mean])
         mean, marker = values.mean(0), "o" if name not in SMOOTH and len(x) <= MARKED else None
         axes.plot(thinned(x), thinned(mean), color=colour, label=label, linewidth=2, marker=marker, markersize=4)
         if len(values) > 1:
             std = values.std(0, ddof=1)
-            axes.fill_between(
-                thinned(x), thinned(mean - std), thinned(mean + std), color=colour, alpha=0.2, linewidth=0
-            )
+            low, high = thinned(mean - std), thinned(mean + std)
+            axes.fill_between(thinned(x), low, high, color=colour, alpha=0.2, linewidth=0)
         if name == "frechet_distance":  # falls fast at first
             logarithmic(axes, "y", mean, 10)
 
     names = {name for curves in runs.values() for name in curves}
     draw_panels(path, [SCORES, LOSSES], names, draw_one, title)
-
-
-def _at_common_steps(curves: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The steps that all curves have, and the values of each there."""
-    if not curves:
-        return np.array([]), []
-    steps = functools.reduce(np.intersect1d, [x for x, _ in curves])
-    return steps, [y[np.isin(x, steps)] for x, y in curves]
