@@ -10,7 +10,6 @@ from PIL import Image
 
 from jaxgan import recipes
 from jaxgan.commands import reproduce, study
-from jaxgan.run import RunError
 
 DIGITS = {"data": "digits", "split": "train", "border": 0, "batch_size": 8}
 
@@ -60,23 +59,6 @@ def test_it_goes_on_and_never_back(run, tmp_path):
     assert row
     assert after.startswith(f"{np.mean(distance['values']):.3g} ± {np.std(distance['values'], ddof=1):.2g} |")
     assert after.endswith(" |\n<!-- end -->\nafter\n")
-
-
-@pytest.mark.slow
-def test_a_recipe_that_fails_does_not_keep_the_others_from_it(run, monkeypatch, capfd, tmp_path):
-    train = reproduce.run_seeds
-
-    def diverge(recipe, *args, **kwargs):
-        if recipe.name == "tf2_dcgan":
-            raise RunError("seed 0 has no scores to show")
-        return train(recipe, *args, **kwargs)
-
-    monkeypatch.setattr(reproduce, "run_seeds", diverge)
-    with pytest.raises(SystemExit) as end:
-        run("tf2_dcgan", "tf2_gan", tf2_gan=2)
-    assert end.value.code == 1
-    assert "tf2_dcgan: seed 0 has no scores to show" in capfd.readouterr().err
-    assert set(json.loads((tmp_path / "out" / "results.json").read_text())) == {"tf2_gan"}
 
 
 @pytest.mark.parametrize(("flags", "named"), [(["celeb"], "celeb"), (["nonesuch"], "tf2_gan, tf2_dcgan")])

@@ -230,10 +230,11 @@ def test_modes_are_counted_and_only_once(call, monkeypatch, tmp_path, capfd):
     """In colour. A run that diverges is counted as one, and does not keep the others from it; nor does another's."""
     train = scored_run.run
 
-    def run(recipe, *of):
+    def run(recipe, workdir, *of):
         if recipe.name == "hinge":
+            workdir.mkdir(parents=True, exist_ok=True)
             raise FloatingPointError("step 4: loss_gen is nan")
-        return train(recipe, *of)
+        return train(recipe, workdir, *of)
 
     monkeypatch.setattr(scored_run, "run", run)
     names = ["hinge", "wgan_gp", "non_saturating"]

@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -19,7 +19,7 @@ from jaxgan import images, recipes
 from jaxgan.commands.cli import check_flags, check_names, parse
 from jaxgan.commands.scored_run import Scored
 from jaxgan.commands.seeds import run_seeds
-from jaxgan.commands.study import Study, carry_out, machine
+from jaxgan.commands.study import Record, Study, carry_out, machine
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run import Options, RunError, checkpoint
 from jaxgan.run.metrics import read_metrics
@@ -46,9 +46,9 @@ UPDATES = {
 }
 
 
-def _of_seeds(which: str, score: str) -> Callable[[dict[str, Any]], list[float]]:
+def _final(score: str, which: str = "final") -> Callable[[Record], list[float]]:
     """A column of a score of each seed."""
-    return lambda of: (of.get(which) or {})["scores"][score]["values"]
+    return lambda of: (of[which] or {})["scores"][score]["values"]
 
 
 STUDY = Study(
@@ -58,12 +58,12 @@ STUDY = Study(
     {
         "updates": lambda of: f"{of['updates']:,}",
         "seeds": lambda of: len(of["final"]["seeds"]),
-        "Fréchet distance, last": _of_seeds("final", "frechet_distance"),
-        "best": _of_seeds("best", "frechet_distance"),
+        "Fréchet distance, last": _final("frechet_distance"),
+        "best": _final("frechet_distance", "best"),
         "floor": lambda of: of["final"]["floor"]["frechet_distance"],
-        "inception score": _of_seeds("final", "inception_score"),
-        "precision": _of_seeds("final", "precision"),
-        "recall": _of_seeds("final", "recall"),
+        "inception score": _final("inception_score"),
+        "precision": _final("precision"),
+        "recall": _final("recall"),
         "minutes": lambda of: f"{np.mean(of['minutes']):.1f}",
     },
 )
@@ -97,11 +97,13 @@ def main() -> None:
     carry_out(STUDY, flags.out, wanted, lambda name, seeds: _reproduce(name, seeds, flags))
 
 
-def _reproduce(name: str, seeds: int, flags: Reproduce) -> dict[str, Any]:
+def _reproduce(name: str, seeds: int, flags: Reproduce) -> Record:
     """Trains and scores a recipe under some seeds, and draws the first: what the table says of it."""
     recipe, folder = recipes.get(name), flags.runs / name
     steps = recipe.steps if flags.full else UPDATES[name][0] or recipe.steps
-    recipe = recipe.replace(steps=max(steps, *_saved(folder / "seed-0"), 1))
+    # A run that has gone further, with --full say, is not cut short.
+    saved = [int(p.name) for p in (folder / "seed-0" / "checkpoints").glob("*") if p.name.isdecimal()]
+    recipe = recipe.replace(steps=max(steps, *saved, 1))
     print(f"{name}: {recipe.steps:,} updates", flush=True)
     every = max(1, recipe.steps // 10)
     options = Options(flags.data_dir, log_every=20, sample_every=every, checkpoint_every=min(every, 250))
@@ -114,11 +116,10 @@ def _reproduce(name: str, seeds: int, flags: Reproduce) -> dict[str, Any]:
     _draw(recipe, folder / "seed-0", flags)
     metrics = read_metrics(folder / "seed-0")
     late = metrics[-max(1, len(metrics) // 20) :]
-    device = read_summary(folder / "seed-0")["devices"][0]
     return {
         "updates": recipe.steps,
         "minutes": [round(seed["seconds"] / 60, 1) for seed in ended],
-        "machine": machine(device),
+        "machine": machine(read_summary(folder / "seed-0")["devices"][0]),
         "loss_gen": round(float(np.mean([m["loss_gen"] for m in late])), 3),
         "loss_disc": round(float(np.mean([m["loss_disc"] for m in late])), 3),
         "state_sha256": [seed["state_sha256"] for seed in ended],
@@ -126,12 +127,6 @@ def _reproduce(name: str, seeds: int, flags: Reproduce) -> dict[str, Any]:
         "best": found.get("best"),
         "diverged": found["diverged"],
     }
-
-
-def _saved(workdir: Path) -> list[int]:
-    """The steps of a run's checkpoints: one that has gone further, with --full say, is not cut short."""
-    folders = (workdir / "checkpoints").glob("*")
-    return [int(p.name) for p in folders if p.name.isdecimal()]
 
 
 def _draw(recipe: Recipe, workdir: Path, flags: Reproduce) -> None:

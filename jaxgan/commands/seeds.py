@@ -138,17 +138,12 @@ def _write(recipe: Recipe, folder: Path, found: dict[int, dict[str, Any]], diver
     of_seeds = {seed: {"seed": seed, "diverged": why} for seed, why in diverged.items()}
     for seed, summary in found.items():
         lines = read_metrics(folder / f"seed-{seed}")
-        kept = {name: summary[name] for name in ("step", "state_sha256", "final", "best") if name in summary}
-        took = lines[-1]["seconds"] if lines else None
-        scored = sum("frechet_distance" in line for line in lines)
-        of_seeds[seed] = {"seed": seed, "seconds": took, "scored": scored, **kept}
-    result = {
-        "recipe": recipe.name,
-        "steps": recipe.steps,
-        "config": recipe.config(),
-        "seeds": [of_seeds[seed] for seed in sorted(of_seeds)],
-        "diverged": len(diverged),
-    }
+        about = {"seed": seed, "seconds": lines[-1]["seconds"] if lines else None}
+        about |= {"scored": sum("frechet_distance" in line for line in lines)}
+        kept = ("step", "state_sha256", "final", "best")
+        of_seeds[seed] = about | {name: summary[name] for name in kept if name in summary}
+    result = {"recipe": recipe.name, "steps": recipe.steps, "config": recipe.config()}
+    result |= {"seeds": [of_seeds[seed] for seed in sorted(of_seeds)], "diverged": len(diverged)}
     for which in WHICH:
         scores = {seed: found[seed][which] for seed in sorted(found) if which in found[seed]}
         try:
