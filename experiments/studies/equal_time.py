@@ -68,7 +68,7 @@ def draw(flags: study.Flags, results: dict[str, study.Record]) -> None:
 def main(args: list[str] | None = None) -> None:
     """Times both, then trains and scores the first seed of each, the second of each, and so on."""
     page = Path("docs/methods.md")
-    study.main(STUDY, compared, of_seed, 4, draw, args, rows=(THEN, NOW), steps=8_000, rounds=8, page=page)
+    study.command(STUDY, compared, of_seed, 4, draw, args, rows=(THEN, NOW), steps=8_000, rounds=8, page=page)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def of_seed(recipe: Recipe, workdir: Path, ended: study.Record, by: Yardstick) -
 def main(args: list[str] | None = None) -> None:
     """Times all, then trains the first seed of each, the second of each, and so on."""
     page = Path("docs/methods.md")
-    study.main(STUDY, method, of_seed, 10, args=args, rows=tuple(METHODS), steps=3_000, rounds=5, page=page)
+    study.command(STUDY, method, of_seed, 10, args=args, rows=tuple(METHODS), steps=3_000, rounds=5, page=page)
 
 
 if __name__ == "__main__":

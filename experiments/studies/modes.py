@@ -117,7 +117,7 @@ def finish(flags: study.Flags, results: dict[str, study.Record]) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Trains and counts the first seed of each, the second of each, and so on."""
-    study.main(STUDY, method, of_seed, 0, finish, args, rows=tuple(METHODS), steps=6_250)
+    study.command(STUDY, method, of_seed, 0, finish, args, rows=tuple(METHODS), steps=6_250)
 
 
 if __name__ == "__main__":

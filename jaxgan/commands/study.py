@@ -70,7 +70,7 @@ class Flags:
     """Where TensorFlow Datasets keeps its data (by default ~/tensorflow_datasets)."""
 
 
-def main(
+def command(
     study: Study,
     recipe: Callable[[str, int], Recipe],
     of_seed: Callable[[Recipe, Path, Record, Yardstick], Record],
