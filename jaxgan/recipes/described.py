@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import hashlib
 import types
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 import numpy as np
@@ -43,62 +44,60 @@ def _defined(named: Any) -> str:
     return f"{str(named.__module__).partition('@')[0]}:{named.__qualname__}"
 
 
-class Part(NamedTuple):
-    """A function or an object taken apart; equal to another that was made in the same way of equal parts.
+def take_apart(value: Any, code: bool = True, seen: dict[int, int] | None = None) -> Any:
+    """A value as text, down to what its functions close over, such as an optimiser's rates; a plain one is itself.
 
-    Attributes:
-      name: where it is defined.
-      held: the parts it holds, each with its name, or "".
-      code: of a function.
-    """
+    Globals that a function reads are not followed. What cannot be looked into is as `str` has it.
 
-    name: str
-    held: tuple[tuple[str, Any], ...] = ()
-    code: Any = None
-
-    def __str__(self) -> str:
-        """As `describe` writes it, without the code."""
-        shown = [f"{name}={part}" if name else str(part) for name, part in self.held]
-        return self.name + (f"({', '.join(shown)})" if shown else "")
-
-
-def take_apart(value: Any, seen: dict[int, int] | None = None) -> Any:
-    """A value down to what its functions close over, such as an optimiser's rates, so that two can be compared.
-
-    What cannot be looked into is itself, and so equal to nothing that was made anew. Globals that a function reads are
-    not followed.
+    Args:
+      value: what.
+      code: whether functions that do otherwise have another text, so that two values can be compared in this process;
+        without, it is for people.
+      seen: objects that were met on the way here, by their number.
     """
     seen = {} if seen is None else seen
-    inner = functools.partial(take_apart, seen=seen)
     if is_plain(value):
         return value
-    if isinstance(value, tuple | list) and not hasattr(value, "_fields"):
-        return Part("", tuple(("", inner(item)) for item in value))
     if isinstance(value, np.ndarray | np.generic | jax.Array) and not isinstance(value, jax.core.Tracer):
         if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
             value = jax.random.key_data(value)
         array = np.asarray(value)
         content = array.item() if array.ndim == 0 else hashlib.sha256(array.tobytes()).hexdigest()[:16]
-        return Part(f"{array.dtype}{list(array.shape)}", (("", content),))
+        return f"{array.dtype}{list(array.shape)}({content})"
     if isinstance(value, types.ModuleType):
-        return Part(value.__name__)
+        return value.__name__
     if isinstance(value, type | types.BuiltinFunctionType):
-        return Part(_defined(value))
+        return _defined(value)
     if id(value) in seen:
-        return Part(f"again {seen[id(value)]}")
-    seen[id(value)] = len(seen)
+        return f"again {seen[id(value)]}"
+    if not _is_sequence(value):
+        seen[id(value)] = len(seen)
+    name, held = _opened(value)
+    if code and isinstance(value, types.FunctionType):
+        name += f" {hash(value.__code__)}"
+    parts = [(label, take_apart(item, code, seen)) for label, item in held]
+    shown = [f"{label}={part}" if label else str(part) for label, part in parts]
+    return name + (f"({', '.join(shown)})" if shown else "")
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, tuple | list) and not hasattr(value, "_fields")
+
+
+def _opened(value: Any) -> tuple[str, Iterable[tuple[str, Any]]]:
+    """What a function or an object is called, and what it holds: values with their names, or ""."""
+    if _is_sequence(value):
+        return "", [("", item) for item in value]
     if isinstance(value, types.FunctionType):
-        held = [(name, cell.cell_contents) for name, cell in _cells(value)]
-        held += [("defaults", value.__defaults__)] * bool(value.__defaults__)
-        held += [("defaults", value.__kwdefaults__)] * bool(value.__kwdefaults__)
-        return Part(_defined(value), tuple((name, inner(content)) for name, content in held), value.__code__)
+        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+        held = [(name, cell.cell_contents) for name, cell in cells if cell != types.CellType()]  # that have a value
+        return _defined(value), held + [("defaults", x) for x in (value.__defaults__, value.__kwdefaults__) if x]
     if isinstance(value, types.MethodType):
-        return Part(_defined(value), (("", inner(value.__self__)), ("", inner(value.__func__))))
+        return _defined(value), [("", value.__self__), ("", value.__func__)]
     if isinstance(value, functools.partial):
-        held = [*value.args, *value.keywords.items()]
-        return Part("partial", (("", inner(value.func)), *(("", inner(item)) for item in held)))
+        return "partial", [("", item) for item in (value.func, *value.args, *value.keywords.items())]
     if isinstance(value, dict):
-        return Part("", tuple((str(name), inner(item)) for name, item in value.items()))
+        return "", [(str(name), item) for name, item in value.items()]
     if hasattr(value, "_fields"):
         held = zip(value._fields, value, strict=True)
     elif dataclasses.is_dataclass(value):
@@ -109,11 +108,5 @@ def take_apart(value: Any, seen: dict[int, int] | None = None) -> Any:
     elif hasattr(value, "__dict__"):
         held = vars(value).items()
     else:
-        return value
-    return Part(_defined(type(value)), tuple((name, inner(content)) for name, content in held))
-
-
-def _cells(function: types.FunctionType) -> list[tuple[str, Any]]:
-    """What a function closes over, by name; a name that has no value yet is left out."""
-    named = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    return [(name, cell) for name, cell in named if cell != types.CellType()]
+        return str(value), ()
+    return _defined(type(value)), held

@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
+import types
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from jaxgan.recipes.described import describe
 
@@ -21,7 +22,13 @@ RATE = Allowed("at least 0 and finite", lambda x: 0 <= x < math.inf)
 SHARE = Allowed("from 0 to 1", lambda x: 0 <= x <= 1)
 DECAY = Allowed("at least 0 and below 1", lambda x: 0 <= x < 1)
 FACTOR = Allowed("above 0 and at most 1", lambda x: 0 < x <= 1)
-CLIP = Allowed("above 0 and finite", lambda x: x is None or 0 < x < math.inf)
+CLIP = Allowed("above 0 and finite", lambda x: 0 < x < math.inf)
+PLAIN = {
+    int: ("a whole number", int),
+    float: ("a number", int | float),
+    bool: ("True or False", bool),
+    str: ("a name", str),
+}
 
 
 def setting(default: Any, text: str, allowed: Allowed | None = None) -> Any:
@@ -36,32 +43,23 @@ def check(group: Any) -> None:
       ValueError: with the flag, what is allowed, and the value.
     """
     for field in dataclasses.fields(group):
-        value, allowed = getattr(group, field.name), field.metadata["allowed"]
-        choices = choices_of(field.type)
-        if wrong := _wrong_type(field.type, value):
-            raise ValueError(f"--{field.name.replace('_', '-')} must be {wrong}, not {value!r}")
-        if choices and (get_origin(field.type) is Literal or isinstance(value, str)):
-            allowed = Allowed(f"one of {', '.join(choices)}", lambda x, choices=choices: x in choices)
-        elif callable(value):  # `_wrong_type` has seen that it may be one
-            allowed = None
-        if allowed and not allowed.holds(value):
+        value, allowed, kinds = getattr(group, field.name), field.metadata["allowed"], kinds_of(field.type)
+        flag = f"--{field.name.replace('_', '-')}"
+        if get_origin(field.type) is tuple and not (isinstance(value, tuple) and all(map(callable, value))):
+            raise ValueError(f"{field.name} must be a tuple of functions, such as (f,), not {describe(value)}")
+        words, plain = PLAIN.get(kinds[0], ("", object))
+        is_plain = isinstance(value, plain) and (kinds[0] is bool or not isinstance(value, bool))
+        is_other = value is None if type(None) in kinds else len(kinds) > 1 and callable(value)
+        if words and not (is_plain or is_other):
+            raise ValueError(f"{flag} must be {words}, not {value!r}")
+        if get_origin(kinds[0]) is Literal and (len(kinds) == 1 or isinstance(value, str)):
+            choices = get_args(kinds[0])
+            allowed = Allowed(f"one of {', '.join(choices)}", choices.__contains__)
+        if allowed and not is_other and not allowed.holds(value):
             shown = value if isinstance(value, str | int | float | list) else describe(value)
-            raise ValueError(f"--{field.name.replace('_', '-')} must be {allowed.words}, not {shown}")
+            raise ValueError(f"{flag} must be {allowed.words}, not {shown}")
 
 
-def _wrong_type(annotation: Any, value: Any) -> str:
-    """What a plain value should be, in words, where it is not; else nothing."""
-    kinds = {int: ("a whole number", int), float: ("a number", int | float), str: ("a name", str)}
-    if annotation is bool:
-        return "" if isinstance(value, bool) else "True or False"
-    if others := set(get_args(annotation)) - {float} if float in get_args(annotation) else ():  # a schedule, or None
-        allowed = value is None if others == {type(None)} else callable(value)
-        return "" if allowed else _wrong_type(float, value)
-    words, kind = kinds.get(annotation, ("", object))
-    return "" if isinstance(value, kind) and not (words and isinstance(value, bool)) else words
-
-
-def choices_of(annotation: Any) -> tuple[str, ...]:
-    """The names that a field may have as its value, where it has such."""
-    kinds = (annotation, *get_args(annotation))
-    return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
+def kinds_of(annotation: Any) -> tuple[Any, ...]:
+    """What a setting may be: first the type of its plain values, then others."""
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)

@@ -43,12 +43,10 @@ class Data:
     batch_size: int = setting(128, "Real images, and generated ones, in each update.", POSITIVE)
 
     def __post_init__(self):
-        """Refuses values that no run could use."""
-        check(self)
         if not (isinstance(self.data, str) or callable(self.data)):
             kind = type(self.data).__name__
             raise ValueError(f"data must be a name, or a function that gives the images: lambda: x, not a {kind} x")
-        _check_functions(self, "augmentations")
+        check(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +89,9 @@ class Objective:
     regularizers: tuple[Regularizer, ...] = setting((), "")
 
     def __post_init__(self):
-        """Refuses values that do not fit together, too."""
         check(self)
         if not isinstance(self.loss, str | losses.Loss):
             raise ValueError(f"loss must be a jaxgan.losses.Loss, as of_logits(gen, disc) makes, not {self.loss!r}")
-        _check_functions(self, "transforms", "penalties", "regularizers")
         if self.loss != "non_saturating" and self.real_label != 1:
             raise ValueError("--real-label belongs to --loss non_saturating; leave it at 1 for another loss")
         if isinstance(self.loss, losses.Loss) and self.disc_loss_scale != 1:
@@ -149,9 +145,18 @@ class Optimization:
     )
 
     def __post_init__(self):
-        """Refuses values that do not fit together, too."""
         check(self)
-        self._check_optimizer()
+        own, of_one = self.optimizer, "a function of the rate, lambda rate: optax.adam(rate)"
+        if isinstance(own, dict):
+            if own.keys() != {"gen", "disc"} or not all(map(callable, own.values())):
+                raise ValueError(
+                    f'optimizer must be {{"gen": f, "disc": g}} of functions of the rate, not {describe(own)}'
+                )
+        elif hasattr(own, "init") and hasattr(own, "update"):
+            raise ValueError(f"optimizer must be {of_one}, not what it gives")
+        elif not (isinstance(own, str) or callable(own)):
+            several = 'or {"gen": f, "disc": g} of such'
+            raise ValueError(f"optimizer must be adam, rmsprop, {of_one}, {several}, not {describe(own)}")
         if self.optimizer == "rmsprop" and self.beta1 != 0:
             raise ValueError("--beta1 belongs to --optimizer adam; set it to 0 for rmsprop")
         if callable(self.beta2) and self.optimizer != "adam":
@@ -159,23 +164,6 @@ class Optimization:
         for net in ("gen", "disc"):
             if callable(getattr(self, f"{net}_learning_rate")) and getattr(self, f"{net}_time_decay"):
                 raise ValueError(f"--{net}-time-decay belongs to a learning rate that is a number, not a schedule")
-
-    def _check_optimizer(self) -> None:
-        own = self.optimizer
-        if isinstance(own, dict):
-            if own.keys() != {"gen", "disc"} or not all(map(callable, own.values())):
-                raise ValueError(
-                    f'optimizer must be {{"gen": f, "disc": g}} of functions of the rate, not {describe(own)}'
-                )
-        elif hasattr(own, "init") and hasattr(own, "update"):
-            raise ValueError(
-                "optimizer must be a function of the rate, lambda rate: optax.adam(rate), not what it gives"
-            )
-        elif not (isinstance(own, str) or callable(own)):
-            raise ValueError(
-                "optimizer must be adam, rmsprop, a function of the rate, lambda rate: optax.adam(rate), or "
-                f'{{"gen": f, "disc": g}} of such, not {describe(own)}'
-            )
 
     def build(self, net: Literal["gen", "disc"], updates: int = 1) -> optax.GradientTransformation:
         """The optimiser of a network that is updated so many times in a step; made once, and kept."""
@@ -254,14 +242,6 @@ class Compute:
 def _by_step(value: float | StepSchedule, updates: int) -> float | StepSchedule:
     """A value, or a schedule of the step, for an optimiser that has so many updates in each; as it is for one."""
     return PerStep(value, updates) if callable(value) and updates > 1 else value
-
-
-def _check_functions(group: Any, *names: str) -> None:
-    """Refuses fields that are no tuples of functions."""
-    for name in names:
-        functions = getattr(group, name)
-        if not isinstance(functions, tuple) or not all(map(callable, functions)):
-            raise ValueError(f"{name} must be a tuple of functions, such as (f,), not {describe(functions)}")
 
 
 GROUPS = {
