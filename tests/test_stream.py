@@ -270,19 +270,6 @@ def test_a_source_of_classes_that_reads_no_labels_is_refused_where_labels_are_ne
         next(data.stream(numbered(labels=None), jax.random.key(7), 0, 8, labels=True))
 
 
-def test_older_configs_are_checked_by_their_pixels(tmp_path):
-    """A run that was begun when the digest was of all pixels goes on, streamed too; on other images it is refused."""
-    options = dataclasses.replace(OPTIONS, stream=True)
-    run(of_source(steps=4), tmp_path, 0, options)
-    path = tmp_path / "config.json"
-    config = json.loads(path.read_text())
-    path.write_text(json.dumps(config | {"data_sha256": numbered().load().sha256()}))
-    assert run(of_source(steps=6), tmp_path, 0, options)["step"] == 6
-    path.write_text(json.dumps(config | {"data_sha256": "0" * 64}))
-    with pytest.raises(Exception, match="data_sha256"):
-        run(of_source(steps=8), tmp_path, 0, options)
-
-
 def test_errors_come_in_order_and_at_their_turn():
     def function(item):
         if item == 3:

@@ -1,14 +1,15 @@
 """Files of a user's own: what they import, their digest, and the modules that they become."""
 
-import hashlib
 import importlib
 import json
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
 from jaxgan import recipes
+from jaxgan.commands.cli import one_line_errors
 from jaxgan.recipes import user_files
 from jaxgan.run import WorkdirError
 from jaxgan.run.prepare import config_of
@@ -22,7 +23,6 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     before = {*sys.modules}
     yield tmp_path
-    recipes.in_use.clear()
     for name in {*sys.modules} - before:
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
@@ -114,37 +114,40 @@ def test_two_recipes_have_each_its_own_neighbours(folder):
         assert recipes.get(f"{i}/idea.py").batch_size == i
 
 
-def test_runs_of_before_are_known_by_their_old_digest_where_it_says_what_it_must(folder):
-    """It was of the bytes: of the file, and then of all modules from its folder, itself among them, in their order."""
-    sha256 = lambda *names: hashlib.sha256(b"".join((folder / name).read_bytes() for name in names)).hexdigest()  # noqa: E731
-    recipe = "from experiments import recipes\nRECIPE = recipes.get('digits')"
-    written({f"late/{name}": text for name, text in CHAIN.items()}, folder)
-    written(
-        {
-            "alone.py": recipe,
-            "with_one.py": f"import the_one\n{recipe}",
-            "the_one.py": "x = 1",
-            "child.py": recipe.replace("digits", "alone.py"),
-        },
-        folder,
-    )
-    for name, digest, is_known in (
-        ("alone.py", sha256("alone.py", "alone.py"), True),
-        ("with_one.py", sha256("with_one.py", "the_one.py", "with_one.py"), True),
-        ("with_one.py", sha256("with_one.py", "with_one.py"), False),
-        ("late/idea.py", sha256("late/idea.py", "late/idea.py"), False),
-        ("child.py", sha256("child.py", "alone.py"), True),
-    ):
-        recipe = recipes.get(name)
-        config = config_of(recipe, 0)[0] | {"recipe_file_sha256": digest}
-        assert recipes.changed_since(config, recipe) != is_known
-        (folder / "config.json").write_text(json.dumps(config))
-        if is_known:
-            assert recipes.of_run(folder, Path(name)).file_sha256 == recipe.file_sha256
-            check(folder, *config_of(recipe, 0), recipes.accepted(config, recipe))
-            continue
-        with pytest.raises(recipes.RecipeError, match="--accept-changed-file takes it as it is"):
-            recipes.of_run(folder, Path(name))
-        with pytest.raises(WorkdirError, match="recipe_file_sha256 is"):
-            check(folder, *config_of(recipe, 0), recipes.accepted(config, recipe))
-        check(folder, *config_of(recipe, 0), recipes.accepted(config, recipe, changed_file=True))
+def test_a_run_of_another_digest_is_told_how_to_go_on(folder):
+    """Also one of before 0.1.0, whose digest was taken otherwise."""
+    written(CHAIN, folder)
+    recipe = recipes.get("idea.py")
+    config = config_of(recipe, 0)[0] | {"recipe_file_sha256": "0" * 64}
+    assert recipes.changed_since(config, recipe)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(recipes.RecipeError, match=r"an older version began it, .*; --accept-changed-file takes it as"):
+        recipes.of_run(folder, Path("idea.py"))
+    with pytest.raises(WorkdirError, match="recipe_file_sha256 is"):
+        check(folder, *config_of(recipe, 0))
+    check(folder, *config_of(recipe, 0), recipes.in_changed_file(recipe))
+    assert recipes.of_run(folder, Path("idea.py"), accept_changed_file=True).file_sha256 == recipe.file_sha256
+
+
+def test_a_recipe_file_that_is_named_by_a_computed_name_counts_too(folder):
+    text = "from jaxgan import recipes\nRECIPE = recipes.get('/'.join(['below', 'child.py']))"
+    written({"idea.py": text, "below/child.py": f"import x\n{CHAIN['below/base0.py']}", "x.py": ""}, folder)
+    written({"below/of_base.py": ""}, folder)
+    before = recipes.get("idea.py").file_sha256
+    for name in ("below/child.py", "x.py", "below/of_base.py"):
+        (folder / name).write_text(f"{(folder / name).read_text()}\n# edited")
+        assert recipes.get("idea.py").file_sha256 != before, name
+        before = recipes.get("idea.py").file_sha256
+
+
+@pytest.mark.parametrize("experiments", [None, types.ModuleType("experiments")], ids=["none", "another"])
+def test_where_there_is_no_checkout_the_error_names_the_import_that_there_is(experiments, folder, monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "experiments", experiments)
+    monkeypatch.delitem(sys.modules, "experiments.recipes", raising=False)
+    monkeypatch.setattr("os._exit", sys.exit)
+    written({"idea.py": "\nfrom experiments import recipes"}, folder)
+    with pytest.raises(SystemExit), one_line_errors():
+        recipes.get("idea.py")
+    said = capfd.readouterr().err
+    assert "idea.py, line 2: " in said
+    assert "from jaxgan import recipes" in said

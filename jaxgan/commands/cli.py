@@ -13,11 +13,10 @@ from typing import Any, NoReturn, TypeVar
 import jax
 import tyro
 
-from jaxgan import recipes
 from jaxgan.data import DataError
 from jaxgan.evaluation import cache
 from jaxgan.evaluation.inception_weights import WeightsError
-from jaxgan.recipes import RecipeError
+from jaxgan.recipes import RecipeError, user_files
 from jaxgan.run import CheckpointError, ProcessError, ProcessLost, RunError, Stopped, WorkdirError
 
 T = TypeVar("T")
@@ -36,12 +35,18 @@ class Cluster:
     """Which one this is, from 0."""
 
 
-def parse(flags: type[T], module: str, args: list[str] | None = None, description: str | None = None) -> T:
+def parse(
+    flags: type[T],
+    module: str,
+    args: list[str] | None = None,
+    description: str | None = None,
+    registry: tyro.constructors.ConstructorRegistry | None = None,
+) -> T:
     """Parses the command line into the dataclass `flags`; a mistake ends the program with one line."""
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors), contextlib.suppress(BrokenPipeError):
-            return tyro.cli(flags, prog=f"python -m {module}", args=args, description=description)
+            return tyro.cli(flags, prog=f"python -m {module}", args=args, description=description, registry=registry)
     except SystemExit as end:
         if end.code:
             fail(f"{_first_message(errors.getvalue())} (see python -m {module} --help)")
@@ -130,16 +135,22 @@ def one_line_errors(show_traceback: bool = False) -> Iterator[None]:
 
 
 def _in_recipe_file(error: Exception) -> str | None:
-    """Where the file of the recipe in use went wrong, and how; None where no such file is in use."""
-    if not recipes.in_use:
-        return None
-    kind = type(error).__name__
-    message = (str(error).strip() or kind).splitlines()[0]
-    if isinstance(error, SyntaxError) and error.filename in recipes.in_use:
-        return f"{error.filename}, line {error.lineno}: {kind}: {error.msg}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in recipes.in_use]
-    where = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else f"in a run of {recipes.in_use[0]}"
-    return f"{where}: {kind}: {message}"
+    """Where the file of a recipe went wrong, and how; None where no such file is in use."""
+    files = user_files.loaded()
+    message = (str(error).strip() or type(error).__name__).splitlines()[0]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    if isinstance(error, SyntaxError) and error.filename in files:
+        where, message = f"{error.filename}, line {error.lineno}", error.msg
+    elif frames:
+        where = f"{frames[-1].filename}, line {frames[-1].lineno}"
+    else:
+        used = [file for file, module in files.items() if hasattr(module, "RECIPE")]
+        if not used:
+            return None
+        where = f"in a run of {used[0]}"
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "experiments":
+        message += "; the recipes are imported by: from jaxgan import recipes"
+    return f"{where}: {type(error).__name__}: {message}"
 
 
 def _first_message(box: str) -> str:

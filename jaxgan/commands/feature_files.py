@@ -47,11 +47,11 @@ def from_file(path: Path) -> Features:
     """
     if not user_files.find(path).is_file():
         raise RecipeError(f"--features {path}: there is no such file")
-    loaded = _one_line(path, user_files.load, path)
-    function = getattr(loaded.module, "features", None)
+    module, digest = _one_line(path, user_files.load, path)
+    function = getattr(module, "features", None)
     if not callable(function):
         raise RecipeError(f"--features {path} must define a function `features` of images, uint8 [B, H, W, C]")
-    return Features(path.name, loaded.sha256, lambda images: _one_line(path, function, images), kept=False)
+    return Features(path.name, digest, lambda images: _one_line(path, function, images), kept=False)
 
 
 def _one_line(path: Path, function: Callable[[Any], Any], argument: Any) -> Any:

@@ -232,7 +232,7 @@ def _picture(
     except DataError as error:
         fail(f"{error}; --data says where the run's data are now" if not flags.data else error)
     known = read_config(flags.workdir).get("data_sha256")
-    if known is not None and identity(found, bool(recipe.classes), known) != known:
+    if known is not None and identity(found, bool(recipe.classes)) != known:
         fail(f"{found.name} does not hold the images of this run; --data says where they are now")
     try:
         real = _real(found, root_key(flags.seed), len(samples), labels if by_row else None)

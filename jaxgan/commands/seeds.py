@@ -22,7 +22,7 @@ from jaxgan import recipes
 from jaxgan.commands import seed_statistics
 from jaxgan.commands.cli import check_flags, check_json, fail, keep_programs, one_line_errors
 from jaxgan.commands.scored_run import Scored, is_scored, run_scored
-from jaxgan.commands.train import folder_name, for_data, read_flags
+from jaxgan.commands.train import Settings, folder_name, for_data, read_flags
 from jaxgan.data.digests import FILES
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run import Options, RunError, WorkdirError, plots
@@ -50,6 +50,7 @@ class Seeds:
     """Show the whole traceback of an error."""
     options: Annotated[Options, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="run")] = Options()
     scored: Annotated[Scored, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="scores")] = Scored()
+    settings: Settings = recipes.RECIPES["digits"]
 
 
 def main(args: list[str] | None = None) -> None:
@@ -98,19 +99,20 @@ def run_seeds(
       Exception: the others of `run`.
     """
     try:
-        accepted = {seed: _check_folder(recipe, folder / f"seed-{seed}", seed) for seed in range(seeds)}
+        for seed in range(seeds):
+            _check_folder(recipe, folder / f"seed-{seed}", seed)
         by = scored.yardstick(recipe, options.data_dir) if scored.every(recipe) else None
         found, diverged, result = {}, {}, {}
-        for seed in accepted:
+        for seed in range(seeds):
             summary = read_summary(folder / f"seed-{seed}")
             if summary.get("step") == recipe.steps and (by is None or is_scored(summary, by)):
                 found[seed] = summary
         if found:  # before anything is trained, what could not be compared is refused
             result = _write(recipe, folder, found, diverged)
-        for seed in (seed for seed in accepted if seed not in found):
+        for seed in [seed for seed in range(seeds) if seed not in found]:
             say(f"\nseed {seed} ({seed + 1} of {seeds})")
             try:
-                found[seed] = run_scored(recipe, folder / f"seed-{seed}", seed, options, accepted[seed], scored)
+                found[seed] = run_scored(recipe, folder / f"seed-{seed}", seed, options, scored=scored)
             except FloatingPointError as error:
                 diverged[seed] = str(error)
                 say(f"seed {seed} diverged: {error}", "stderr")
@@ -120,16 +122,13 @@ def run_seeds(
         raise type(error)(str(error).replace("--workdir", "--runs")) from error
 
 
-def _check_folder(recipe: Recipe, workdir: Path, seed: int) -> tuple[str, ...]:
-    """Refuses a folder that is another run's; gives the fields in which its run may differ."""
-    before = read_config(workdir)
-    if recipes.changed_since(before, recipe):
+def _check_folder(recipe: Recipe, workdir: Path, seed: int) -> None:
+    """Refuses a folder that is another run's."""
+    if recipes.changed_since(read_config(workdir), recipe):
         raise WorkdirError(
             f"{recipe.name}.py, or a file that it imports, is not what {workdir} was begun with; name another --runs"
         )
-    accepted = recipes.accepted(before, recipe)
-    check(workdir, *config_of(recipe, seed), accepted)
-    return accepted
+    check(workdir, *config_of(recipe, seed))
 
 
 def _write(recipe: Recipe, folder: Path, found: dict[int, dict[str, Any]], diverged: dict[int, str]) -> dict[str, Any]:

@@ -2,16 +2,16 @@
 
 import contextlib
 import dataclasses
-import functools
-import operator
 import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, get_args
 
 import jax
 import tyro
+from tyro.conf import OmitArgPrefixes, arg
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 from jaxgan import recipes
 from jaxgan.commands.cli import Cluster, keep_programs, one_line_errors, parse
@@ -20,6 +20,7 @@ from jaxgan.data import DataError
 from jaxgan.gan import image_shape
 from jaxgan.recipes import RecipeError
 from jaxgan.recipes.described import describe, is_plain
+from jaxgan.recipes.fields import plain_kind
 from jaxgan.recipes.groups import GROUPS
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run import Options, processes
@@ -27,6 +28,7 @@ from jaxgan.run.screen import say
 from jaxgan.run.workdir import read_config
 
 DEFAULT = "digits_conditional"
+Settings = Annotated[Recipe, OmitArgPrefixes, arg(name="")]  # as flags: a dict of dicts, as `_plain_settings` reads it
 TITLES = {"source": "data", "optimization": "optimiser"}  # of groups, in --help, where they are not their names
 
 
@@ -34,7 +36,7 @@ TITLES = {"source": "data", "optimization": "optimiser"}  # of groups, in --help
 class Train:
     """Trains a GAN. Started again with the same flags, a run goes on where it stopped."""
 
-    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE]")] = DEFAULT
+    recipe: Annotated[str, tyro.conf.Positional, arg(metavar="[RECIPE]")] = DEFAULT
     """One of the recipes below, or a Python file that defines RECIPE; it decides the defaults, and comes first."""
     seed: int = 0
     """Of the root key: all randomness comes from it."""
@@ -44,9 +46,10 @@ class Train:
     """Go on with a run whose recipe's file has been changed since."""
     traceback: bool = False
     """Show the whole traceback of an error."""
-    cluster: Annotated[Cluster, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="several processes")] = Cluster()
-    options: Annotated[Options, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="run")] = Options()
-    scored: Annotated[Scored, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="scores")] = Scored()
+    cluster: Annotated[Cluster, OmitArgPrefixes, arg(name="several processes")] = Cluster()
+    options: Annotated[Options, OmitArgPrefixes, arg(name="run")] = Options()
+    scored: Annotated[Scored, OmitArgPrefixes, arg(name="scores")] = Scored()
+    settings: Settings = recipes.RECIPES[DEFAULT]
 
 
 def main(args: list[str] | None = None) -> None:
@@ -66,7 +69,7 @@ def main(args: list[str] | None = None) -> None:
             config = read_config(Path(workdir))
             if not flags.accept_changed_file and recipes.changed_since(config, chosen):
                 raise RecipeError(recipes.CHANGED.format(file=name))
-            accepted = recipes.accepted(config, chosen, flags.accept_changed_file)
+            accepted = recipes.in_changed_file(chosen) if flags.accept_changed_file else ()
             chosen = for_data(chosen, recipe, flags.options.data_dir)
         summary = run_scored(chosen, workdir, flags.seed, flags.options, accepted, flags.scored)
     if not processes.is_leader():
@@ -86,7 +89,7 @@ def _name(args: list[str]) -> str:
 
 def _flags_before_the_recipe(args: list[str]) -> Train:
     """The flags where the recipe's file has not been run: with the defaults of a recipe that has all of them."""
-    return parse(flags_of(recipes.get("digits")), "experiments.train", args)
+    return parse(Train, "experiments.train", args, registry=_plain_settings(recipes.get("digits")))
 
 
 def read_flags(script: type, module: str, args: list[str]) -> tuple[Any, Recipe, Recipe]:
@@ -106,12 +109,13 @@ def read_flags(script: type, module: str, args: list[str]) -> tuple[Any, Recipe,
     name = _name(args)
     recipe = recipes.get(name)
     _check_plain(recipe, args)
-    flags = parse(flags_of(recipe, script), module, args, _description(script))
+    flags = parse(script, module, args, _description(script), _plain_settings(recipe))
     if flags.recipe != name:
         raise RecipeError(f"the recipe comes first: python -m {module} {flags.recipe} …")
     if getattr(flags, "workdir", None) == "":
         raise RecipeError("--workdir is empty; name a folder, or leave the flag away")
-    changed = {name: value for name, value in settings_of(flags).items() if value != getattr(recipe, name)}
+    given = {name: value for group in flags.settings.values() for name, value in group.items()}
+    changed = {name: value for name, value in given.items() if value != getattr(recipe, name)}
     try:
         chosen = recipe.replace(**changed)
     except ValueError as error:
@@ -175,36 +179,28 @@ def _check_plain(recipe: Recipe, args: list[str]) -> None:
             )
 
 
-def flags_of(recipe: Recipe, script: type = Train) -> type:
-    """A script's flags, with one more for each plain setting of a recipe, its values as defaults."""
-    groups = []
-    for group, kind in GROUPS.items():
-        fields = [
-            (
-                field.name,
-                Annotated[_plain(field.type), tyro.conf.arg(help=field.metadata["help"])],
-                getattr(recipe, field.name),
-            )
-            for field in dataclasses.fields(kind)
-            if is_plain(getattr(recipe, field.name))
-        ]
-        flags = dataclasses.make_dataclass(kind.__name__, fields, frozen=True)
-        title = tyro.conf.arg(name=TITLES.get(group, group))
-        groups.append((group, Annotated[flags, tyro.conf.OmitArgPrefixes, title], flags()))
-    return dataclasses.make_dataclass(script.__name__, groups, bases=(script,), frozen=True)
+def _plain_settings(recipe: Recipe) -> ConstructorRegistry:
+    """How tyro reads a recipe: its plain settings are flags with its values as defaults, by group and name as dicts."""
+    registry = ConstructorRegistry()
 
+    @registry.struct_rule
+    def of(info: StructTypeInfo) -> StructConstructorSpec | None:
+        if info.type is Recipe:
+            titled = {group: Annotated[kind, arg(name=TITLES.get(group, group))] for group, kind in GROUPS.items()}
+            fields = [StructFieldSpec(group, kind, getattr(recipe, group)) for group, kind in titled.items()]
+        elif info.type in GROUPS.values():
+            plain = [field for field in dataclasses.fields(info.type) if is_plain(getattr(info.default, field.name))]
+            fields = [
+                StructFieldSpec(
+                    field.name, plain_kind(field.type), getattr(info.default, field.name), field.metadata["help"]
+                )
+                for field in plain
+            ]
+        else:
+            return None
+        return StructConstructorSpec(dict, tuple(fields))
 
-def settings_of(flags: Any) -> dict[str, Any]:
-    """The settings that the command line gives."""
-    return {name: value for group in GROUPS for name, value in vars(getattr(flags, group)).items()}
-
-
-def _plain(annotation: Any) -> Any:
-    """The part of a setting's type that a flag can give: without functions and objects of one's own."""
-    if get_origin(annotation) is Literal or not get_args(annotation):
-        return annotation
-    plain = [k for k in get_args(annotation) if get_origin(k) is Literal or k in (str, int, float, bool, type(None))]
-    return functools.reduce(operator.or_, plain)
+    return registry
 
 
 def _description(script: type) -> str:

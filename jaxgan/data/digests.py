@@ -49,14 +49,12 @@ def of_files(files: Sequence[tuple[str, str]], about: str = "") -> str:
     return digest.hexdigest()
 
 
-def identity(data: "Source | Dataset", labels: bool, like: str | None = None) -> str:
+def identity(data: "Source | Dataset", labels: bool) -> str:
     """What the config.json of a run says of its data, the same however they are read.
 
     Args:
       data: them.
       labels: whether the labels count, where the images are only in memory.
-      like: what an older run's config.json says. One that was begun before there was a digest of files has that of all
-        pixels, and is answered in kind.
 
     Returns:
       "files:" and the digest of the files or records that they are read from; or, of arrays, their SHA-256.
@@ -64,6 +62,5 @@ def identity(data: "Source | Dataset", labels: bool, like: str | None = None) ->
     Raises:
       DataError: something cannot be read.
     """
-    of_pixels = like is not None and not like.startswith(FILES)
-    digest = None if of_pixels else data.digest()
+    digest = data.digest()
     return data.sha256(labels) if digest is None else FILES + digest

@@ -73,33 +73,19 @@ class Source:
                 f"{self.name}: {self.size:,} images take {size:.1f} GiB, more than there is memory; use --stream"
             ) from error
         labels = np.full(self.size, -1, np.int32)
-        for piece, batch in self._pieces():
-            images[piece] = batch.images
-            if batch.labels is not None:
-                labels[piece] = batch.labels
+        length = max(16, min(PIECE, self.size // 50))
+        pieces = [np.arange(start, min(start + length, self.size)) for start in range(0, self.size, length)]
+        with contextlib.closing(ahead(lambda piece: (piece, self.read(piece)), pieces, threads())) as found:
+            for piece, batch in progress(found, len(pieces), self.name):
+                images[piece] = batch.images
+                if batch.labels is not None:
+                    labels[piece] = batch.labels
         note, missing = self.labels_note, np.flatnonzero(labels < 0)
         if self.classes and not missing.size:
             return Dataset(self.name, images, labels, self.classes, self.digest(), note)
         if self.classes:
             note = f"{missing.size:,} of {self.size:,} examples have none, the first of them example {missing[0]}"
         return Dataset(self.name, images, read_from=self.digest(), labels_note=note)
-
-    def sha256(self, labels: bool = False) -> str:
-        """That of `Dataset.sha256`, by which older runs know their data: all images are read for it."""
-        digest, found = hashlib.sha256(), []
-        for _, batch in self._pieces():
-            digest.update(np.ascontiguousarray(batch.images))
-            found.append(batch.labels)
-        if labels and self.classes and min(x.min() for x in found) >= 0:
-            digest.update(np.concatenate(found).astype("<i4"))
-        return digest.hexdigest()
-
-    def _pieces(self) -> Iterator[tuple[np.ndarray, Batch]]:
-        """All examples in their order, in pieces, with a progress bar."""
-        length = max(16, min(PIECE, self.size // 50))
-        pieces = [np.arange(start, min(start + length, self.size)) for start in range(0, self.size, length)]
-        with contextlib.closing(ahead(lambda piece: (piece, self.read(piece)), pieces, threads())) as found:
-            yield from progress(found, len(pieces), self.name)
 
 
 def _checked(source: Source, read: Callable[[np.ndarray], Batch], which: np.ndarray) -> Batch:

@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from jaxgan.recipes import user_files
-from jaxgan.recipes.described import describe
 from jaxgan.recipes.modern import MODERN
-from jaxgan.recipes.settings import FORMER, Recipe
+from jaxgan.recipes.settings import FORMAT, Recipe
 from jaxgan.recipes.systems import SYSTEMS
 
 CHANGED = (
-    "{file}, or a file that it imports, is not what the run began with, and its numbers may be others; "
-    "--accept-changed-file takes it as it is"
+    "{file}, or a file that it imports, is not what the run began with, or an older version began it, and its numbers "
+    "may be others; --accept-changed-file takes it as it is"
 )
 RECIPES = SYSTEMS | MODERN
-in_use: list[str] = []  # the file of the recipe that was asked for last, and those of the recipes that it gets
 
 
 class RecipeError(ValueError):
@@ -53,43 +51,29 @@ def load_file(path: Path) -> Recipe:
       Exception: what the file itself raises.
     """
     file = user_files.find(path)
-    if user_files.is_alone():
-        in_use.clear()
-    in_use.append(str(file))
     try:
         file.open().close()
     except OSError as error:
         raise RecipeError(
             f"{path} cannot be read ({error.strerror}); name a Python file that defines RECIPE"
         ) from error
-    module, digest, former = user_files.load(file)
+    module, digest = user_files.load(file)
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):
         raise RecipeError(f"{path} must define RECIPE, a recipe such as recipes.get('digits').replace(…)")
-    return recipe.replace(name=path.stem, file_sha256=digest, former_file_sha256=former)
+    return recipe.replace(name=path.stem, file_sha256=digest)
 
 
 def changed_since(config: dict[str, Any], recipe: Recipe) -> bool:
     """Whether the file of a recipe has changed since the run of that config began."""
     digest = config.get("recipe_file_sha256")
-    return digest is not None and recipe.file_sha256 not in (None, digest) and recipe.former_file_sha256 != digest
+    return digest is not None and recipe.file_sha256 not in (None, digest)
 
 
-def accepted(config: dict[str, Any], recipe: Recipe, changed_file: bool = False) -> tuple[str, ...]:
-    """The fields in which the config of a run that is to go on may differ from the recipe's, as its numbers do not.
-
-    Args:
-      config: of the run; empty where there is none.
-      recipe: what it is to go on with.
-      changed_file: whether the recipe's file may be another.
-    """
+def in_changed_file(recipe: Recipe) -> tuple[str, ...]:
+    """The fields of a config in which a run differs from the recipe of its file where that has been changed."""
     built = recipe.built_otherwise()
-    # Older versions wrote of what a `build` of one's own makes what the settings say.
-    former = {name for name in built if config.get(name) == describe(getattr(recipe, name, None))}
-    names = former | recipe.replaced_settings(built)
-    if changed_file or config.get("recipe_file_sha256", "") == recipe.former_file_sha256:
-        names.add("recipe_file_sha256")
-    return (*sorted(names | ({*built} if changed_file else set())),)
+    return ("recipe_file_sha256", *built, *recipe.replaced_settings(built))
 
 
 def of_run(workdir: Path, file: Path | None = None, accept_changed_file: bool = False) -> Recipe:
@@ -107,20 +91,17 @@ def of_run(workdir: Path, file: Path | None = None, accept_changed_file: bool = 
     try:
         config = json.loads(path.read_text())
         name, digest = str(config["recipe"]), config.get("recipe_file_sha256")
+        is_newer = config.get("format", 1) > FORMAT
     except OSError as error:
         raise RecipeError(f"{path} cannot be read ({error.strerror}); make it readable") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecipeError(f"{path} is not the config.json of a run; mend it, or name another workdir") from error
+    if is_newer:
+        raise RecipeError(f"{path} is of a newer version, whose format is {config['format']}; upgrade jaxgan")
     if digest and file is None:
         raise RecipeError(f"{workdir} is a run of {name}.py, a file of your own; name it with --recipe FILE")
     if file and not digest:
         raise RecipeError(f"--recipe {file}: {workdir} is a run of the package's own {name}; leave the flag away")
-    for former, value in FORMER.items():
-        if config.get(former, value) != value:
-            raise RecipeError(
-                f"{path} says {former}, which is no setting any more; for canton_lsgan with subpixel, write "
-                f'"recipe": "canton_lsgan_subpixel" there and take the line of {former} away'
-            )
     recipe = load_file(file) if file else get(name)
     if changed_since(config, recipe) and not accept_changed_file:
         raise RecipeError(CHANGED.format(file=file))

@@ -60,6 +60,12 @@ def check(group: Any) -> None:
             raise ValueError(f"{flag} must be {allowed.words}, not {shown}")
 
 
+def plain_kind(annotation: Any) -> Any:
+    """What a flag of a setting gives: the type of its plain values, without functions and objects of one's own."""
+    kinds = kinds_of(annotation)
+    return kinds[0] | None if type(None) in kinds else kinds[0]
+
+
 def kinds_of(annotation: Any) -> tuple[Any, ...]:
     """What a setting may be: first the type of its plain values, then others."""
     return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)

@@ -1,7 +1,7 @@
 """What a recipe is: the networks, and settings in groups."""
 
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
 import flax.linen as nn
@@ -24,8 +24,9 @@ BUILT_FROM = {
     "regularizers": ("gen_l2", "regularizers"),
     "ema_decay": ("ema_decay", "ema_half_life"),
 }
-# What older configs hold that is no setting any more, with the value that means what is done without it.
-FORMER = {"subpixel": False}
+# The number of the form that a config.json has, 1 where none is written. Every later version reads it, or says what to
+# do; it rises where what a field means changes, not where a field is added, whose default is what was done without it.
+FORMAT = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,6 @@ class Recipe:
       compute: how it is computed.
       events: what else is to be done in the loop, as `jaxgan.run.Event`s; they leave no trace in the state.
       file_sha256: of the file that defines it, where it is not one of `recipes.RECIPES`, and of what that imports.
-      former_file_sha256: what older versions would have taken.
     """
 
     name: str
@@ -65,12 +65,11 @@ class Recipe:
     compute: Compute = dataclasses.field(default_factory=Compute)
     events: tuple[Any, ...] = ()
     file_sha256: str | None = None
-    former_file_sha256: str | None = None
 
     def __getattr__(self, name: str) -> Any:
         """A setting of one of the groups."""
-        for group in GROUPS if not name.startswith("_") else ():
-            if name in {field.name for field in dataclasses.fields(GROUPS[group])}:
+        for group, kind in GROUPS.items():
+            if name in kind.__dataclass_fields__:
                 return getattr(getattr(self, group), name)
         raise AttributeError(f"a recipe has no {name!r}")
 
@@ -81,19 +80,14 @@ class Recipe:
           ValueError: a value that no run could use.
           TypeError: there is no field of that name.
         """
-        own = {field.name for field in dataclasses.fields(self)}
-        groups = {
-            group: {k: v for k, v in changes.items() if k not in own and k in kind.__dataclass_fields__}
-            for group, kind in GROUPS.items()
-        }
-        changed = {
-            group: dataclasses.replace(getattr(self, group), **values) for group, values in groups.items() if values
-        }
-        rest = {k: v for k, v in changes.items() if not any(k in values for values in groups.values())}
-        if unknown := rest.keys() - own:
-            fields = [*own - GROUPS.keys(), *dict(self.settings())]
-            raise TypeError(f"a recipe has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(fields))}")
-        return dataclasses.replace(self, **changed, **rest)
+        for group, kind in GROUPS.items():
+            if values := {name: changes.pop(name) for name in kind.__dataclass_fields__ if name in changes}:
+                changes[group] = dataclasses.replace(changes.get(group, getattr(self, group)), **values)
+        own = self.__dataclass_fields__.keys()
+        if unknown := changes.keys() - own:
+            fields = sorted([*own - GROUPS.keys(), *self.settings()])
+            raise TypeError(f"a recipe has no {', '.join(sorted(unknown))}; it has {', '.join(fields)}")
+        return dataclasses.replace(self, **changes)
 
     def build(self) -> GAN:
         """The static description that `jaxgan.init` and `jaxgan.train_step` take."""
@@ -160,21 +154,20 @@ class Recipe:
         Modules, functions and objects are named by where they are defined, with their attributes. What a `build` of
         one's own makes otherwise than the settings say is named as it was built, and those settings are left out.
         """
-        own = {"recipe": self.name, "gen": describe(self.gen), "disc": describe(self.disc)}
-        own |= {"classes": self.classes, "image_range": list(self.image_range)}
-        # Configs of before there were regularizers are those of runs without any.
-        left_out = ("steps",) if self.regularizers else ("steps", "regularizers")
-        settings = {name: describe(value) for name, value in self.settings() if name not in left_out}
+        config = {"format": FORMAT, "recipe": self.name, "gen": self.gen, "disc": self.disc}
+        config |= {"classes": self.classes, "image_range": self.image_range} | self.settings()
         built = self.built_otherwise()
-        said = {k: v for k, v in (own | settings).items() if k not in self.replaced_settings(built)} | built
-        return said | ({"recipe_file_sha256": self.file_sha256} if self.file_sha256 else {})
+        left_out = {"steps", *self.replaced_settings(built), *(() if self.regularizers else ("regularizers",))}
+        digest = {"recipe_file_sha256": self.file_sha256} if self.file_sha256 else {}
+        return {name: describe(value) for name, value in config.items() if name not in left_out} | built | digest
 
     def built_otherwise(self) -> dict[str, Any]:
         """The fields of the GAN that a `build` of one's own makes otherwise than the settings say, described."""
         if type(self).build is Recipe.build:
             return {}
-        own, usual = taken_apart(self.build()), taken_apart(Recipe.build(self))
-        return {name: part if is_plain(part) else str(part) for name, part in own.items() if part != usual[name]}
+        gan = self.build()
+        own, usual = taken_apart(gan), taken_apart(Recipe.build(self))
+        return {name: take_apart(getattr(gan, name), code=False) for name in own if own[name] != usual[name]}
 
     def replaced_settings(self, fields: Collection[str]) -> set[str]:
         """The settings from which nothing is built where these fields of the GAN are built otherwise."""
@@ -200,8 +193,7 @@ class Recipe:
     def config_defaults(self) -> dict[str, Any]:
         """The value of each field of `config()` in a run that was begun before there was such a field."""
         fields = (field for kind in GROUPS.values() for field in dataclasses.fields(kind))
-        networks = {name: describe(getattr(self, name)) for name in ("gen", "disc", "classes", "image_range")}
-        return {field.name: describe(field.default) for field in fields} | networks | FORMER
+        return {"format": 1} | {field.name: describe(field.default) for field in fields}
 
     def with_config(self, config: dict[str, Any]) -> "Recipe":
         """This recipe with the plain settings and the classes of a run's `config.json`; what it lacks stays as it is.
@@ -210,8 +202,8 @@ class Recipe:
           ValueError: a value that no run could use; or as `with_classes`.
           TypeError: likewise.
         """
-        settings = dict(self.settings()).keys() - self.built_otherwise().keys()
-        plain = {k: v for k, v in config.items() if k in settings and is_plain(getattr(self, k))}
+        settings = self.settings().keys() - self.built_otherwise().keys()
+        plain = {name: config[name] for name in settings & config.keys() if is_plain(getattr(self, name))}
         return self.with_classes(config.get("classes", self.classes)).replace(**plain)
 
     def with_classes(self, classes: int) -> "Recipe":
@@ -232,14 +224,11 @@ class Recipe:
         changed = {name: net.clone(classes=classes) for name, net in nets.items() if net.classes == self.classes}
         return self.replace(classes=classes, **changed)
 
-    def settings(self) -> Iterator[tuple[str, Any]]:
-        """The settings of all groups, as (name, value)."""
-        for group in GROUPS:
-            for field in dataclasses.fields(GROUPS[group]):
-                yield field.name, getattr(getattr(self, group), field.name)
+    def settings(self) -> dict[str, Any]:
+        """The settings of all groups, by name."""
+        return {name: value for group in GROUPS for name, value in vars(getattr(self, group)).items() if name[0] != "_"}
 
 
 def taken_apart(gan: GAN) -> dict[str, Any]:
     """The fields of a GAN that its updates depend on, as `described.take_apart` gives them."""
-    fields = [field.name for field in dataclasses.fields(GAN) if field.name != "schedules"]
-    return {name: take_apart(getattr(gan, name)) for name in fields}
+    return {name: take_apart(value) for name, value in vars(gan).items() if name != "schedules"}

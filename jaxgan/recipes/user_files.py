@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any
 
 from jaxgan.recipes.described import FILE_MODULE
 
@@ -26,35 +26,27 @@ OWN = ("jaxgan", "experiments")  # packages of this project, not of the user
 INSTALLED = tuple({os.path.realpath(sysconfig.get_path(k)) for k in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
-class Loaded(NamedTuple):
-    """A file that has been run.
-
-    Attributes:
-      module: what it defines.
-      sha256: of the file alone where it imports nothing of the user's, else of the names and digests of all.
-      former_sha256: what older versions took: of the bytes of the file, and then of all files from its folder that they
-        saw, one after another: itself again, unless it gets another recipe file, and what it imports.
-    """
-
-    module: ModuleType
-    sha256: str
-    former_sha256: str
+class _Folder(str):
+    """A folder that is on sys.path for what stands beside a user's file."""
 
 
-class _Loading(NamedTuple):
-    """A file that is being run, and the others that it has run: to the name by which it imports them, or None."""
-
-    folder: Path
-    files: dict[Path, str | None]
+def loaded() -> dict[str, ModuleType]:
+    """The user's files that have been run in this process, or begun, the first one first: each path to its module."""
+    return {module.__file__: module for name, module in sys.modules.items() if name.startswith(f"{FILE_MODULE}@")}
 
 
-_loading: list[_Loading] = []
-_folders: list[str] = []  # that were added to sys.path
+def _running() -> dict[str, Any] | None:
+    """The globals of the user's file whose code is at work; None where none is."""
+    frame = sys._getframe()
+    while frame and not str(frame.f_globals.get("__name__")).startswith(f"{FILE_MODULE}@"):
+        frame = frame.f_back
+    return frame and frame.f_globals
 
 
 def find(path: Path) -> Path:
     """Where a file is: beside the file that is being run and names it, else as seen from the current folder."""
-    return _beside(_loading[-1].folder if _loading else Path(), path)
+    running = _running()
+    return _beside(Path(running["__file__"]).parent if running else Path(), path)
 
 
 def _beside(folder: Path, path: Path) -> Path:
@@ -62,13 +54,12 @@ def _beside(folder: Path, path: Path) -> Path:
     return Path(os.path.abspath(folder / path if (folder / path).is_file() else path))
 
 
-def is_alone() -> bool:
-    """Whether no file is being run."""
-    return not _loading
-
-
-def load(path: Path) -> Loaded:
+def load(path: Path) -> tuple[ModuleType, str]:
     """Runs a file as a module. What stands beside it can be imported, by it and by what it runs later.
+
+    Returns:
+      The module; and its digest: of the file alone where it imports nothing of the user's, else of the names and
+      digests of all.
 
     Raises:
       OSError: it cannot be read.
@@ -76,47 +67,31 @@ def load(path: Path) -> Loaded:
     """
     path = find(path)
     source = path.read_bytes()
-    _make_importable(path.parent)
+    _make_importable(str(path.parent))
     _forget_namesakes(_imported(path, source))
     name = f"{FILE_MODULE}@{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"  # one for each file
     module = sys.modules[name] = importlib.util.module_from_spec(importlib.util.spec_from_file_location(name, path))
-    _loading.append(_Loading(path.parent, {}))
-    try:
-        exec(compile(source, str(path), "exec"), module.__dict__)  # what was read, no cached bytecode
-        files = _imported(path, source) | _loading[-1].files
-    finally:
-        _loading.pop()
+    module.__got__ = {}  # other files that it has run, and what they import
+    exec(compile(source, str(path), "exec"), module.__dict__)  # what was read, no cached bytecode
+    files = _imported(path, source) | module.__got__
     files.pop(path, None)
-    if _loading:
-        _loading[-1].files.update({path: None} | files)
-    return Loaded(module, *_digests(path, source, files))
-
-
-def _digests(path: Path, source: bytes, files: dict[Path, str | None]) -> tuple[str, str]:
-    """The digest, and the former one."""
-    folder, contents = path.parent, {file: file.read_bytes() for file in files}
-    former = hashlib.sha256(source)
-    for file, content in sorted((contents if None in files.values() else contents | {path: source}).items()):
-        if folder in file.parents:
-            former.update(content)
-    named = [(files[file] or os.path.relpath(file, folder), content) for file, content in contents.items()]
-    all_of_them = sorted((name, hashlib.sha256(content).hexdigest()) for name, content in named)
-    digest = hashlib.sha256(source).hexdigest()
-    if all_of_them:
+    if running := _running():
+        running["__got__"].update({path: None} | files)
+    digest, contents = hashlib.sha256(source).hexdigest(), {file: file.read_bytes() for file in files}
+    if files:
+        named = [(files[file] or os.path.relpath(file, path.parent), content) for file, content in contents.items()]
+        all_of_them = sorted((name, hashlib.sha256(content).hexdigest()) for name, content in named)
         digest = hashlib.sha256(json.dumps([digest, all_of_them]).encode()).hexdigest()
-    return digest, former.hexdigest()
+    return module, digest
 
 
-def _make_importable(folder: Path) -> None:
+def _make_importable(folder: str) -> None:
     """Puts the folder behind what was on sys.path, where it hides nothing, and before those of other files."""
     importlib.invalidate_caches()
-    if str(folder) in sys.path and str(folder) not in _folders:
-        return
-    if str(folder) in sys.path:
-        sys.path.remove(str(folder))
-    at = min((sys.path.index(other) for other in _folders if other in sys.path), default=len(sys.path))
-    sys.path.insert(at, str(folder))
-    _folders.append(str(folder))
+    before = [path for path in sys.path if not isinstance(path, _Folder)]
+    if folder not in before:
+        others = [path for path in sys.path if isinstance(path, _Folder) and path != folder]
+        sys.path[:] = [*before, _Folder(folder), *others]
 
 
 def _forget_namesakes(files: dict[Path, str | None]) -> None:
@@ -141,47 +116,35 @@ def _imported(path: Path, source: bytes) -> dict[Path, str | None]:
             tree = ast.parse(source)
         except (SyntaxError, ValueError):  # it says so itself, where it is run; or it is no source
             continue
-        files = [(Path(spec.origin), spec.name, spec) for name in _names(tree, package) for spec in _specs(name)]
-        files += [(file, None, None) for file in _recipes(tree, path.parent)]
-        for file, name, spec in files:
-            if file not in found and (name is None or spec.has_location):
+        for file, name, inside in _named(tree, path.parent, package):
+            if file not in found:
                 with contextlib.suppress(OSError):
                     content = file.read_bytes()
                     found[file] = name
-                    if file.suffix == ".py":
-                        inside = spec.submodule_search_locations is not None if spec else True
-                        missing.append((file, content, (name if inside else name.rpartition(".")[0]) if name else ""))
+                    missing += [(file, content, inside)] if file.suffix == ".py" else []
     return found
 
 
-def _names(tree: ast.AST, package: str) -> Iterator[str]:
-    """The names of modules that are imported anywhere in a source, and of what may be modules."""
+def _named(tree: ast.AST, folder: Path, package: str) -> Iterator[tuple[Path, str | None, str]]:
+    """What a source in a folder and a package names anywhere, also where it runs later: modules and recipe files.
+
+    Each with its name as a module, and the package that it is in.
+    """
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = package.rsplit(".", node.level - 1)[0] if package else ""
-                base = f"{above}.{base}".strip(".")
-            yield from (f"{base}.{alias.name}".removesuffix(".*") for alias in node.names)
-        elif name := _constant_of(node, "import_module", "__import__"):
-            yield name
-
-
-def _recipes(tree: ast.AST, folder: Path) -> Iterator[Path]:
-    """The recipe files that `recipes.get("….py")` names anywhere in a source, also where it runs later."""
-    for node in ast.walk(tree):
-        if (name := _constant_of(node, "get", "load_file")).endswith(".py"):
-            yield _beside(folder, Path(name))
-
-
-def _constant_of(node: ast.AST, *functions: str) -> str:
-    """The text that a call of one of these functions begins with; empty where it is none."""
-    if not (isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant)):
-        return ""
-    called = getattr(node.func, "attr", getattr(node.func, "id", None))
-    return node.args[0].value if called in functions and isinstance(node.args[0].value, str) else ""
+        names = []
+        match node:
+            case ast.Import():
+                names = [alias.name for alias in node.names]
+            case ast.ImportFrom():
+                above = package.rsplit(".", node.level - 1)[0] if node.level and package else ""
+                base = ".".join(part for part in (above, node.module) if part)
+                names = [f"{base}.{alias.name}".removesuffix(".*") for alias in node.names]
+            case ast.Call(ast.Attribute(attr=called) | ast.Name(called), [ast.Constant(str(text)), *_]):
+                names = [text] if called in ("import_module", "__import__") else []
+                if called in ("get", "load_file") and text.endswith(".py"):
+                    yield _beside(folder, Path(text)), None, ""
+        for spec in (spec for name in names for spec in _specs(name)):
+            yield Path(spec.origin), spec.name, spec.parent
 
 
 def _specs(name: str) -> Iterator[ModuleSpec]:
@@ -195,7 +158,7 @@ def _specs(name: str) -> Iterator[ModuleSpec]:
             if spec := finder.find_spec(top, None):
                 break
     while spec is not None and not _is_installed(spec):
-        if spec.origin:  # a folder without __init__.py has none
+        if spec.has_location:  # a folder without __init__.py has none
             yield spec
         if not inner or spec.submodule_search_locations is None:
             return

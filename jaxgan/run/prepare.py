@@ -34,7 +34,7 @@ class Recipe(Protocol):
         """All that decides a run's numbers but its seed and its length, as values that JSON can hold."""
 
     def config_defaults(self) -> dict[str, Any]:
-        """The value of each field of `config()` that an older run's may lack, or have had."""
+        """The value of each field of `config()` that an older run's may lack."""
 
     def open_data(self, data_dir: str | None = None) -> data.Source | data.Dataset:
         """The real images, of the size of the generator's, in memory or to be read."""
@@ -133,8 +133,7 @@ def prepare(
         dataset = recipe.open_data(options.data_dir)
         _check_data(dataset, gan)
         before = read_config(workdir)
-        known = before.get("data_sha256")
-        config["data_sha256"] = same["data_sha256"] = data.identity(dataset, bool(gan.classes), known)
+        config["data_sha256"] = same["data_sha256"] = data.identity(dataset, bool(gan.classes))
         if gan.classes and (not before or "class_names" in before):  # a run's grids have them from the first, or never
             config["class_names"] = list(dataset.classes)
         check(workdir, config, defaults, accepted)
@@ -167,9 +166,7 @@ def prepare(
 
 def config_of(recipe: Recipe, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """A run's config.json but for its data's digest, and the defaults of one, as `workdir.check` takes them."""
-    config = {**recipe.config(), "seed": seed, "xla_flags": inexact_flags()}
-    # What configs were written without: by older versions, with these values.
-    return config, recipe.config_defaults() | {"xla_flags": config["xla_flags"]}
+    return {**recipe.config(), "seed": seed, "xla_flags": inexact_flags()}, recipe.config_defaults()
 
 
 def introduction(prepared: Prepared) -> str:

@@ -44,11 +44,13 @@ def check(
             before = json.loads(path.read_text())
             if not isinstance(before, dict) or "recipe" not in before:
                 raise WorkdirError(unknown)
+            if (number := before.get("format", 1)) > config.get("format", 1):
+                raise WorkdirError(f"{path} is of a newer version, whose format is {number}; upgrade jaxgan")
             if differ := _differences(before, json.loads(json.dumps(config)), defaults, accepted):
                 raise WorkdirError(f"{workdir} holds another run ({'; '.join(differ)}); name another --workdir")
         elif (workdir / "checkpoints").exists() or (workdir / "metrics.jsonl").exists():
             raise WorkdirError(f"{workdir} holds a run but no config.json to know it by; name another --workdir")
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError):
         raise WorkdirError(unknown) from None
     except OSError as error:
         raise WorkdirError(f"--workdir {workdir} cannot be read ({error.strerror}); name another") from error
