@@ -103,7 +103,17 @@ def test_none_at_all(tmp_path, like):
         restore(tmp_path, like)
 
 
-SLOW_DAMAGE = [pytest.param(damage, marks=pytest.mark.slow) for damage in ("emptied", "removed")]
+def test_a_checkpoint_of_a_newer_format_is_told_apart(tmp_path, state, like, monkeypatch):
+    """And one from before there were numbers is of format 1."""
+    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    save(tmp_path, {5: state})
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match=r"5 is of a newer version, whose format is 2; upgrade jaxgan"):
+        restore(tmp_path, like)
+    (digest,) = (tmp_path / "5" / "digest").glob("metadata")
+    digest.write_text(digest.read_text().replace('"format": 2, ', ""))
+    assert "format" not in digest.read_text()
+    assert state_sha256(restore(tmp_path, like)) == state_sha256(state)
 
 
 def restore_or_error(folder, like):

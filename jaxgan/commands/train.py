@@ -28,7 +28,7 @@ from jaxgan.run.screen import say
 from jaxgan.run.workdir import read_config
 
 DEFAULT = "digits_conditional"
-Settings = Annotated[Recipe, OmitArgPrefixes, arg(name="")]  # as flags: a dict of dicts, as `_plain_settings` reads it
+Settings = Annotated[Recipe, OmitArgPrefixes, arg(name="")]  # a script's flags for them: see `_plain_settings`
 TITLES = {"source": "data", "optimization": "optimiser"}  # of groups, in --help, where they are not their names
 
 
@@ -180,7 +180,7 @@ def _check_plain(recipe: Recipe, args: list[str]) -> None:
 
 
 def _plain_settings(recipe: Recipe) -> ConstructorRegistry:
-    """How tyro reads a recipe: its plain settings are flags with its values as defaults, by group and name as dicts."""
+    """How tyro is to read a recipe: as flags for its plain settings, with their values; it gives a dict of dicts."""
     registry = ConstructorRegistry()
 
     @registry.struct_rule
@@ -189,12 +189,10 @@ def _plain_settings(recipe: Recipe) -> ConstructorRegistry:
             titled = {group: Annotated[kind, arg(name=TITLES.get(group, group))] for group, kind in GROUPS.items()}
             fields = [StructFieldSpec(group, kind, getattr(recipe, group)) for group, kind in titled.items()]
         elif info.type in GROUPS.values():
-            plain = [field for field in dataclasses.fields(info.type) if is_plain(getattr(info.default, field.name))]
             fields = [
-                StructFieldSpec(
-                    field.name, plain_kind(field.type), getattr(info.default, field.name), field.metadata["help"]
-                )
-                for field in plain
+                StructFieldSpec(field.name, plain_kind(field.type), value, field.metadata["help"])
+                for field in dataclasses.fields(info.type)
+                if is_plain(value := getattr(info.default, field.name))
             ]
         else:
             return None

@@ -30,6 +30,7 @@ FULL = re.compile("No space left on device|Disk quota exceeded|File too large")
 REFUSED = re.compile("Read-only file system|Permission denied|Too many open files|Input/output error")
 # Orbax reads a path as a glob pattern, and TensorStore wants UTF-8. Any other path is handed to them as a link.
 PLAIN = re.compile(r"[A-Za-z0-9 ._/+=@,:-]*")
+FORMAT = 1  # the number of a checkpoint's form, as `recipes.settings.FORMAT` of config.json's
 
 
 class CheckpointError(ValueError):
@@ -94,8 +95,8 @@ class Checkpoints:
 
     def scores(self) -> dict[int, Score]:
         """Those of the checkpoints that have one, by step, the newest last."""
-        found = {step: self._score(step) for step in self.steps()}
-        return {step: score for step, score in found.items() if score is not None}
+        known = {step: self.known(step) for step in self.steps()}
+        return {step: Score(x["score"], x.get("unit")) for step, x in known.items() if "score" in x}
 
     def best(self) -> Best | None:
         """The best one; None where none has a score."""
@@ -106,14 +107,13 @@ class Checkpoints:
         step = _lowest(scores)[unit]
         return Best(step, scores[step], [other for other, score in scores.items() if score.unit != unit])
 
-    def _score(self, step: int) -> Score | None:
-        args = ocp.args.Composite(digest=ocp.args.JsonRestore())
+    def known(self, step: int) -> dict[str, Any]:
+        """What is written beside the arrays of a checkpoint; {} where it is damaged, as `restore` would say."""
         try:
             with _quiet():
-                known = self.manager.restore(step, args=args).digest
-        except Exception:  # it is damaged, as `restore` would say
-            return None
-        return Score(known["score"], known.get("unit")) if "score" in known else None
+                return dict(self.manager.restore(step, args=ocp.args.Composite(digest=ocp.args.JsonRestore())).digest)
+        except Exception:
+            return {}
 
 
 def open_folder(directory: str | os.PathLike, keep: int | None = None, read_only: bool = False) -> Checkpoints:
@@ -165,7 +165,7 @@ def save(checkpoints: Checkpoints, step: int, state: Any, score: Score | None = 
     # to overwrite the state's own buffers while these are written.
     arrays = jax.tree.map(np.array, key_data(state))
     known = {} if score is None else {"score": score.value, "unit": score.unit}
-    digest = ocp.args.JsonSave({"state_sha256": state_sha256(arrays), **known})
+    digest = ocp.args.JsonSave({"format": FORMAT, "state_sha256": state_sha256(arrays), **known})
     with _saving(checkpoints, step):
         checkpoints.manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(arrays), digest=digest))
 
@@ -230,11 +230,12 @@ def _lowest(scores: dict[int, Score]) -> dict[str | None, int]:
 
 def _read(checkpoints: Checkpoints, step: int, like: Any) -> Any:
     """The arrays of a checkpoint, compared with their digest."""
-    target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), key_data(like))
-    found = _whole(checkpoints, step, target)
-    if found is not None:
-        return found
     path = checkpoints.path / str(step)
+    if isinstance(number := checkpoints.known(step).get("format"), int) and number > FORMAT:
+        raise CheckpointError(f"checkpoint {path} is of a newer version, whose format is {number}; upgrade jaxgan")
+    target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), key_data(like))
+    if (found := _whole(checkpoints, step, target)) is not None:
+        return found
     older = [s for s in checkpoints.steps() if s < step]
     good = next((s for s in reversed(older) if _whole(checkpoints, s, target) is not None), None)
     if good is not None:
