@@ -117,6 +117,21 @@ def test_a_runs_config_says_which_recipe_it_was(name, tmp_path):
     assert "steps" not in recipe.config()
 
 
+def test_a_run_of_a_newer_format_is_told_to_upgrade_and_one_without_is_of_the_first(tmp_path):
+    recipe = recipes.get("digits")
+    config = recipe.config()
+    assert config.pop("format") == 1
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert recipes.of_run(tmp_path) == recipe
+    for number, message in (
+        (2, "is of a newer version, whose format is 2; upgrade jaxgan"),
+        ("a", "is not the config"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config | {"format": number}))
+        with pytest.raises(recipes.RecipeError, match=message):
+            recipes.of_run(tmp_path)
+
+
 # The shapes of a batch of eight of each recipe, for as many updates of D as it has.
 def arguments(gan):
     state = jax.eval_shape(lambda: jaxgan.init(gan, jax.random.key(0)))

@@ -224,6 +224,9 @@ HERE = {"recipe": "r", "seed": 0, "data": "folder:pics", "split": "train", "rate
         ({}, {"unheard_of": 1}, "unheard_of is None there, 1 here"),
         ({"unheard_of": 1}, {}, "unheard_of is 1 there, None here"),
         ({"rate": 0.2}, {}, "rate is 0.2 there, 0.1 here"),
+        ({}, {"format": 1}, None),
+        ({"format": 2}, {"format": 1}, "config.json is of a newer version, whose format is 2; upgrade jaxgan"),
+        ({"format": "a"}, {"format": 1}, "is not a run's config.json"),
     ],
 )
 def test_what_makes_two_configs_one_run(tmp_path, there, here, message):

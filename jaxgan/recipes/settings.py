@@ -193,7 +193,7 @@ class Recipe:
     def config_defaults(self) -> dict[str, Any]:
         """The value of each field of `config()` in a run that was begun before there was such a field."""
         fields = (field for kind in GROUPS.values() for field in dataclasses.fields(kind))
-        return {"format": 1} | {field.name: describe(field.default) for field in fields}
+        return {field.name: describe(field.default) for field in fields}
 
     def with_config(self, config: dict[str, Any]) -> "Recipe":
         """This recipe with the plain settings and the classes of a run's `config.json`; what it lacks stays as it is.

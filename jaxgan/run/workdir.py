@@ -13,7 +13,7 @@ from typing import Any
 
 # Fields that say where the data are found. Which data they are is what data_sha256 says.
 WHERE = ("data", "split")
-TELLS = ("class_names",)  # fields that make no run another one
+TELLS = ("format", "class_names")  # fields that make no run another one
 
 
 class WorkdirError(ValueError):
