@@ -65,7 +65,7 @@ def main(args: list[str] | None = None) -> None:
         by = scoring.yardstick(recipe, flags.data_dir, flags.reference, features, scoring.shown)
         config = read_config(flags.workdir)
         known = config.get("data_sha256")
-        if known is not None and by.trained.known_as(known) != known:
+        if known is not None and by.trained.known_as() != known:
             fail(f"{by.trained.data} does not hold the images of this run; --data says where they are now")
         count = flags.count or by.default_count()
         say(f"drawing {count:,} samples")

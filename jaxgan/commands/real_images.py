@@ -34,7 +34,7 @@ class Real:
     images: np.ndarray
     labels: np.ndarray | None
     classes: tuple[str, ...]
-    known_as: Callable[[str | None], str]
+    known_as: Callable[[], str]
 
     @functools.cached_property
     def sha256(self) -> str:

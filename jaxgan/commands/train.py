@@ -61,7 +61,8 @@ def main(args: list[str] | None = None) -> None:
         is_file = _name(args).endswith(".py")
         found = None if is_file else read_flags(Train, "experiments.train", args)
         if not (is_file and {"-h", "--help"} & {*args}):
-            flags = found[0] if found else _flags_before_the_recipe(args)
+            of_any = _plain_settings(recipes.RECIPES["digits"])  # which has all flags
+            flags = found[0] if found else parse(Train, "experiments.train", args, registry=of_any)
             processes.join(**vars(flags.cluster))
         with processes.together() if jax.distributed.is_initialized() else contextlib.nullcontext():
             flags, recipe, chosen = found or read_flags(Train, "experiments.train", args)
@@ -85,11 +86,6 @@ def main(args: list[str] | None = None) -> None:
 def _name(args: list[str]) -> str:
     """The recipe that is asked for: it comes first, since it decides the defaults of the flags."""
     return args[0] if args and not args[0].startswith("-") else DEFAULT
-
-
-def _flags_before_the_recipe(args: list[str]) -> Train:
-    """The flags where the recipe's file has not been run: with the defaults of a recipe that has all of them."""
-    return parse(Train, "experiments.train", args, registry=_plain_settings(recipes.get("digits")))
 
 
 def read_flags(script: type, module: str, args: list[str]) -> tuple[Any, Recipe, Recipe]:
