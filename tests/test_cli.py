@@ -18,18 +18,8 @@ from jaxgan.run import processes
 
 ROOT = Path(__file__).parents[1]
 QUICK = (
-    "--batch-size",
-    "16",
-    "--checkpoint-every",
-    "20",
-    "--log-every",
-    "5",
-    "--sample-every",
-    "100",
-    "--evaluate-every",
-    "0",
-    "--devices",
-    "1",
+    *("--batch-size=16", "--checkpoint-every=20", "--log-every=5", "--sample-every=100", "--evaluate-every=0"),
+    "--devices=1",
 )
 
 

@@ -35,18 +35,12 @@ class Cluster:
     """Which one this is, from 0."""
 
 
-def parse(
-    flags: type[T],
-    module: str,
-    args: list[str] | None = None,
-    description: str | None = None,
-    registry: tyro.constructors.ConstructorRegistry | None = None,
-) -> T:
-    """Parses the command line into the dataclass `flags`; a mistake ends the program with one line."""
+def parse(flags: type[T], module: str, args: list[str] | None = None, **more: Any) -> T:
+    """Parses the command line into the dataclass `flags`, as `tyro.cli`; a mistake ends the program with one line."""
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors), contextlib.suppress(BrokenPipeError):
-            return tyro.cli(flags, prog=f"python -m {module}", args=args, description=description, registry=registry)
+            return tyro.cli(flags, prog=f"python -m {module}", args=args, **more)
     except SystemExit as end:
         if end.code:
             fail(f"{_first_message(errors.getvalue())} (see python -m {module} --help)")

@@ -105,7 +105,7 @@ def read_flags(script: type, module: str, args: list[str]) -> tuple[Any, Recipe,
     name = _name(args)
     recipe = recipes.get(name)
     _check_plain(recipe, args)
-    flags = parse(script, module, args, _description(script), _plain_settings(recipe))
+    flags = parse(script, module, args, description=_description(script), registry=_plain_settings(recipe))
     if flags.recipe != name:
         raise RecipeError(f"the recipe comes first: python -m {module} {flags.recipe} …")
     if getattr(flags, "workdir", None) == "":
@@ -186,7 +186,7 @@ def _plain_settings(recipe: Recipe) -> ConstructorRegistry:
             fields = [StructFieldSpec(group, kind, getattr(recipe, group)) for group, kind in titled.items()]
         elif info.type in GROUPS.values():
             fields = [
-                StructFieldSpec(field.name, plain_kind(field.type), value, field.metadata["help"])
+                StructFieldSpec(field.name, plain_kind(field), value, field.metadata["help"])
                 for field in dataclasses.fields(info.type)
                 if is_plain(value := getattr(info.default, field.name))
             ]
