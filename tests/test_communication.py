@@ -9,7 +9,8 @@ from common import small_gan
 import jaxgan
 from experiments.bench import communication
 from jaxgan import parallel, recipes
-from jaxgan.gan import Batch, image_shape
+from jaxgan.gan import Batch
+from jaxgan.programs.compile_ahead import lower
 
 # How many times a step's forward and backward passes go through the moments of a layer, or a minibatch feature.
 # Shared: G once each way; D forwards on both batches, backwards from its loss through both and from G's through one.
@@ -83,28 +84,26 @@ def test_pmap_moves_what_shard_map_moves():
 
 
 def test_one_device_says_nothing():
-    gan = small_gan()
-    state = jax.eval_shape(lambda: jaxgan.init(gan, jax.random.key(0)))
-    steps = parallel.shard_mapped(jaxgan.train_steps, gan, parallel.choose_devices(1))
-    images, batches = jax.ShapeDtypeStruct((16, *image_shape(gan)), "uint8"), jax.ShapeDtypeStruct((1, 16), "int32")
-    program = steps.lower(state, Batch(images), batches, jax.ShapeDtypeStruct((), "int32")).compile().as_text()
+    program = lower(small_gan(), 16, parallel.choose_devices(1), images=16).compile().as_text()
     assert communication.count_bytes(program) == dict.fromkeys(communication.COLUMNS, 0)
 
 
 def test_operations_are_counted_by_what_they_are_for():
-    program = """
+    program = """ENTRY %main () -> f32[7] {
   %psum.1 = f32[2,64]{1,0} all-reduce(%a), to_apply=%add, metadata={op_name="jit(f)/jvp(Net)/BatchNorm_3/psum"}
   %gather = bf16[8,4]{1,0} all-gather(%b), dimensions={0}, metadata={op_name="jit(f)/minibatch_features/all_gather"}
+  %twice = (bf16[8,4]{1,0}, bf16[16,4]{1,0}) all-gather-start(%b), dimensions={0}, metadata={op_name="jit(f)/losses/g"}
   %start = (f32[3]{0}, f64[5]{0}) all-reduce-start(%c, %d), metadata={op_name="jit(f)/gradients/psum"}
   %done = (f32[3]{0}, f64[5]{0}) all-reduce-done(%start), metadata={op_name="jit(f)/gradients/psum"}
   %lost = f32[] collective-permute(%e), metadata={op_name="jit(f)/ppermute"}
   %sum = f32[7]{0} add(%f, %g), metadata={op_name="jit(f)/gradients/add"}
+}
 """
     assert communication.count_bytes(program) == {
         "gradients": 4 * 3 + 8 * 5,
         "moments": 4 * 2 * 64,
         "features": 2 * 8 * 4,
-        "losses": 0,
+        "losses": 2 * 16 * 4,
         "other": 4,
     }
 
@@ -112,8 +111,8 @@ def test_operations_are_counted_by_what_they_are_for():
 def test_microbatches_exchange_moments_each_and_gradients_once():
     """What is within the loop over microbatches, itself in the loop over updates, has it in its scope once more."""
     gan = small_gan(accumulate=4)
-    scopes = [found["scope"] for found in communication.COLLECTIVE.finditer(communication.compiled_steps(gan, 8))]
-    loops = lambda part: {scope.split("/").count("while") for scope in scopes if part in scope.split("/")}  # noqa: E731
+    scopes = [scope for _, scope in communication.collectives(communication.compiled_steps(gan, 8))]
+    loops = lambda part: {scope.count("while") for scope in scopes if part in scope}  # noqa: E731
     assert loops("gradients") == {1}
     assert loops("BatchNorm_0") == {2}
 

@@ -6,14 +6,16 @@ import sys
 import jax
 import optax
 import pytest
-from common import SmallDisc, SmallGen
+from common import SmallDisc, SmallGen, small_gan
 
 import jaxgan
 from experiments.bench import communication
 from jaxgan import recipes
-from jaxgan.commands import ahead, plan
+from jaxgan.commands import plan
 from jaxgan.programs import accelerators
 from jaxgan.programs.accelerators import Target, TargetError, read_target
+from jaxgan.programs.compile_ahead import compile_and_read, lower
+from jaxgan.run.memory import are_too_large
 
 GIB = 2**30
 FACTS = {"argument_bytes": 50 * GIB, "working_bytes": 8 * GIB, "program_bytes": GIB + GIB // 4}
@@ -40,9 +42,10 @@ def test_the_floor_is_the_longer_of_products_and_of_the_state():
 
 
 def test_images_are_streamed_where_a_run_would_stream_them():
-    half = 79 * GIB * 3 // 8
-    assert not plan.is_streamed(half, read_target("h100"))
-    assert plan.is_streamed(half + 1, read_target("h100"))
+    half = plan.room(read_target("h100")) // 2
+    assert half == 79 * GIB * 3 // 8
+    assert not are_too_large(half, float("inf"), 2 * half)
+    assert are_too_large(half + 1, float("inf"), 2 * half)
 
 
 def measured(total, room=1000):
@@ -67,6 +70,7 @@ def measured(total, room=1000):
         (lambda b: 100 + 3 * b if b < 150 else None, 8, 1, 149, 12),  # the compiler gives up
         (lambda b: 100 + b**2 / 100, 8, 1, 300, 8),  # not affine at all
         (lambda b: 100 + 3 * b + 40 * (b == 300), 8, 1, 299, 8),  # the guess itself takes more
+        (lambda b: 100 + b / 2**20, 8, 1, 900 * 2**20, 14),  # far from where it began
     ],
 )
 def test_the_largest_batch(total, first, unit, largest, tries, capsys):
@@ -175,7 +179,7 @@ def test_a_compiler_that_breaks_down_is_one_line(monkeypatch, capfd, status, sai
     done = subprocess.CompletedProcess([], status, "", said)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
     with pytest.raises(SystemExit) as end:
-        plan._compile(ahead.Request("digits", {"batch_size": 64}, "v5e:2x4", 100, False), {})
+        plan._compile({"recipe": "digits", "settings": {"batch_size": 64}, "target": "v5e:2x4"}, {})
     assert end.value.code == (1 if status < 0 else status)
     (error,) = capfd.readouterr().err.splitlines()
     assert error.startswith("error: ")
@@ -195,7 +199,7 @@ def test_what_is_compiled_is_what_a_run_takes(devices, streamed):
     """A small GAN, on parts of this CPU: its memory in bytes by hand."""
     recipe = recipes.get("digits").replace(gen=SmallGen(3), disc=SmallDisc(3), classes=3, z_size=5, batch_size=8)
     recipe = recipe.replace(optimizer=optax.sgd, ema_decay=0.0)  # quick to compile
-    found = ahead.compiled(recipe, jax.devices()[:devices], 50, streamed)
+    found = compile_and_read(recipe.build(), 8, jax.devices()[:devices], 50, streamed)
     state = jax.eval_shape(lambda: jaxgan.init(recipe.build(), jax.random.key(0)))
     state = jax.tree.leaves(state.replace(key=jax.ShapeDtypeStruct((2,), "uint32")))
     assert found["state_bytes"] == sum(x.size * x.dtype.itemsize for x in state)
@@ -209,9 +213,8 @@ def test_what_is_compiled_is_what_a_run_takes(devices, streamed):
     assert found["launches"] > 10
 
 
-def test_a_streamed_turn_is_as_long_as_the_loop_makes_it():
-    """At most 16 MiB of images, and at most 100 updates."""
-    digits = recipes.get("digits")
-    assert ahead.turn(digits) == 100
-    assert ahead.turn(digits.replace(batch_size=2**15)) == 2**24 // (2**15 * 64)
-    assert ahead.turn(digits.replace(batch_size=2**30)) == 1
+@pytest.mark.parametrize(("batch_size", "updates"), [(8, 100), (2**16, 16), (2**21, 1)])
+def test_a_streamed_turn_is_as_long_as_the_loop_makes_it(batch_size, updates):
+    """At most 16 MiB of images, here of 16 bytes each, and at most 100 updates."""
+    lowered = lower(small_gan(), batch_size, jax.devices()[:1], 50, streamed=True)
+    assert lowered.args_info[0][2].shape == (updates, batch_size)

@@ -9,8 +9,9 @@ import pytest
 from common import QUICK
 from jax import lax
 
-from jaxgan.programs import products, programs
-from jaxgan.programs.programs import Array
+from jaxgan.programs import hlo
+from jaxgan.programs.flops import count_flops
+from jaxgan.programs.hlo import Array
 
 # Two updates' worth of everything that is counted. The inner loop turns 5 times, and the one in it 3 times. The branch
 # of the condition that does more is its second.
@@ -96,42 +97,42 @@ LAUNCHES = 1 + (4 + 1 + 1 + 1) + 5 * (1 + 3 * 2) + 1 + 2
 
 @pytest.fixture(scope="module")
 def program():
-    return programs.read(PROGRAM)
+    return hlo.read(PROGRAM)
 
 
 @pytest.fixture(scope="module")
 def steps(program):
-    return programs.update(program)
+    return hlo.update(program)
 
 
 def test_launches_count_as_often_as_their_loop_turns(steps):
-    assert programs.launches(steps) == LAUNCHES == 46
+    assert hlo.launches(steps) == LAUNCHES == 46
 
 
 def test_a_fusion_is_one_launch_and_its_parts_are_seen(program, steps):
-    inner = list(programs.within_fusions(program, steps))
-    assert sum(times for times, _, step in inner if step.opcode == "dot") == 1
-    assert sum(times for times, _, step in inner if step.opcode == "negate") == 5 * 3 + 1 + 1
-    assert [step.name for _, _, step in inner if programs.is_convolution(step)] == ["conv.0"]
+    inner = list(hlo.within_fusions(program, steps))
+    assert sum(times for times, step in inner if step.opcode == "dot") == 1
+    assert sum(times for times, step in inner if step.opcode == "negate") == 5 * 3 + 1 + 1
+    assert [step.name for _, step in inner if hlo.is_convolution(step)] == ["conv.0"]
 
 
 def test_collectives_with_the_bytes_that_they_reduce_or_gather(steps):
-    assert programs.collectives(steps) == {"all-gather": (1, 2 * 16 * 4), "all-reduce": (6, 4 * (3 + 5) + 5 * 4 * 4)}
+    assert hlo.collectives(steps) == {"all-gather": (1, 2 * 16 * 4), "all-reduce": (6, 4 * (3 + 5) + 5 * 4 * 4)}
 
 
 def test_what_goes_to_the_host_is_seen(steps):
-    assert programs.host_transfers(steps) == 5 * 3
+    assert hlo.host_transfers(steps) == 5 * 3
 
 
 def test_flops_of_products_alone(program, steps):
     """The window of a 3x3 convolution of 8 pixels with a pixel of padding meets 3 * 8 - 2 values along an axis."""
-    assert products.flops(program, steps) == 2 * (2 * 4 * 16 * 8) + 2 * 2 * 5 * 3 * 22 * 22
+    assert count_flops(program, steps) == 2 * (2 * 4 * 16 * 8) + 2 * 2 * 5 * 3 * 22 * 22
 
 
 def test_parameters_come_in_their_order_with_what_a_tpu_pads(program):
     """Of [10, 3] with the first axis last: 3 rows are padded to 8, 10 columns to 128."""
-    assert [array.bytes_in_memory for array in programs.parameters(program)] == [16, 8 * 128, 4]
-    assert [array.bytes for array in programs.parameters(program)] == [16, 30, 4]
+    assert [array.bytes_in_memory for array in hlo.parameters(program)] == [16, 8 * 128, 4]
+    assert [array.bytes for array in hlo.parameters(program)] == [16, 30, 4]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_parameters_come_in_their_order_with_what_a_tpu_pads(program):
     ],
 )
 def test_arrays_and_their_bytes(text, array, memory):
-    assert programs.arrays_in(text) == (array,)
+    assert hlo.arrays_in(text) == (array,)
     assert array.bytes_in_memory == memory
 
 
@@ -155,7 +156,7 @@ def test_arrays_and_their_bytes(text, array, memory):
 )
 def test_a_program_without_a_loop_of_updates_is_refused(text):
     with pytest.raises(ValueError, match=r"entry|updates"):
-        programs.update(programs.read(text))
+        hlo.update(hlo.read(text))
 
 
 SETTINGS = [
@@ -175,9 +176,8 @@ def test_flops_of_a_convolution_are_those_that_xla_counts(settings):
     w = jax.ShapeDtypeStruct((3, 4, 6 // settings.get("feature_group_count", 1), 8), jnp.float32)
     conv = lambda x, w: lax.conv_general_dilated(x, w, dimension_numbers=("NHWC", "HWIO", "NHWC"), **settings)  # noqa: E731
     compiled = jax.jit(conv).lower(x, w).compile(QUICK)
-    program = programs.read(compiled.as_text())
-    steps = [(1, program.entry, step) for step in program.computations[program.entry].values()]
-    assert products.flops(program, steps) == compiled.cost_analysis()["flops"] > 0
+    program = hlo.read(compiled.as_text())
+    assert count_flops(program, hlo.whole(program)) == compiled.cost_analysis()["flops"] > 0
 
 
 def test_the_gradients_that_cudnn_is_called_for_take_as_many():
@@ -193,14 +193,12 @@ def test_the_gradients_that_cudnn_is_called_for_take_as_many():
   ROOT %c = ({result}, u8[0]{{0}}) custom-call(%a, %b), {call}
 }}
 """
-        program = programs.read(text)
-        steps = [(1, "main", step) for step in program.computations["main"].values()]
-        assert products.flops(program, steps) == 2 * 2 * 7 * 3 * met**2, target
+        program = hlo.read(text)
+        assert count_flops(program, hlo.whole(program)) == 2 * 2 * 7 * 3 * met**2, target
 
 
 def test_a_matrix_product_of_a_compiled_program_with_batches():
     a, b = jax.ShapeDtypeStruct((3, 40, 50), jnp.float32), jax.ShapeDtypeStruct((3, 50, 60), jnp.float32)
     text = jax.jit(lambda a, b: jnp.einsum("gij,gjk->gik", a, b)).lower(a, b).compile(QUICK).as_text()
-    program = programs.read(text)
-    steps = [(1, program.entry, step) for step in program.computations[program.entry].values()]
-    assert products.flops(program, steps) == 2 * math.prod((3, 40, 50, 60))
+    program = hlo.read(text)
+    assert count_flops(program, hlo.whole(program)) == 2 * math.prod((3, 40, 50, 60))

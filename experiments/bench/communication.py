@@ -10,14 +10,13 @@ import re
 from typing import Annotated
 
 import jax
-import jax.numpy as jnp
 import tyro
 
-import jaxgan
 from jaxgan import parallel, recipes
 from jaxgan.commands.cli import check_names, parse
-from jaxgan.gan import GAN, Batch, image_shape
-from jaxgan.programs.programs import arrays_in
+from jaxgan.gan import GAN
+from jaxgan.programs import hlo
+from jaxgan.programs.compile_ahead import lower
 
 # What an operation is for, by the scope it stands in. "other" is nothing that a step should need.
 KINDS = {"gradients": "gradients", "moments": r"BatchNorm_\d+", "features": "minibatch_features", "losses": "losses"}
@@ -28,11 +27,6 @@ APART = {
     "xla_disable_hlo_passes": "all-reduce-combiner,cpu-all-reduce-combiner,all-gather-combiner",
     "xla_backend_optimization_level": 0,
 }
-
-COLLECTIVE = re.compile(
-    r" = (?P<arrays>.*?) (all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all|collective-broadcast)"
-    r'(-start)?\(.*op_name="(?P<scope>[^"]*)"'
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,24 +65,24 @@ def compiled_steps(gan: GAN, batch_size: int) -> str:
       gan: the static description.
       batch_size: of the whole batch.
     """
-    count = batch_size * gan.training_ratio
-    state = jax.eval_shape(lambda key: jaxgan.init(gan, key), jax.random.key(0))
-    images = jax.ShapeDtypeStruct((count, *image_shape(gan)), jnp.uint8)
-    dataset = Batch(images, jax.ShapeDtypeStruct((count,), jnp.int32) if gan.classes else None)
-    batches = jax.ShapeDtypeStruct((1, count), jnp.int32)
-    steps = parallel.shard_mapped(jaxgan.train_steps, gan, parallel.choose_devices(2))
-    lowered = steps.lower(state, dataset, batches, jax.ShapeDtypeStruct((), jnp.int32))
+    lowered = lower(gan, batch_size, parallel.choose_devices(2), images=batch_size * gan.training_ratio)
     return lowered.compile(compiler_options=APART).as_text()
 
 
 def count_bytes(program: str) -> dict[str, int]:
     """The bytes of the arrays that a program's collectives reduce or gather, by kind; of one pass through each loop."""
     count = dict.fromkeys(COLUMNS, 0)
-    for found in COLLECTIVE.finditer(program):
-        parts = found["scope"].split("/")
-        kind = next((k for k, scope in KINDS.items() if any(re.fullmatch(scope, part) for part in parts)), "other")
-        count[kind] += sum(array.bytes for array in arrays_in(found["arrays"]))
+    for step, scope in collectives(program):
+        kind = next((k for k, kind in KINDS.items() if any(re.fullmatch(kind, part) for part in scope)), "other")
+        count[kind] += hlo.exchanged(step)
     return count
+
+
+def collectives(program: str) -> list[tuple[hlo.Instruction, list[str]]]:
+    """Those of a program's text, and the scope that each stands in."""
+    steps = (step for part in hlo.read(program).values() for step in part)
+    found = (step for step in steps if step.opcode.removesuffix("-start") in hlo.COLLECTIVES)
+    return [(step, step.attribute("op_name").split("/")) for step in found]
 
 
 if __name__ == "__main__":

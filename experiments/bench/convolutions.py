@@ -36,7 +36,8 @@ from jaxgan.convolutions import cpu, grouped, platforms
 from jaxgan.convolutions.bilinear import Pads, Shape
 from jaxgan.gan import GAN, image_shape
 from jaxgan.networks import Context
-from jaxgan.programs import products, programs
+from jaxgan.programs import hlo
+from jaxgan.programs.flops import count_flops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,8 +228,8 @@ def measure(function: Callable, args: tuple[jax.Array, ...], limit: float) -> tu
     if once <= limit:
         n = max(2, int(0.08 / once))
         once = statistics.median(seconds(n) for _ in range(3))
-    program = programs.read(compiled.as_text())
-    return once, products.flops(program, programs.update(program))
+    program = hlo.read(compiled.as_text())
+    return once, count_flops(program, hlo.update(program))
 
 
 def _apply(form: Callable, settings: tuple, x: jax.Array, y: jax.Array) -> jax.Array:

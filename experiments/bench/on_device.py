@@ -27,10 +27,10 @@ def device_update(recipe: Recipe, cache: str, same_bits: bool, traced: bool) -> 
     import jax
 
     from jaxgan.benchmark.updates import compiled_update, jax_peak
-    from jaxgan.commands import ahead
+    from jaxgan.programs import compile_ahead
 
     program, dispatch, facts = compiled_update(recipe, cache)
-    facts |= ahead.facts(program, dataset_leaves=1 + bool(recipe.build().classes))
+    facts |= compile_ahead.facts(program)
 
     def last() -> dict[str, float]:
         if not traced:

@@ -14,7 +14,8 @@ import jaxgan
 from jaxgan.benchmark.timing import CAPACITY, Facts, Prepared, peak_of_process
 from jaxgan.gan import Batch, image_shape
 from jaxgan.networks import Context
-from jaxgan.programs import products, programs
+from jaxgan.programs import hlo
+from jaxgan.programs.flops import count_flops
 from jaxgan.randomness import example_keys
 from jaxgan.recipes.settings import Recipe
 from jaxgan.train_step import train_steps
@@ -35,8 +36,8 @@ def jax_update(recipe: Recipe, cache: str) -> Prepared:
 def counted_update(recipe: Recipe, cache: str) -> Prepared:
     """The same; the `flops` of its products are counted, which takes some memory."""
     program, dispatch, facts = compiled_update(recipe, cache)
-    text = programs.read(program.as_text())
-    return dispatch, facts | {"flops": products.flops(text, programs.update(text))}, jax_peak
+    text = hlo.read(program.as_text())
+    return dispatch, facts | {"flops": count_flops(text, hlo.update(text))}, jax_peak
 
 
 def compiled_update(recipe: Recipe, cache: str) -> tuple[jax.stages.Compiled, Callable[[int], None], Facts]:
@@ -115,8 +116,8 @@ def _forward_flops(recipe: Recipe) -> list[float]:
         jax.jit(forward, static_argnums=0).lower(net, variables, x, indices).compile()
         for net, variables, x in ((gan.gen, state.gen.variables, z), (gan.disc, state.disc.variables, images))
     )
-    texts = (programs.read(program.as_text()) for program in compiled)
-    return [products.flops(text, programs.whole(text)) for text in texts]
+    texts = (hlo.read(program.as_text()) for program in compiled)
+    return [count_flops(text, hlo.whole(text)) for text in texts]
 
 
 def _no_cache() -> None:

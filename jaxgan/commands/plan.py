@@ -8,13 +8,14 @@ memory          of one device: the state; the dataset, or where a run would stre
 launches        what is started on the device in an update, the turns of inner loops counted each; on a TPU, which runs
                 the whole program by itself, the operations that are more than one number
 convolutions    calls of cuDNN, or XLA's own; collectives with the bytes that they reduce or gather
-GFLOP           of the convolutions and matrix products in the compiled program (`jaxgan.programs.products`)
+GFLOP           of the convolutions and matrix products in the compiled program (`jaxgan.programs.flops`)
 floor ms        the longer of two: those products at the peak that the maker publishes, and the part of the state that
                 the chip cannot hold, once in and once out at the full bandwidth. No run can be faster; launches and
                 latencies come on top, and what is between the products
 """
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -30,12 +31,12 @@ import tyro
 
 import jaxgan
 from jaxgan import recipes
-from jaxgan.commands.ahead import Request
 from jaxgan.commands.cli import check_json, fail, one_line_errors, parse
 from jaxgan.gan import image_shape
-from jaxgan.programs.accelerators import ACCELERATORS, GIB, Target, TargetError, find_compilers, read_target
+from jaxgan.programs.accelerators import GIB, Target, find_compilers, read_target, topology
+from jaxgan.programs.compile_ahead import compile_and_read
 from jaxgan.recipes.settings import Recipe
-from jaxgan.run.memory import host_memory
+from jaxgan.run.memory import are_too_large, host_memory
 from jaxgan.run.workdir import write_json
 
 MIB = 2**20
@@ -47,7 +48,7 @@ SIZES = {
 }
 NEAR = 64  # a batch that is larger by a part of that many is not looked for
 FAR = 16  # times what is known to fit: no guess goes further
-TRIES = 8  # of batches that are guessed from the memory of others; then the middle is taken
+MIDDLE = 5  # every so many tries the middle is taken, for memory that is not affine in the batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,23 +80,22 @@ def main() -> None:
     flags = parse(Plan, "experiments.plan")
     with one_line_errors():
         check_json(flags.json)
-        try:
-            target = read_target(flags.on)
-            recipe, settings = _recipe(flags, target)
-            images = _images(flags, recipe)
-            environment = find_compilers(target)
-        except TargetError as error:
-            fail(error)
-        jax.eval_shape(lambda: jaxgan.init(recipe.build(), jax.random.key(0)))  # a recipe's own mistakes, shown here
+        target = read_target(flags.on)
+        recipe, settings = _recipe(flags, target)
+        images = _images(flags, recipe)
+        environment = find_compilers(target)
+        gan = recipe.build()
+        jax.eval_shape(lambda: jaxgan.init(gan, jax.random.key(0)))  # a recipe's own mistakes, shown here
+        nbytes = images * math.prod(image_shape(gan))
+        known = (math.inf, room(target)) if target.accelerator else (host_memory(), None)
+        request = {"recipe": flags.recipe, "target": flags.on, "images": images}
+        request["streamed"] = are_too_large(nbytes, *known)
+        about = {"recipe": recipe.name, "on": target.text, "devices": target.devices, "batch_size": recipe.batch_size}
+        about |= {"precision": recipe.precision, "images": images, "streamed": request["streamed"]}
 
         def plan(batch_size: int) -> Facts:
-            own = settings | {"batch_size": batch_size}
-            streamed = is_streamed(images * math.prod(image_shape(recipe.build())), target)
-            request = Request(flags.recipe, own, flags.on, images, streamed)
-            found = _compile(request, environment)
-            about = {"recipe": recipe.name, "on": target.text, "devices": target.devices, "batch_size": batch_size}
-            about |= {"precision": recipe.precision, "images": images, "streamed": streamed}
-            return about | found | judge(found, target, recipe.precision)
+            found = _compile(request | {"settings": settings | {"batch_size": batch_size}}, environment)
+            return about | {"batch_size": batch_size} | found | judge(found, target, recipe.precision)
 
         unit = target.devices * recipe.accumulate
         result = largest(plan, recipe.batch_size, unit) if flags.largest else plan(recipe.batch_size)
@@ -104,6 +104,45 @@ def main() -> None:
     print(table(result))
     if flags.json:
         write_json(flags.json, result)
+
+
+def answer() -> None:
+    """Compiles what `_compile` asks for on stdin, and writes to stdout what it found, both as JSON."""
+    jax.config.update("jax_enable_compilation_cache", False)  # how long it takes is to be known
+    request = json.load(sys.stdin)
+    with one_line_errors():
+        recipe = recipes.get(request["recipe"]).replace(**request["settings"])
+        devices = topology(read_target(request["target"]))
+        found = compile_and_read(recipe.build(), recipe.batch_size, devices, request["images"], request["streamed"])
+        json.dump(found, sys.stdout)
+
+
+def _compile(request: dict[str, Any], environment: dict[str, str]) -> Facts:
+    """What `answer` finds; its mistakes end this process.
+
+    In a process of its own: a compiler that fails may end it, and what JAX and the compilers are told in the
+    environment has to be there from the first.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", "from jaxgan.commands.plan import answer; answer()"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+    )
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    lines = done.stderr.splitlines()
+    if clear := [line for line in lines if line.startswith("error: ")]:
+        fail(clear[-1].removeprefix("error: "), done.returncode)
+    why = next((line for line in lines if "Check failed" in line), f"status {done.returncode}")
+    if done.returncode < 0:
+        fail(
+            f"--on {request['target']}: its compiler itself broke down on {request['recipe']}, in batches of "
+            f"{request['settings']['batch_size']} ({re.sub('^.*?] ', '', why).strip()}); another version of it may not",
+            1,
+        )
+    raise RuntimeError(f"the compiling process failed:\n{done.stderr}")
 
 
 def _recipe(flags: Plan, target: Target) -> tuple[Recipe, dict[str, Any]]:
@@ -140,45 +179,15 @@ def _images(flags: Plan, recipe: Recipe) -> int:
 
 def room(target: Target) -> int:
     """The bytes that arrays and programs may take on one device."""
-    if target.name == "cpu":
-        return host_memory()
-    return int(ACCELERATORS[target.name].memory * ACCELERATORS[target.name].usable)
-
-
-def is_streamed(image_bytes: int, target: Target) -> bool:
-    """Whether a run would stream so many bytes of images, as `jaxgan.run.memory` decides it."""
-    return (2 if target.name == "cpu" else 1) * image_bytes > room(target) / 2
-
-
-def _compile(request: Request, environment: dict[str, str]) -> Facts:
-    """What `jaxgan.commands.ahead` finds, in a process of its own; its mistakes end this one."""
-    done = subprocess.run(
-        [sys.executable, "-m", "jaxgan.commands.ahead"],
-        input=json.dumps(dataclasses.asdict(request)),
-        capture_output=True,
-        text=True,
-        env=os.environ | environment,
-    )
-    if done.returncode == 0:
-        return json.loads(done.stdout.splitlines()[-1])
-    lines = done.stderr.splitlines()
-    if clear := [line for line in lines if line.startswith("error: ")]:
-        fail(clear[-1].removeprefix("error: "), done.returncode)
-    why = next((line for line in lines if "Check failed" in line), f"status {done.returncode}")
-    if done.returncode < 0:
-        fail(
-            f"--on {request.target}: its compiler itself broke down on {request.recipe}, in batches of "
-            f"{request.settings['batch_size']} ({re.sub('^.*?] ', '', why).strip()}); another version of it may not",
-            1,
-        )
-    raise RuntimeError(f"jaxgan.commands.ahead failed:\n{done.stderr}")
+    known = target.accelerator
+    return int(known.memory * known.usable) if known else host_memory()
 
 
 def judge(facts: Facts, target: Target, precision: str) -> Facts:
     """Whether it fits, and the floor.
 
     Args:
-      facts: as from `jaxgan.commands.ahead`.
+      facts: as from `compile_and_read`.
       target: what it was compiled for.
       precision: what the networks compute in.
 
@@ -190,10 +199,9 @@ def judge(facts: Facts, target: Target, precision: str) -> Facts:
         return {"room_bytes": room(target), "total_bytes": None, "fits": False}
     total = facts["argument_bytes"] + facts["working_bytes"] + facts["program_bytes"]
     found = {"room_bytes": room(target), "total_bytes": total, "fits": total <= room(target)}
-    if target.name == "cpu":
+    if (known := target.accelerator) is None:
         return found | {"floor_ms": None}
-    known = ACCELERATORS[target.name]
-    products = 1e3 * facts["flops"] / known.peak[precision]
+    products = 1e3 * facts["flops"] / getattr(known, precision)
     state = 1e3 * 2 * max(0, facts["state_bytes"] - known.cache) / known.bandwidth
     return found | {"products_ms": products, "state_ms": state, "floor_ms": max(products, state)}
 
@@ -212,11 +220,10 @@ def largest(plan: Callable[[int], Facts], first: int, unit: int) -> Facts | None
     Returns:
       The plan; None where not even `unit` fits.
     """
-    best, refuted, known = None, None, {}
-    batch = max(1, first // unit) * unit
-    while True:
+    best, refuted, sizes, batch = None, None, [], max(1, first // unit) * unit
+    for tries in itertools.count(1):
         found = plan(batch)
-        total = known[batch] = found["total_bytes"]
+        total = found["total_bytes"]
         size = f"{total / MIB:,.0f} MiB, " if total is not None else ""
         print(f"batch {batch}: {size}{'fits' if found['fits'] else 'does not fit'}", file=sys.stderr, flush=True)
         if found["fits"]:
@@ -225,82 +232,70 @@ def largest(plan: Callable[[int], Facts], first: int, unit: int) -> Facts | None
             refuted = batch
         low = best["batch_size"] if best else 0
         near = max(unit, low // NEAR // unit * unit)
-        if refuted is not None and refuted - low <= near:
+        if refuted and refuted - low <= near:
             return best
-        guess = _guess(known, found["room_bytes"], low, refuted) // unit * unit
-        batch = max(guess, low + near)  # where the guess fits, what is next to it is to be refuted
-        batch = batch if refuted is None else min(batch, refuted - unit)
-
-
-def _guess(known: dict[int, int | None], room_bytes: int, low: int, refuted: int | None) -> int:
-    """About the largest batch that fits; `low` does, and `refuted` does not."""
-    sizes = sorted((batch, size) for batch, size in known.items() if size is not None)
-    below, above = [pair for pair in sizes if pair[0] <= low], [pair for pair in sizes if pair[0] > low]
-    nearest = (below + above[:1])[-2:] if below else above[:2]  # to where it no longer fits
-    if refuted is None and len(nearest) < 2:
-        return 2 * low
-    if len(nearest) < 2 or len(known) > TRIES:
-        return (low + refuted) // 2
-    (a, bytes_a), (b, bytes_b) = nearest
-    guess = int(b + (room_bytes - bytes_b) * (b - a) / max(1, bytes_b - bytes_a))
-    guess = min(guess, FAR * low) if low else guess
-    # Next to one that does not fit, the next guess would hardly tell more.
-    return guess if refuted is None else min(guess, refuted - (refuted - low) // 8)
+        guess, high = ((low + refuted) // 2, refuted) if refuted else (2 * low, FAR * low)
+        if total is not None:
+            sizes = sorted([*sizes, (batch, total)])
+            if len(sizes) > 1 and tries % MIDDLE:  # a line through two, the last that fits and the next if there is one
+                start = min(max(0, sum(b <= low for b, _ in sizes) - 1), len(sizes) - 2)
+                (a, bytes_a), (b, bytes_b) = sizes[start : start + 2]
+                guess = int(b + (found["room_bytes"] - bytes_b) * (b - a) / max(1, bytes_b - bytes_a))
+        # Next to one that does not fit, the next guess would hardly tell more. Where the guess fits, what is next to
+        # it is to be refuted.
+        batch = min(max(min(guess, high - (high - low) // 8) // unit * unit, low + near), high - unit)
 
 
 def table(result: Facts) -> str:
     """What a person reads."""
-    target = read_target(result["on"])
-    images = f"{result['images']:,} images"
     where = "streamed" if result["streamed"] else "on each device"
-    title = f"{result['recipe']} on {target.text}: batches of {result['batch_size']}, {result['precision']}"
-    rows = [("memory of each device", "MiB"), *_memory(result, target)]
-    if "out_of_memory" not in result:
-        rows += [("", ""), ("in each update", ""), *_update(result)]
-        rows += [("", ""), *_floor(result, target)]
-        seconds = f"{result['compile_seconds']:.1f} s, after {result['lower_seconds']:.1f} s of tracing"
-        rows += [("", ""), ("compiled in", seconds)]
+    title = f"{result['recipe']} on {result['on']}: batches of {result['batch_size']}, {result['precision']}"
+    rows = _memory(result) if "out_of_memory" in result else [*_memory(result), *_update(result)]
     lines = (f"{name:<24}{value}".rstrip() for name, value in rows)
-    return "\n".join([f"{title}, {images} {where}", "", *lines])
+    return "\n".join([f"{title}, {result['images']:,} images {where}", "", *lines])
 
 
-def _memory(result: Facts, target: Target) -> list[tuple[str, str]]:
-    known = ACCELERATORS.get(target.name)
-    share = "" if known is None or known.usable == 1 else f", of the {known.memory / GIB:.0f} GiB there are"
+def _memory(result: Facts) -> list[tuple[str, str]]:
+    known = read_target(result["on"]).accelerator
+    share = f", of the {known.memory / GIB:.0f} GiB there are" if known and known.usable < 1 else ""
     verdict = "fits" if result["fits"] else "DOES NOT FIT"
     of = f"of {result['room_bytes'] / MIB:,.0f} that a run has{share}: {verdict}"
+    rows = [("memory of each device", "MiB")]
     if "out_of_memory" in result:
-        return [("  total", of), ("  the compiler says", result["out_of_memory"])]
+        return [*rows, ("  total", of), ("  the compiler says", result["out_of_memory"])]
     images = "  images of a turn" if result["streamed"] else "  dataset"
     parts = [("  state", "state_bytes"), (images, "dataset_bytes"), ("  batches, as indices", "batches_bytes")]
     parts += [("  working memory", "working_bytes"), ("  program", "program_bytes")]
-    sizes = {name: result[key] / MIB for name, key in parts if result[key]}
-    rows = [(name, f"{size:,.1f}" if size >= 1 else f"{size:.2g}") for name, size in sizes.items()]
+    sizes = [(name, result[key] / MIB) for name, key in parts if result[key]]
+    rows += [(name, f"{size:,.1f}" if size >= 1 else f"{size:.2g}") for name, size in sizes]
     return [*rows, ("  total", f"{result['total_bytes'] / MIB:,.1f} {of}")]
 
 
 def _update(result: Facts) -> list[tuple[str, str]]:
-    found = result["collectives"].items()
+    """What is in an update, the floor, and how long it took to compile."""
+    found, gflop = result["collectives"].items(), result["flops"] / 1e9
     said = ", ".join(f"{count} {opcode} of {size / 1024:,.0f} KiB in all" for opcode, (count, size) in found)
-    rows = [("  launches", f"{result['launches']:,}"), ("  convolutions", f"{result['convolutions']:,}")]
-    rows += [("  collectives", said or "none"), ("  transfers to the host", str(result["host_transfers"]))]
-    gflop = result["flops"] / 1e9
-    rows.append(("  GFLOP of products", f"{gflop:,.0f}" if gflop >= 100 else f"{gflop:.3g}"))
+    rows = [
+        ("", ""),
+        ("in each update", ""),
+        ("  launches", f"{result['launches']:,}"),
+        ("  convolutions", f"{result['convolutions']:,}"),
+        ("  collectives", said or "none"),
+        ("  transfers to the host", str(result["host_transfers"])),
+        ("  GFLOP of products", f"{gflop:,.0f}" if gflop >= 100 else f"{gflop:.3g}"),
+    ]
     if result["xla_bytes"]:
         told = f"{result['xla_bytes'] / 1e9:.3g} GB and {result['xla_flops'] / 1e9:.3g} GFLOP, inner loops once"
         rows.append(("  as XLA counts all", told))
-    return rows
-
-
-def _floor(result: Facts, target: Target) -> list[tuple[str, str]]:
-    if result["floor_ms"] is None:
-        return [("floor", "not given for a CPU: experiments.benchmark measures this one")]
-    known = ACCELERATORS[target.name]
-    peak = f"{known.peak[result['precision']] / 1e12:,.0f} TFLOP/s and {known.bandwidth / 1e12:.3g} TB/s"
-    return [
-        ("floor", f"{result['floor_ms']:.3g} ms an update ({peak}: {known.source})"),
-        ("", "no run can be faster; launches and latencies come on top"),
-    ]
+    rows.append(("", ""))
+    if known := read_target(result["on"]).accelerator:
+        peak = f"{getattr(known, result['precision']) / 1e12:,.0f} TFLOP/s and {known.bandwidth / 1e12:.3g} TB/s"
+        rows.append(("floor", f"{result['floor_ms']:.3g} ms an update ({peak}: {known.source})"))
+        rows.append(("", "no run can be faster; launches and latencies come on top"))
+    else:
+        rows.append(("floor", "not given for a CPU: experiments.benchmark measures this one"))
+    seconds = f"{result['compile_seconds']:.1f} s, after {result['lower_seconds']:.1f} s of tracing"
+    return [*rows, ("", ""), ("compiled in", seconds)]
 
 
 if __name__ == "__main__":

@@ -7,16 +7,19 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Mapping
+import shutil
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from jaxgan.run import RunError
 
 HARDWARE = Path(__file__).parent / "hardware"  # of each GPU, what XLA asks it for
 GIB = 2**30
 
 
-class TargetError(ValueError):
+class TargetError(RunError):
     """A target that cannot be had; the message says what would be right."""
 
 
@@ -25,48 +28,39 @@ class Accelerator:
     """One device, as its maker describes it.
 
     Attributes:
-      platform: "cuda", "tpu" or "cpu", as JAX names it.
+      platform: "cuda" or "tpu", as JAX names it.
       memory: bytes of a device; of a GPU's 80 GB what CUDA reports, in full GiB.
       usable: the share of them that a run has. On a GPU JAX takes 3/4, unless XLA_PYTHON_CLIENT_MEM_FRACTION says
         otherwise (JAX's documentation, "GPU memory allocation"); of a TPU libtpu keeps a little, and says how much is
         left where a program does not fit.
       bandwidth: bytes in a second between the memory and the chip.
       cache: bytes on the chip that may hold arrays from one launch to the next.
-      peak: FLOP in a second of matrix products and convolutions in each precision of a recipe. By default JAX takes
+      float32: FLOP in a second of matrix products and convolutions in that precision of a recipe. By default JAX takes
         the products of float32 values in TF32 on NVIDIA's GPUs, and in one pass of bfloat16 on a TPU.
+      bf16: the same in that one.
       source: the document that says so.
     """
 
     platform: str
     memory: int
-    usable: float = 1.0
-    bandwidth: float | None = None
-    cache: int = 0
-    peak: Mapping[str, float] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
-    source: str = ""
-
-
-def _peak(float32: float, bf16: float) -> Mapping[str, float]:
-    return MappingProxyType({"float32": float32, "bf16": bf16})
+    usable: float
+    bandwidth: float
+    cache: int
+    float32: float
+    bf16: float
+    source: str
 
 
 # Without sparsity. A v4 chip is one device of JAX, as the others are.
 ACCELERATORS = {
-    "h100": Accelerator(
-        "cuda", 79 * GIB, 0.75, 3.35e12, 50 * 2**20, _peak(494.7e12, 989.4e12), "NVIDIA H100 datasheet, SXM5 80 GB"
-    ),
-    "a100": Accelerator(
-        "cuda", 79 * GIB, 0.75, 2.039e12, 40 * 2**20, _peak(156e12, 312e12), "NVIDIA A100 datasheet, SXM 80 GB"
-    ),
-    "v4": Accelerator(
-        "tpu", 32 * GIB, 30.75 / 32, 1.228e12, 160 * 2**20, _peak(275e12, 275e12), "Cloud TPU v4 documentation"
-    ),
-    "v5e": Accelerator(
-        "tpu", 16 * GIB, 15.75 / 16, 0.819e12, 128 * 2**20, _peak(197e12, 197e12), "Cloud TPU v5e documentation"
-    ),
-    "v6e": Accelerator(
-        "tpu", 32 * GIB, 31.25 / 32, 1.64e12, 128 * 2**20, _peak(918e12, 918e12), "Cloud TPU v6e documentation"
-    ),
+    name: Accelerator(*values)
+    for name, *values in [
+        ("h100", "cuda", 79 * GIB, 0.75, 3.35e12, 50 * 2**20, 494.7e12, 989.4e12, "NVIDIA H100 datasheet, SXM5 80 GB"),
+        ("a100", "cuda", 79 * GIB, 0.75, 2.039e12, 40 * 2**20, 156e12, 312e12, "NVIDIA A100 datasheet, SXM 80 GB"),
+        ("v4", "tpu", 32 * GIB, 30.75 / 32, 1.228e12, 160 * 2**20, 275e12, 275e12, "Cloud TPU v4 documentation"),
+        ("v5e", "tpu", 16 * GIB, 15.75 / 16, 0.819e12, 128 * 2**20, 197e12, 197e12, "Cloud TPU v5e documentation"),
+        ("v6e", "tpu", 32 * GIB, 31.25 / 32, 1.64e12, 128 * 2**20, 918e12, 918e12, "Cloud TPU v6e documentation"),
+    ]
 }
 GPUS = 8  # in one machine
 AXES = {"v4": 3, "v5e": 2, "v6e": 2}  # of a slice's topology
@@ -83,9 +77,14 @@ class Target:
     shape: tuple[int, ...] = ()
 
     @property
+    def accelerator(self) -> Accelerator | None:
+        """None of this machine's CPU."""
+        return ACCELERATORS.get(self.name)
+
+    @property
     def platform(self) -> str:
         """As JAX names it."""
-        return ACCELERATORS[self.name].platform if self.name in ACCELERATORS else "cpu"
+        return self.accelerator.platform if self.accelerator else "cpu"
 
 
 def read_target(text: str) -> Target:
@@ -130,52 +129,36 @@ def find_compilers(target: Target) -> dict[str, str]:
     environment = {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}  # or the CUDA plugin looks for a driver
     # libtpu neither asks a cloud where it is, nor keeps the TPU, which it will not use, for one process alone.
     environment |= {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
-    found = True
-    if target.platform == "tpu":
-        found = importlib.util.find_spec("libtpu") is not None
-    elif target.platform == "cuda":
-        folder = ptxas_folder()
-        found = folder and importlib.util.find_spec("jax_cuda13_plugin") and importlib.util.find_spec("jax_plugins")
-        environment["PATH"] = os.pathsep.join([str(folder), os.environ.get("PATH", os.defpath)])
+    needed = {"tpu": ["libtpu"], "cuda": ["jax_cuda13_plugin", "jax_plugins"], "cpu": []}[target.platform]
+    found = all(importlib.util.find_spec(name) for name in needed)
+    if target.platform == "cuda":  # where XLA takes an assembler: of the package nvidia-cuda-nvcc, or of PATH
+        package = importlib.util.find_spec("nvidia")
+        folders = [f"{root}/cu13/bin" for root in (package.submodule_search_locations if package else None) or ()]
+        environment["PATH"] = os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)])
+        found = found and shutil.which("ptxas", path=environment["PATH"])
     if not found:
         command = "pip install --no-deps " + " ".join(shlex.quote(each) for each in packages(target.platform))
         raise TargetError(f"--on {target.text} needs a compiler that is not installed here: {command}")
     return environment
 
 
-def ptxas_folder() -> Path | None:
-    """Where the assembler is that XLA compiles for NVIDIA's GPUs with: of the package nvidia-cuda-nvcc, or in PATH."""
-    found = importlib.util.find_spec("nvidia")
-    folders = [Path(root) / "cu13" / "bin" for root in (found.submodule_search_locations if found else None) or ()]
-    folders += [Path(folder) for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder]
-    return next((folder for folder in folders if os.access(folder / "ptxas", os.X_OK)), None)
-
-
-def topology(target: Target) -> list[Any]:
+def topology(target: Target) -> list[jax.Device]:
     """The devices of a target as JAX's, which nothing can be run on.
 
     Raises:
       TargetError: the maker's library knows no such topology.
     """
-    import jax
-    from jax.experimental import topologies
-
     if target.platform == "cpu":
         return jax.devices()[:1]
+    if target.platform == "tpu":
+        # A host has at most 2x2 chips. The two cores of a v4 are one device.
+        name, settings = target.text, {"chips_per_host_bounds": (*(min(2, size) for size in target.shape[:2]), 1)}
+        settings |= {"chip_config_name": "megacore"} if target.name == "v4" else {}
+    else:
+        name, settings = "", {"target_config": (HARDWARE / f"{target.name}.txtpb").read_text()}
+        settings["topology"] = f"1x1x{target.devices}"
     try:
-        if target.platform == "tpu":
-            # A host has at most 2x2 chips. The two cores of a v4 are one device.
-            settings = {"chips_per_host_bounds": (*(min(2, size) for size in target.shape[:2]), 1)}
-            settings |= {"chip_config_name": "megacore"} if target.name == "v4" else {}
-            return list(topologies.get_topology_desc(platform="tpu", topology_name=target.text, **settings).devices)
-        return list(
-            topologies.get_topology_desc(
-                platform="cuda",
-                topology_name="",
-                target_config=(HARDWARE / f"{target.name}.txtpb").read_text(),
-                topology=f"1x1x{target.devices}",
-            ).devices
-        )
-    except (jax.errors.JaxRuntimeError, RuntimeError, ValueError) as error:
+        return list(topologies.get_topology_desc(name, target.platform, **settings).devices)
+    except (RuntimeError, ValueError) as error:  # JAX's own are among them
         reason = str(error).splitlines()[0]
         raise TargetError(f"--on {target.text}: there is no such topology ({reason}); name another") from error

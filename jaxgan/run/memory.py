@@ -26,8 +26,20 @@ def is_streamed(images: Source | Dataset, asked: bool, devices: Sequence[jax.Dev
         return False
     local = [device for device in devices if device.process_index == jax.process_index()]
     limit = (local[0].memory_stats() or {}).get("bytes_limit") if local[0].platform != "cpu" else None
-    copies = 1 + len(local) if limit is None else 1
-    return asked or copies * images.nbytes > host_memory() / 2 or (limit is not None and images.nbytes > limit / 2)
+    return asked or are_too_large(images.nbytes, host_memory(), limit, len(local))
+
+
+def are_too_large(nbytes: int, host: float, device: int | None, devices: int = 1) -> bool:
+    """Whether images of so many bytes take more than half of the host's memory or of a device's.
+
+    Args:
+      nbytes: of the images.
+      host: bytes of the host's memory.
+      device: bytes of a device's; None where the devices have no other than the host's, each a copy in it.
+      devices: how many of these there are.
+    """
+    copies = 1 if device else 1 + devices
+    return copies * nbytes > host / 2 or (device is not None and nbytes > device / 2)
 
 
 def host_memory() -> int:
