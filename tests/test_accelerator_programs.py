@@ -60,18 +60,10 @@ def convolutions(name):
     state = jax.eval_shape(lambda: jaxgan.init(gan, jax.random.key(0)))
     kernels = {net: [x for x in jax.tree.leaves(getattr(state, net).params) if x.ndim == 4] for net in ("gen", "disc")}
     gen, disc = len(kernels["gen"]), len(kernels["disc"])
-    gen -= not any(
-        x.ndim == 2 for x in jax.tree.leaves(state.gen.params)
-    )  # a dense layer is G's first where there is one
+    dense = any(x.ndim == 2 for x in jax.tree.leaves(state.gen.params))  # G's first layer where there is one
+    gen -= not dense
     shared = gen + 2 * disc + 2 * (2 * disc - bool(disc)) + disc + 2 * gen
     return shared + (gen + disc if gan.update == "alternating" else 0)
-
-
-@functools.cache
-def exchanged(name):
-    """The bytes that the devices exchange in an update, as docs/devices.md has them."""
-    recipe = recipes.get(name)
-    return sum(communication.count_bytes(communication.compiled_steps(recipe.build(), recipe.batch_size)).values())
 
 
 def check(name, target, devices):
@@ -101,17 +93,14 @@ def test_every_recipe_on_an_h100(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "target"),
-    [
-        ("tf2_dcgan", "h100:8"),
-        ("digits", "v5e:2x4"),
-    ],
-)
+@pytest.mark.parametrize(("name", "target"), [("tf2_dcgan", "h100:8"), ("digits", "v5e:2x4")])
 def test_eight_devices_exchange_what_the_docs_say(name, target):
     """Of some recipes: all of them take minutes, most of all for a TPU; docs/devices.md has them."""
-    found = check(name, target, 8)
-    assert {opcode: size for opcode, (_, size) in found["collectives"].items()} == {"all-reduce": exchanged(name)}
+    found, recipe = check(name, target, 8), recipes.get(name)
+    exchanged = communication.count_bytes(communication.compiled_steps(recipe.build(), recipe.batch_size))
+    assert {opcode: size for opcode, (_, size) in found["collectives"].items()} == {
+        "all-reduce": sum(exchanged.values())
+    }
 
 
 @pytest.mark.slow

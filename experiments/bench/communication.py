@@ -73,7 +73,7 @@ def count_bytes(program: str) -> dict[str, int]:
     """The bytes of the arrays that a program's collectives reduce or gather, by kind; of one pass through each loop."""
     count = dict.fromkeys(COLUMNS, 0)
     for step, scope in collectives(program):
-        kind = next((k for k, kind in KINDS.items() if any(re.fullmatch(kind, part) for part in scope)), "other")
+        kind = next((kind for kind, name in KINDS.items() if any(re.fullmatch(name, part) for part in scope)), "other")
         count[kind] += hlo.exchanged(step)
     return count
 

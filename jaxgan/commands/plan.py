@@ -22,6 +22,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,7 +35,7 @@ from jaxgan import recipes
 from jaxgan.commands.cli import check_json, fail, one_line_errors, parse
 from jaxgan.gan import image_shape
 from jaxgan.programs.accelerators import GIB, Target, find_compilers, read_target, topology
-from jaxgan.programs.compile_ahead import compile_and_read
+from jaxgan.programs.compile_ahead import compile_and_read, lower
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run.memory import are_too_large, host_memory
 from jaxgan.run.workdir import write_json
@@ -86,12 +87,11 @@ def main() -> None:
         environment = find_compilers(target)
         gan = recipe.build()
         jax.eval_shape(lambda: jaxgan.init(gan, jax.random.key(0)))  # a recipe's own mistakes, shown here
-        nbytes = images * math.prod(image_shape(gan))
-        known = (math.inf, room(target)) if target.accelerator else (host_memory(), None)
-        request = {"recipe": flags.recipe, "target": flags.on, "images": images}
-        request["streamed"] = are_too_large(nbytes, *known)
+        memory = (math.inf, room(target)) if target.accelerator else (host_memory(), None)
+        streamed = are_too_large(images * math.prod(image_shape(gan)), *memory)
+        request = {"recipe": flags.recipe, "target": flags.on, "images": images, "streamed": streamed}
         about = {"recipe": recipe.name, "on": target.text, "devices": target.devices, "batch_size": recipe.batch_size}
-        about |= {"precision": recipe.precision, "images": images, "streamed": request["streamed"]}
+        about |= {"precision": recipe.precision, "images": images, "streamed": streamed}
 
         def plan(batch_size: int) -> Facts:
             found = _compile(request | {"settings": settings | {"batch_size": batch_size}}, environment)
@@ -113,8 +113,10 @@ def answer() -> None:
     with one_line_errors():
         recipe = recipes.get(request["recipe"]).replace(**request["settings"])
         devices = topology(read_target(request["target"]))
-        found = compile_and_read(recipe.build(), recipe.batch_size, devices, request["images"], request["streamed"])
-        json.dump(found, sys.stdout)
+        begin = time.perf_counter()
+        lowered = lower(recipe.build(), recipe.batch_size, devices, request["images"], request["streamed"])
+        seconds = {"lower_seconds": time.perf_counter() - begin}
+        json.dump(compile_and_read(lowered) | seconds, sys.stdout)
 
 
 def _compile(request: dict[str, Any], environment: dict[str, str]) -> Facts:

@@ -13,14 +13,10 @@ from pathlib import Path
 import jax
 from jax.experimental import topologies
 
-from jaxgan.run import RunError
+from jaxgan.run.errors import RunError
 
 HARDWARE = Path(__file__).parent / "hardware"  # of each GPU, what XLA asks it for
 GIB = 2**30
-
-
-class TargetError(RunError):
-    """A target that cannot be had; the message says what would be right."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,21 +87,21 @@ def read_target(text: str) -> Target:
     """What `--on` names.
 
     Raises:
-      TargetError: it is none that is known here.
+      RunError: it is none that is known here.
     """
     name, colon, how_many = text.partition(":")
     if text == "cpu":
         return Target(text, "cpu", 1)
     if name not in ACCELERATORS:
-        raise TargetError(f"--on {text}: there is no {name!r} here; name {FORMS}")
+        raise RunError(f"--on {text}: there is no {name!r} here; name {FORMS}")
     if axes := AXES.get(name):
         if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)" + f"{{{axes - 1}}}", how_many):
             example = "x".join(["2", "2", "1"] if axes == 3 else ["2", "4"])
-            raise TargetError(f"--on {text}: a {name} slice has {axes} axes; name its topology, as {name}:{example}")
+            raise RunError(f"--on {text}: a {name} slice has {axes} axes; name its topology, as {name}:{example}")
         shape = tuple(int(size) for size in how_many.split("x"))
         return Target(text, name, math.prod(shape), shape)
     if colon and how_many not in [str(n) for n in range(1, GPUS + 1)]:
-        raise TargetError(f"--on {text}: name how many there are in one machine, {name}:1 to {name}:{GPUS}")
+        raise RunError(f"--on {text}: name how many there are in one machine, {name}:1 to {name}:{GPUS}")
     return Target(text, name, int(how_many or 1))
 
 
@@ -124,7 +120,7 @@ def find_compilers(target: Target) -> dict[str, str]:
     """The environment of a process that compiles for the target, beside what is in this one's.
 
     Raises:
-      TargetError: what compiles for it is not installed; the message says how to install it.
+      RunError: what compiles for it is not installed; the message says how to install it.
     """
     environment = {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}  # or the CUDA plugin looks for a driver
     # libtpu neither asks a cloud where it is, nor keeps the TPU, which it will not use, for one process alone.
@@ -138,7 +134,7 @@ def find_compilers(target: Target) -> dict[str, str]:
         found = found and shutil.which("ptxas", path=environment["PATH"])
     if not found:
         command = "pip install --no-deps " + " ".join(shlex.quote(each) for each in packages(target.platform))
-        raise TargetError(f"--on {target.text} needs a compiler that is not installed here: {command}")
+        raise RunError(f"--on {target.text} needs a compiler that is not installed here: {command}")
     return environment
 
 
@@ -146,7 +142,7 @@ def topology(target: Target) -> list[jax.Device]:
     """The devices of a target as JAX's, which nothing can be run on.
 
     Raises:
-      TargetError: the maker's library knows no such topology.
+      RunError: the maker's library knows no such topology.
     """
     if target.platform == "cpu":
         return jax.devices()[:1]
@@ -161,4 +157,4 @@ def topology(target: Target) -> list[jax.Device]:
         return list(topologies.get_topology_desc(name, target.platform, **settings).devices)
     except (RuntimeError, ValueError) as error:  # JAX's own are among them
         reason = str(error).splitlines()[0]
-        raise TargetError(f"--on {target.text}: there is no such topology ({reason}); name another") from error
+        raise RunError(f"--on {target.text}: there is no such topology ({reason}); name another") from error

@@ -15,8 +15,6 @@ from jaxgan.programs import hlo
 from jaxgan.programs.flops import count_flops
 from jaxgan.run.loop import MOST, longest_streamed_turn
 
-NO_MEMORY = "RESOURCE_EXHAUSTED"
-
 
 def lower(
     gan: GAN, batch_size: int, devices: Sequence[jax.Device], images: int, streamed: bool = False
@@ -41,26 +39,22 @@ def lower(
     return steps.lower(state, dataset, batches, jax.ShapeDtypeStruct((), jnp.int32))
 
 
-def compile_and_read(
-    gan: GAN, batch_size: int, devices: Sequence[jax.Device], images: int, streamed: bool = False
-) -> dict[str, Any]:
+def compile_and_read(lowered: jax.stages.Lowered) -> dict[str, Any]:
     """Compiles what `lower` gives.
 
     Returns:
-      What `facts` finds in the program, and `lower_seconds` and `compile_seconds`; or `{"out_of_memory": …}`, what the
-      compiler says where it finds that the program does not fit.
+      What `facts` finds in the program, and `compile_seconds`; or `{"out_of_memory": …}`, what the compiler says where
+      it finds that the program does not fit.
     """
     begin = time.perf_counter()
-    lowered = lower(gan, batch_size, devices, images, streamed)
-    between = time.perf_counter()
     try:
-        program = lowered.compile()
+        compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        if NO_MEMORY not in str(error):
+        if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return {"out_of_memory": str(error).splitlines()[0]}
-    seconds = {"lower_seconds": between - begin, "compile_seconds": time.perf_counter() - between}
-    return facts(program) | seconds
+    seconds = time.perf_counter() - begin
+    return facts(compiled) | {"compile_seconds": seconds}
 
 
 def facts(compiled: jax.stages.Compiled) -> dict[str, Any]:

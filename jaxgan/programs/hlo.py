@@ -63,23 +63,21 @@ class Instruction:
     """A line of a program.
 
     Attributes:
-      name: that it has in its computation.
       opcode: what it does.
       arrays: what it gives.
       operands: the shapes of what it takes, of a tuple its first array's; () where that isn't known.
       text: the line, from its operands on.
     """
 
-    name: str
     opcode: str
     arrays: tuple[Array, ...]
     operands: tuple[tuple[int, ...], ...]
     text: str
 
     def attribute(self, name: str) -> str:
-        """What follows `name=` up to a comma or a space, without quotes; "" where there is none."""
-        found = re.search(rf'\b{name}="?([^\s,"]+)', self.text)
-        return found[1] if found else ""
+        """What follows `name=`, within quotes or up to a comma or a space; "" where there is none."""
+        found = re.search(rf'\b{name}=(?:"([^"]*)|([^\s,]+))', self.text)
+        return found[1] or found[2] or "" if found else ""
 
     def called(self, names: str) -> list[str]:
         """The computations that attributes give, one or several in braces; `names` has a bar between two."""
@@ -106,7 +104,7 @@ def read(text: str) -> Program:
             arrays = arrays_in(kind)
             shapes[name] = arrays[0].shape if arrays else ()
             operands = (shapes.get(operand, ()) for operand in NAME.findall(rest.partition(")")[0]))
-            current.append(Instruction(name, opcode, arrays, tuple(operands), rest))
+            current.append(Instruction(opcode, arrays, tuple(operands), rest))
     if ENTRY not in program:
         raise ValueError("the text of the program has no entry")
     return program
