@@ -116,7 +116,10 @@ def test_tables_are_those_of_their_records():
 
 
 def test_an_accelerator_that_is_spoken_of_has_a_record_or_can_be_planned_for():
-    known = {record("h100")["device"].split()[1], *(p.stem.upper() for p in (ROOT / "jaxgan/programs/hardware").iterdir())}
+    known = {
+        record("h100")["device"].split()[1],
+        *(p.stem.upper() for p in (ROOT / "jaxgan/programs/hardware").iterdir()),
+    }
     for page in PAGES:
         assert set(re.findall(r"\b[ABHV]\d{2,3}\b", page.read_text())) <= known, page
 

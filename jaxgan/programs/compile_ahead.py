@@ -13,7 +13,7 @@ from jaxgan import parallel
 from jaxgan.gan import GAN, Batch, image_shape
 from jaxgan.programs import hlo
 from jaxgan.programs.flops import count_flops
-from jaxgan.run.loop import MOST, longest_streamed_turn
+from jaxgan.run.turns import MOST, longest_streamed_turn
 
 
 def lower(
