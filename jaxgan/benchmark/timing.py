@@ -1,41 +1,32 @@
-"""What `experiments.benchmark` measures, each in a process of its own, and how it asks them in turn.
+"""What is measured beside other things, each in a process of its own, and how they are asked in turn.
 
 A process prepares (it builds, compiles and reports), and then measures for some seconds each time that it is asked. So
-several can be measured in rounds, and what a busy machine does to one of them it does to all. Nothing here imports a
-framework: each process has the memory of its own alone.
+several can be measured in rounds, and what a busy machine does to one of them it does to all.
 """
 
 import contextlib
-import json
 import multiprocessing
-import multiprocessing.connection
-import os
 import re
 import resource
 import signal
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from unittest import mock
-
-if TYPE_CHECKING:
-    from jaxgan.recipes.settings import Recipe
+from typing import Any, NamedTuple, TypeVar
 
 CAPACITY = 1024  # the most updates in one dispatch
 DISPATCH = 1.0  # seconds, about, as the longest in training
 
 Facts = dict[str, Any]
-Job = TypeVar("Job", bound=Hashable)
+Job = TypeVar("Job")
 # What a process is for: from its arguments to what it repeats, dispatch(count) -> None, which returns when all is done;
-# the facts it reports; and what it says at its end, as a rule its peak memory in bytes.
-Prepared = tuple[Callable[[int], None], Facts, Callable[[], Any]]
+# the facts it reports; and what gives those that it reports at its end, as `peak_bytes`.
+Prepared = tuple[Callable[[int], None], Facts, Callable[[], Facts]]
 
 
 class Failed(RuntimeError):
@@ -51,80 +42,53 @@ class Worker(NamedTuple):
 
 
 @contextlib.contextmanager
-def workers() -> Iterator[Callable[..., Worker]]:
-    """Gives (prepare, *args) -> worker, which starts a process and waits until it is ready; all end with the context.
+def workers(work: Mapping[Job, tuple], at_once: int = 1) -> Iterator[tuple[dict[Job, Worker], dict[Job, Failed]]]:
+    """Starts a process for each (prepare, *args) in `work`, so many at a time; all end with the context.
 
-    Starting raises `Failed` where a process cannot prepare.
+    Gives, by the same names in the same order, the workers that are ready, and why others are not.
     """
-    with _processes() as launch:
-        yield lambda prepare, *args: _ready(*launch(prepare, args))
-
-
-@contextlib.contextmanager
-def workers_at_once(work: Mapping[Job, tuple]) -> Iterator[dict[Job, Worker | Failed]]:
-    """Starts a worker for each (prepare, *args) in `work`, as many at a time as there are cores; all end together.
-
-    Gives by the same names, in the same order, the workers that are ready, and why others are not.
-    """
-    with _processes() as launch:
-        found, preparing, left = {}, {}, list(work.items())
-        while preparing or left:
-            while left and len(preparing) < os.cpu_count():
-                name, (prepare, *args) = left.pop(0)
-                process, pipe = launch(prepare, tuple(args))
-                preparing[pipe] = name, process
-            for pipe in multiprocessing.connection.wait(preparing):
-                name, process = preparing.pop(pipe)
-                try:
-                    found[name] = _ready(process, pipe)
-                except Failed as error:
-                    found[name] = error
-        yield {name: found[name] for name in work}
-
-
-@contextlib.contextmanager
-def _processes() -> Iterator[Callable[[Callable[..., Prepared], tuple], tuple[BaseProcess, Connection]]]:
-    """Gives what starts a process, without waiting for it; all end with the context."""
     processes, context = [], multiprocessing.get_context("spawn")
 
-    def launch(prepare: Callable[..., Prepared], args: tuple) -> tuple[BaseProcess, Connection]:
+    def start(how: tuple) -> Worker | Failed:
         pipe, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, prepare, args))
-        with mock.patch.dict(sys.modules, __main__=ModuleType("__main__")):  # else it imports the script
-            process.start()
+        process = context.Process(target=_serve, args=(theirs, how[0], how[1:]))
+        process.start()
         processes.append(process)
         theirs.close()
-        return process, pipe
+        try:
+            return Worker(process, pipe, _answer(pipe))
+        except Failed as error:
+            return error
 
-    try:
-        yield launch
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
-
-
-def _ready(process: BaseProcess, pipe: Connection) -> Worker:
-    """Waits until it has prepared."""
-    return Worker(process, pipe, _answer(pipe))
+    script = sys.modules["__main__"]
+    with ThreadPoolExecutor(at_once) as pool:  # ends after them: its threads wait for their answers
+        try:
+            sys.modules["__main__"] = ModuleType("__main__")  # else each process imports the script
+            found = dict(zip(work, pool.map(start, work.values()), strict=True))
+            sys.modules["__main__"] = script
+            failed = {job: each for job, each in found.items() if isinstance(each, Failed)}
+            yield {job: each for job, each in found.items() if job not in failed}, failed
+        finally:
+            sys.modules["__main__"] = script
+            for process in processes:
+                process.kill()
+                process.join()
 
 
 def measure(worker: Worker, seconds: float) -> list[float]:
     """Seconds for one of what the worker repeats: the mean of each dispatch in about that time."""
-    worker.pipe.send(seconds)
-    return _answer(worker.pipe)
+    return _answer(worker.pipe, seconds)
 
 
-def end(worker: Worker) -> Any:
-    """Ends a worker, and gives what it says then: as a rule its peak memory, in bytes."""
-    worker.pipe.send(None)
-    said = _answer(worker.pipe)
-    worker.process.join()
-    return said
+def end(worker: Worker) -> Facts:
+    """Ends a worker, and gives what it reports then."""
+    return _answer(worker.pipe, None)
 
 
-def _answer(pipe: Connection) -> Any:
+def _answer(pipe: Connection, *questions: float | None) -> Any:
     try:
+        for question in questions:
+            pipe.send(question)
         answer = pipe.recv()
     except (EOFError, ConnectionError):
         raise Failed("its process was killed, perhaps for its memory") from None
@@ -138,10 +102,10 @@ def _serve(pipe: Connection, prepare: Callable[..., Prepared], args: tuple) -> N
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to hear
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent has ended
         try:
-            dispatch, facts, peak = prepare(*args)
+            dispatch, facts, last = prepare(*args)
             dispatch(1)
             count = _count(_seconds(dispatch, 1))
-            if count > 1:
+            if count > 1:  # now of several in one dispatch
                 count = _count(_seconds(dispatch, count))
             pipe.send(facts)
             while (asked := pipe.recv()) is not None:
@@ -149,7 +113,7 @@ def _serve(pipe: Connection, prepare: Callable[..., Prepared], args: tuple) -> N
                 while not samples or time.perf_counter() < end:
                     samples.append(_seconds(dispatch, count))
                 pipe.send(samples)
-            pipe.send(peak())
+            pipe.send(last())
         except (EOFError, BrokenPipeError):
             raise
         except Exception as error:
@@ -174,50 +138,3 @@ def peak_of_process() -> int:
         return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
-
-
-class Trained(NamedTuple):
-    """A run of `experiments.train`: the seconds of the whole process, and of it to its last line of metrics; these."""
-
-    seconds: float
-    to_last_line: float
-    metrics: list[dict[str, Any]]
-
-
-def train(recipe: "Recipe", flags: list[str], steps: int, folder: Path) -> Trained:
-    """Trains a recipe on the embedded digits, resized to its images, by `python -m experiments.train` without scores.
-
-    Compiled programs are kept in `folder`, so that a second call finds them.
-
-    Args:
-      recipe: what to train.
-      flags: more flags.
-      steps: how many updates.
-      folder: where it may write.
-
-    Raises:
-      Failed: the run failed.
-    """
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
-    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"  # as runs have it by default
-    with tempfile.TemporaryDirectory(dir=folder) as workdir:
-        command = [
-            sys.executable,
-            "-m",
-            "jaxgan.commands.train",
-            recipe.name,
-            "--workdir",
-            workdir,
-            "--steps",
-            str(steps),
-        ]
-        command += ["--data", "digits", "--split", "train", "--border", "0", "--devices", "1"]
-        command += ["--batch-size", str(recipe.batch_size), "--evaluate-every", "0", *flags]
-        begin = time.time()  # the clock of files
-        process = subprocess.run(command, env=environment, capture_output=True, text=True)
-        seconds = time.time() - begin
-        if process.returncode:
-            raise Failed(f"experiments.train: {(process.stderr.strip().splitlines() or ['it failed'])[-1]}")
-        path = Path(workdir) / "metrics.jsonl"
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        return Trained(seconds, path.stat().st_mtime - begin, lines)

@@ -1,8 +1,10 @@
-"""What `experiments.benchmark` measures of JAX: the updates of a recipe, and what bounds them on this machine."""
+"""What is measured of JAX: the updates of a recipe, and what bounds them on this machine."""
 
 import os
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -12,45 +14,53 @@ import numpy as np
 
 import jaxgan
 from jaxgan.benchmark.timing import CAPACITY, Facts, Prepared, peak_of_process
-from jaxgan.gan import Batch, image_shape
+from jaxgan.gan import GAN, Batch, image_shape
+from jaxgan.randomness import example_keys
 from jaxgan.networks import Context
 from jaxgan.programs import hlo
 from jaxgan.programs.flops import count_flops
-from jaxgan.randomness import example_keys
 from jaxgan.recipes.settings import Recipe
 from jaxgan.train_step import train_steps
 
 IMAGES = 2048  # in the dataset on the device; random ones
+SAME_BITS = "--xla_gpu_exclude_nondeterministic_ops=true"  # only operations whose order of adding up is fixed
+TRACED = 20  # updates
 
 
-def jax_update(recipe: Recipe, cache: str) -> Prepared:
+def jax_update(recipe: Recipe, cache: str, same_bits: bool = False) -> Prepared:
     """The updates of a recipe, several in a dispatch, over a dataset on the device, as training takes them.
 
-    Compiled programs are kept in the folder `cache`, as runs keep theirs: what is there takes no time and no memory
-    of the compiler's.
+    Args:
+      recipe: with its settings.
+      cache: a folder where compiled programs are kept: what is there takes no time and no memory of the compiler's.
+      same_bits: whether XLA has the flag `SAME_BITS`, which is for GPUs.
     """
-    _, dispatch, facts = compiled_update(recipe, cache)
-    return dispatch, facts, jax_peak
+    if same_bits:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {SAME_BITS}"  # JAX reads it at its first use
+    _, dispatch, facts = _compiled_update(recipe, cache)
+    return dispatch, facts, lambda: _peak() | _traced(dispatch)
 
 
-def counted_update(recipe: Recipe, cache: str) -> Prepared:
-    """The same; the `flops` of its products are counted, which takes some memory."""
-    program, dispatch, facts = compiled_update(recipe, cache)
-    text = hlo.read(program.as_text())
-    return dispatch, facts | {"flops": count_flops(text, hlo.update(text))}, jax_peak
+def compiled_update(recipe: Recipe, cache: str, read: Callable[[jax.stages.Compiled, int], Facts]) -> Prepared:
+    """The same; the facts are `compile_seconds`, `forward`, and what `read` finds in the compiled program.
+
+    Args:
+      recipe: with its settings.
+      cache: a folder, empty as yet.
+      read: from the program, and the number of arrays in its dataset.
+    """
+    program, dispatch, facts = _compiled_update(recipe, cache)
+    found = read(program, 1 + bool(recipe.build().classes))
+    found |= {"compile_seconds": facts["compile_seconds"], "forward": _forward_flops(recipe)}
+    return dispatch, found, _peak
 
 
-def compiled_update(recipe: Recipe, cache: str) -> tuple[jax.stages.Compiled, Callable[[int], None], Facts]:
+def _compiled_update(recipe: Recipe, cache: str) -> tuple[jax.stages.Compiled, Callable[[int], None], Facts]:
     """The program itself, what repeats it, and facts."""
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    gan, base = recipe.build(), peak_of_process()
-    rng = np.random.default_rng(0)
-    images = jnp.asarray(rng.integers(0, 256, (IMAGES, *image_shape(gan)), np.uint8))
-    labels = jnp.asarray(rng.integers(0, gan.classes, IMAGES, np.int32)) if gan.classes else None
-    dataset = Batch(images, labels)
-    batches = rng.integers(0, IMAGES, (CAPACITY, recipe.batch_size * recipe.training_ratio), np.int32)
-    batches = jnp.asarray(batches)
+    gan, base = recipe.build(), 0 if jax.default_backend() != "cpu" else peak_of_process()
+    dataset, batches = random_data(gan, recipe.batch_size)
     state = jaxgan.init(gan, jax.random.key(0))
     steps = jax.jit(train_steps, static_argnums=0, donate_argnums=1)
     begin = time.perf_counter()
@@ -61,17 +71,21 @@ def compiled_update(recipe: Recipe, cache: str) -> tuple[jax.stages.Compiled, Ca
         nonlocal state
         state, _ = jax.block_until_ready(steps(state, dataset, batches, jnp.int32(count)))
 
-    costs = steps.cost_analysis()  # a loop's body is counted once: this is of one update
-    facts = {"bytes": costs["bytes accessed"], "compile_seconds": compile_seconds}
-    return steps, dispatch, facts | {"base_bytes": base if jax.default_backend() == "cpu" else 0}
+    return steps, dispatch, {"base_bytes": base, "compile_seconds": compile_seconds}
 
 
-def matmul(recipe: Recipe, precision: str) -> Prepared:
-    """A large matrix product, of `flops`.
+def random_data(gan: GAN, batch_size: int, *seeds: int) -> tuple[Batch, jax.Array]:
+    """Random images with random labels, on the device, and `CAPACITY` batches: int32 [*seeds, CAPACITY, batch]."""
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.integers(0, 256, (IMAGES, *image_shape(gan)), np.uint8))
+    labels = jnp.asarray(rng.integers(0, gan.classes, IMAGES, np.int32)) if gan.classes else None
+    batches = rng.integers(0, IMAGES, (*seeds, CAPACITY, batch_size * gan.training_ratio), np.int32)
+    return Batch(images, labels), jnp.asarray(batches)
 
-    Its facts are also `forward`, the FLOPs of one forward pass of G and of D over a batch, and which `machine` this is.
-    """
-    _no_cache()
+
+def matmul(precision: str) -> Prepared:
+    """A large matrix product, of `flops`; its facts are also which `machine` this is."""
+    jax.config.update("jax_enable_compilation_cache", False)
     size = 2048 if jax.default_backend() == "cpu" else 8192
     x = jnp.ones((size, size), jnp.float32 if precision == "float32" else jnp.bfloat16)
     product = jax.jit(jnp.dot)
@@ -82,7 +96,7 @@ def matmul(recipe: Recipe, precision: str) -> Prepared:
         out.block_until_ready()
 
     machine = {"device": jax.devices()[0].device_kind, "cores": os.cpu_count(), "jax": jax.__version__}
-    return dispatch, {"flops": 2 * size**3, "forward": _forward_flops(recipe), "machine": machine}, jax_peak
+    return dispatch, {"flops": 2 * size**3, "machine": machine}, _peak
 
 
 def copy() -> Prepared:
@@ -96,7 +110,7 @@ def copy() -> Prepared:
             x = shift(x)
         x.block_until_ready()
 
-    return dispatch, {"bytes": 2 * x.nbytes}, jax_peak
+    return dispatch, {"bytes": 2 * x.nbytes}, _peak
 
 
 def _forward_flops(recipe: Recipe) -> list[float]:
@@ -109,22 +123,45 @@ def _forward_flops(recipe: Recipe) -> list[float]:
         labels = indices if gan.classes else None
         return net.apply(variables, x, labels, context, mutable=["batch_stats"])[0]
 
-    z = jax.ShapeDtypeStruct((recipe.batch_size, gan.z_size), jnp.float32)
-    images = jax.ShapeDtypeStruct((recipe.batch_size, *image_shape(gan)), jnp.float32)
-    indices = jax.ShapeDtypeStruct((recipe.batch_size,), jnp.int32)
-    compiled = (
-        jax.jit(forward, static_argnums=0).lower(net, variables, x, indices).compile()
-        for net, variables, x in ((gan.gen, state.gen.variables, z), (gan.disc, state.disc.variables, images))
-    )
-    texts = (hlo.read(program.as_text()) for program in compiled)
-    return [count_flops(text, hlo.whole(text)) for text in texts]
+    found = []
+    for net, player, shape in ((gan.gen, state.gen, (gan.z_size,)), (gan.disc, state.disc, image_shape(gan))):
+        x = jax.ShapeDtypeStruct((recipe.batch_size, *shape), jnp.float32)
+        indices = jax.ShapeDtypeStruct((recipe.batch_size,), jnp.int32)
+        program = jax.jit(forward, static_argnums=0).lower(net, player.variables, x, indices).compile()
+        text = hlo.read(program.as_text())
+        found.append(count_flops(text, hlo.whole(text)))
+    return found
 
 
-def _no_cache() -> None:
-    jax.config.update("jax_enable_compilation_cache", False)
-
-
-def jax_peak() -> int:
-    """The most memory of the device in use, in bytes; on a CPU, of the process."""
+def _peak() -> Facts:
+    """`peak_bytes`, the most memory of the device in use; on a CPU, of the process."""
     stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
-    return stats["peak_bytes_in_use"] if stats else peak_of_process()
+    return {"peak_bytes": stats["peak_bytes_in_use"] if stats else peak_of_process()}
+
+
+def _traced(dispatch: Callable[[int], None]) -> Facts:
+    """What a trace of some updates shows of a GPU, for one update; nothing elsewhere."""
+    if jax.default_backend() != "gpu":
+        return {}
+    dispatch(TRACED)
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            dispatch(TRACED)
+        path = next(Path(folder).rglob("*.xplane.pb"))
+        found = launches_run(jax.profiler.ProfileData.from_file(str(path)))
+    return {name: value / TRACED for name, value in found.items()}
+
+
+def launches_run(profile: Any) -> dict[str, float]:
+    """What a trace shows of the first GPU.
+
+    Args:
+      profile: a `jax.profiler.ProfileData`, whose planes are devices, and a plane's lines of a GPU its streams.
+
+    Returns:
+      `launches_run`, how many kernels and copies there are, and `busy_ms`, of their time; nothing without a GPU.
+    """
+    planes = [plane for plane in profile.planes if plane.name.startswith("/device:GPU:0")]
+    streams = [line for plane in planes for line in plane.lines if line.name.startswith("Stream")]
+    events = [event.duration_ns for line in streams for event in line.events]
+    return {"launches_run": float(len(events)), "busy_ms": sum(events) / 1e6} if events else {}

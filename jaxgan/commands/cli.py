@@ -83,6 +83,8 @@ def check_json(path: Path | None) -> None:
         fail(f"--json {path} must be a file that ends in .json")
     if path and not path.parent.is_dir():
         fail(f"{path}: there is no folder {path.parent}; make it first")
+    if path and not os.access(path.parent, os.W_OK | os.X_OK):
+        fail(f"--json {path}: {path.parent} is not writable")
 
 
 def fail(message: object, status: int = 2) -> NoReturn:
