@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
 
 from jaxgan import recipes
+from jaxgan.benchmark import timing, updates, whole_run
 from jaxgan.commands import benchmark
 from jaxgan.gan import image_shape
 from jaxgan.networks import Context
@@ -49,7 +51,8 @@ def refuse(monkeypatch, capfd, tmp_path):
         (["tf2_gan", "--batch-size", "0"], "--batch-size"),
         (["tf2_gan", "--precision", "float8"], "--precision"),
         (["--json", "{tmp}/missing/results.json"], "missing"),
-        (["--json", "{tmp}"], "is a folder"),
+        (["--json", "{tmp}"], ".json"),
+        (["--json", "{tmp}/results.txt"], ".json"),
     ],
 )
 def test_wrong_input_is_one_line_before_anything_is_measured(refuse, tmp_path, flags, named):
@@ -68,26 +71,29 @@ def test_torch_is_asked_for_where_it_is_not(refuse, monkeypatch):
     assert "pip install torch" in refuse("tf2_gan", "--torch")
 
 
-@pytest.mark.slow
-def test_measures_and_writes_what_it_measured(tmp_path, monkeypatch):
+def measured(tmp_path, *flags):
+    """What a short benchmark of tf2_gan prints, as rows of cells, and writes."""
     path = tmp_path / "results.json"
-    flags = ["tf2_gan", "--seconds", "0.05", "--rounds", "1", "--batch-size", "32", "--json", str(path)]
-    command = [sys.executable, "-c", QUICK, *flags]
-    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    flags = ["tf2_gan", "--seconds", "0.05", "--rounds", "1", "--batch-size", "32", "--json", str(path), *flags]
+    process = subprocess.run([sys.executable, "-c", QUICK, *flags], cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
-    rows = [line for line in process.stdout.splitlines() if line.startswith("| `tf2_gan`")]
-    assert [row.split("|")[2].strip() for row in rows[:2]] == ["shared", "alternating"]
-    assert len(rows) == 3  # and the summary
+    lines = [line for line in process.stdout.splitlines() if line.startswith("| `tf2_gan`")]
     (result,) = json.loads(path.read_text())
-    assert result["recipe"] == "tf2_gan"
-    assert result["batch_size"] == 32
     assert not result["failed"]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines], result
+
+
+@pytest.mark.slow
+def test_measures_and_writes_what_it_measured(tmp_path):
+    rows, result = measured(tmp_path)
+    assert [row[1] for row in rows[:2]] == ["shared", "alternating"]
+    assert len(rows) == 3  # and the summary
+    assert (result["recipe"], result["batch_size"]) == ("tf2_gan", 32)
     for name in ("shared", "alternating"):
-        measured = result[name]
-        numbers = [measured[key] for key in NUMBERS] + measured["ms_quartiles"]
+        numbers = [result[name][key] for key in NUMBERS] + result[name]["ms_quartiles"]
         assert all(0 < number < math.inf for number in numbers)
-        assert measured["images_per_second"] == pytest.approx(32_000 / measured["ms_per_update"], rel=1e-4)
-        assert measured["base_mib"] < measured["peak_mib"]
+        assert result[name]["images_per_second"] == pytest.approx(32_000 / result[name]["ms_per_update"], rel=1e-4)
+        assert result[name]["base_mib"] < result[name]["peak_mib"]
     # Dense layers alone, so the counts are those of their products, and little else. G forwards, and the gradients of
     # its weights and of its second layer's input; D forwards and its weights' gradients, twice, and once to the images.
     gen, disc = (2 * 32 * weights for weights in (100 * 128 + 128 * 784, 784 * 128 + 128))
@@ -102,12 +108,27 @@ def test_measures_and_writes_what_it_measured(tmp_path, monkeypatch):
     assert result["machine"]["jax"] == jax.__version__
 
 
+@pytest.mark.slow
+def test_measures_an_accelerator_without_whole_runs(tmp_path):
+    """Here on the CPU, of which there is no trace."""
+    rows, result = measured(tmp_path, "--accelerator")
+    assert [row[1] for row in rows[:3]] == ["shared", "alternating", "same bits"]
+    assert rows[-1][-2:] == ["-", "-"]
+    for name in ("shared", "alternating", "same_bits"):
+        assert result[name]["ms_per_update"] > 0
+        assert result[name]["compile_seconds"] > 0
+    assert result["shared"]["peak_mib"] > result["shared"]["working_mib"] > 0
+    assert result["alternating"]["launches"] > result["shared"]["launches"] > 0
+    assert "loop" not in result
+
+
 NUMBERS = ("ms_per_update", "images_per_second", "flops", "gflops", "matmul_share", "compile_seconds", "peak_mib")
 # A shorter run for the loop.
 QUICK = """
+from jaxgan.benchmark import whole_run
 from jaxgan.commands import benchmark
 if __name__ == "__main__":
-    benchmark.LOOP = (0.5, 0.5)
+    whole_run.LOOP = (0.5, 0.5)
     benchmark.main()
 """
 
@@ -116,12 +137,12 @@ if __name__ == "__main__":
 def test_torch_has_the_same_networks(name):
     """As many parameters in each, and images of one size; nothing is computed."""
     torch = pytest.importorskip("torch")
-    from jaxgan.benchmark import torch_baseline
+    from jaxgan.benchmark.torch_networks import networks
 
     recipe = recipes.get(name)
     gan = recipe.build()
     with torch.device("meta"):
-        gen, disc = torch_baseline.networks(recipe)
+        gen, disc = networks(name, recipe.z_size)
         images = gen(torch.empty(4, recipe.z_size))
         logits = disc(images)
     height, width, channels = image_shape(gan)
@@ -134,14 +155,12 @@ def test_torch_has_the_same_networks(name):
 
 
 @pytest.mark.parametrize("name", ["tf2_gan", "digits"])
-def test_torch_updates_both_networks(name, monkeypatch):
+def test_torch_updates_both_networks(name):
     torch = pytest.importorskip("torch")
-    from jaxgan.benchmark import torch_baseline
+    from jaxgan.benchmark.torch_baseline import make_update
 
-    made, networks = [], torch_baseline.networks
-    monkeypatch.setattr(torch_baseline, "networks", lambda recipe: made.append(networks(recipe)) or made[0])
-    update = torch_baseline.make_update(recipes.get(name), "cpu", compiled=False, precision="float32")
-    parameters = [p for net in made[0] for p in net.parameters()]
+    update, *nets = make_update(recipes.get(name), "cpu", compiled=False, precision="float32")
+    parameters = [p for net in nets for p in net.parameters()]
     before = [p.detach().clone() for p in parameters]
     update()
     assert all(p.requires_grad and torch.isfinite(p).all() for p in parameters)
@@ -155,10 +174,52 @@ def test_the_time_of_a_loop_is_of_stretches_with_a_picture_each():
         at += 0.001 + 0.02 * (step % 250 == 0) + 1.9 * (step == 100) + (step == 3100)
         if step == 1 or step % 50 == 0:
             lines.append({"step": step, "seconds": at})
-    assert benchmark._loop_ms(lines) == pytest.approx(1 + 20 / 250)
+    assert whole_run.loop_ms(lines) == pytest.approx(1 + 20 / 250)
 
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_the_time_of_a_slow_loop_is_of_all_its_updates_but_the_first(count):
     lines = [{"step": step, "seconds": 10 + step / 2} for step in (1, 50, 100, 150)[:count]]
-    assert benchmark._loop_ms(lines) == pytest.approx(500)
+    assert whole_run.loop_ms(lines) == pytest.approx(500)
+
+
+def _line(name, *milliseconds):
+    return SimpleNamespace(name=name, events=[SimpleNamespace(duration_ns=1e6 * ms) for ms in milliseconds])
+
+
+def test_counts_the_launches_of_one_gpu():
+    # As ProfileData has it: the streams of a GPU, lines derived from them, the host and a second GPU.
+    planes = [
+        SimpleNamespace(name="/host:CPU", lines=[_line("python", 9.0)]),
+        SimpleNamespace(
+            name="/device:GPU:0",
+            lines=[
+                _line("Stream #13(Compute)", 0.5, 0.25),
+                _line("Stream #14(MemcpyD2D)", 0.25),
+                _line("XLA Ops", 7.0),
+            ],
+        ),
+        SimpleNamespace(name="/device:GPU:1", lines=[_line("Stream #13(Compute)", 5.0)]),
+    ]
+    assert updates.launches_run(SimpleNamespace(planes=planes)) == {"launches_run": 3, "busy_ms": 1.0}
+    assert updates.launches_run(SimpleNamespace(planes=planes[:1])) == {}
+
+
+def _ready(milliseconds):
+    return lambda count: None, {"milliseconds": milliseconds}, lambda: 10 * milliseconds
+
+
+def _broken():
+    raise ValueError("no such device")
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_workers_keep_their_order_and_say_what_failed(at_once):
+    work = {"a": (_ready, 3), "b": (_broken,), "c": (_ready, 5)}
+    with timing.workers(work, at_once) as (workers, failed):
+        assert [*workers, *failed] == ["a", "c", "b"]
+        assert workers["a"].facts == {"milliseconds": 3}
+        assert "no such device" in str(failed["b"])
+        assert [timing.end(workers[name]) for name in "ca"] == [50, 30]
+        with pytest.raises(timing.Failed, match="killed"):
+            timing.measure(workers["a"], 1.0)

@@ -4,16 +4,17 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from experiments.bench import streaming
+from experiments.bench import reading, streaming
 
 pytestmark = pytest.mark.slow
 
 
 def test_reading_shows_every_way_beside_pillow():
-    command = [sys.executable, "-m", "experiments.bench.reading", "--images", "640", "--rounds", "1"]
+    command = [sys.executable, "-m", "experiments.bench.reading", "--images", "640", "--rounds", "1", "--side", "32"]
     table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rows = dict(re.findall(r"^\| ([^|]+) \| [\d,]+ \| (\d+\.\d\d) \|$", table, re.MULTILINE))
     first, *others = rows
@@ -27,20 +28,18 @@ def test_reading_refuses_too_few_images():
     command = [sys.executable, "-m", "experiments.bench.reading", "--images", "10"]
     found = subprocess.run(command, capture_output=True, text=True)
     assert found.returncode == 2
-    assert found.stderr.strip() == "error: --images must be at least 640, and --rounds at least 1"
+    assert found.stderr.strip() == "error: --images must be at least 640, and --rounds and --side at least 1"
 
 
-def test_streaming_prepares_and_watches_a_run(tmp_path):
+def test_streaming_makes_images_once_and_watches_a_run(tmp_path):
     """Its memory is that of the whole tree of processes, and its first update comes before its end."""
-    folder = streaming.files(tmp_path / "images", 70)
-    times = {path: path.stat().st_mtime_ns for path in folder.rglob("*.jpg")}
-    assert len(times) == 70
-    streaming.files(tmp_path / "images", 70)
-    assert times == {path: path.stat().st_mtime_ns for path in folder.rglob("*.jpg")}
-    table = streaming.preparing(folder, 1)
-    assert re.search(
-        r"\| Pillow alone \| [\d,]+ \|\n\| prepare \| [\d,]+ \|\n\nprepare, with its start, is 0\.\d\d of", table
-    )
+    folder = tmp_path / "images"
+    with ThreadPoolExecutor() as pool:
+        made = reading.files(folder, 70, streaming.SIDE, pool)
+        times = {str(path): path.stat().st_mtime_ns for path in folder.rglob("*.jpg")}
+        assert times.keys() == set(made)
+        reading.files(folder, 70, streaming.SIDE, pool)
+    assert times == {str(path): path.stat().st_mtime_ns for path in folder.rglob("*.jpg")}
     options = ["--stream", "--steps", "3", "--evaluate-every", "0", "--workdir", str(tmp_path / "run")]
     begin = time.perf_counter()
     peak, first = streaming.watched(["tf2_gan", "--data", f"folder:{folder}", *options])

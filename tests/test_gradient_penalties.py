@@ -44,7 +44,8 @@ def test_a_penalty_is_pytorchs_double_backward_pass(name, penalty, x64):
     """Value and gradient in D's parameters."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     import torch_layout
-    import torch_reference as reference
+
+    from jaxgan.benchmark.torch_networks import networks
 
     gan = dataclasses.replace(recipes.get(name).build(), loss=NOTHING, penalties=(penalty,))
     state = small_state(gan)
@@ -55,21 +56,16 @@ def test_a_penalty_is_pytorchs_double_backward_pass(name, penalty, x64):
     real, fake = torch_layout.nchw(made.images), torch_layout.nchw(made.fake)
     u = torch.from_numpy(np.array(drawn(jax.random.uniform, state, Purpose.PENALTIES, range(4)))).reshape(4, 1, 1, 1)
     at = {R1: real, R2: fake, WGANGP: u * real + (1 - u) * fake}[type(penalty)].requires_grad_()
-    torch.set_default_dtype(torch.float64)
-    try:
-        layers = reference.NETWORKS[name]()[1]
-        torch_layout.load(state.disc.params, layers)
-        (gradient,) = torch.autograd.grad(reference.apply(layers, at, None).sum(), at, create_graph=True)
-        norms = gradient.flatten(1).norm(dim=1)
-        of_norms = (norms - 1).square() * 7 if isinstance(penalty, WGANGP) else norms.square() * 3 / 2
-        parameters = reference.parameters(layers)
-        want = torch.autograd.grad(of_norms.mean(), parameters, materialize_grads=True)
-    finally:
-        torch.set_default_dtype(torch.float32)
+    net = networks(name, gan.z_size, exact=True)[1].double()
+    torch_layout.load(state.disc.params, net)
+    (gradient,) = torch.autograd.grad(net(at).sum(), at, create_graph=True)
+    norms = gradient.flatten(1).norm(dim=1)
+    of_norms = (norms - 1).square() * 7 if isinstance(penalty, WGANGP) else norms.square() * 3 / 2
+    want = torch.autograd.grad(of_norms.mean(), [*net.parameters()], materialize_grads=True)
     assert of_norms.mean().item() > 1e-3
     np.testing.assert_allclose(aux.metrics["loss_disc"], of_norms.mean().item(), rtol=1e-10)
     largest = max(float(g.abs().max()) for g in want)
-    for got, expected in zip(torch_layout.flat(grads["disc"], layers), want, strict=True):
+    for got, expected in zip(torch_layout.flat(grads["disc"], net), want, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-10 * largest)
 
 

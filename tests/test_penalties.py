@@ -116,28 +116,23 @@ def test_r1_with_batch_normalisation_is_pytorchs_double_backward_pass(x64):
     """Value and gradient: the gradient in an image is then that of the sum of all logits."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     import torch_layout
-    import torch_reference as reference
+
+    from jaxgan.benchmark.torch_networks import networks
 
     gan = dataclasses.replace(recipes.get("digits").build(), loss=NOTHING, penalties=(R1(10.0),))
     state = small_state(gan)
     batch = in_range(gan, real_batch(gan, 6))
     loss, grads = disc_loss_and_gradients(gan, state, batch)
-    torch.set_default_dtype(torch.float64)
-    try:
-        layers = reference.digits_disc()
-        torch_layout.load(state.disc.params, layers)
-        images = torch_layout.nchw(batch.images).requires_grad_()
-        logits = reference.apply(layers, images, None)
-        (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-        penalty = 10 / 2 * gradient.square().sum((1, 2, 3)).mean()
-        parameters = reference.parameters(layers)
-        want = torch.autograd.grad(penalty, parameters, materialize_grads=True)
-    finally:
-        torch.set_default_dtype(torch.float32)
+    net = networks("digits", gan.z_size, exact=True)[1].double()
+    torch_layout.load(state.disc.params, net)
+    images = torch_layout.nchw(batch.images).requires_grad_()
+    (gradient,) = torch.autograd.grad(net(images).sum(), images, create_graph=True)
+    penalty = 10 / 2 * gradient.square().sum((1, 2, 3)).mean()
+    want = torch.autograd.grad(penalty, [*net.parameters()], materialize_grads=True)
     assert penalty.item() > 1e-3
     np.testing.assert_allclose(loss, penalty.item(), rtol=1e-10)
     largest = max(float(g.abs().max()) for g in want)
-    for got, expected in zip(torch_layout.flat(grads, layers), want, strict=True):
+    for got, expected in zip(torch_layout.flat(grads, net), want, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-10 * largest)
 
 

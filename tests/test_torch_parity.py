@@ -1,5 +1,8 @@
 """Each reference system against an independent PyTorch implementation: losses, gradients, updates, batch moments.
 
+The networks are `jaxgan.benchmark.torch_networks`; losses, gradients (autograd's) and updates (PyTorch's optimisers')
+are written here from the systems' descriptions. Dropout masks and instance noise are handed in.
+
 In float64, since Adam's first update is nearly the sign of the gradient, and that of a bias before batch
 normalisation is rounding alone.
 """
@@ -21,8 +24,10 @@ from jaxgan.randomness import Purpose
 from jaxgan.transforms import InstanceNoise
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
-import torch_reference  # noqa: E402
-from torch_layout import flat, load, nchw  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from torch_layout import NORMS, flat, load, nchw  # noqa: E402
+
+from jaxgan.benchmark.torch_networks import networks  # noqa: E402
 
 B = 6
 UPDATES = 2  # the first of Adam's does not depend on its betas
@@ -83,10 +88,114 @@ def draws_of(name, gan, state, count):
     ]
 
 
+def bce(logits, label):
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
+
+
+def mean_bce(real, fake):
+    return 0.5 * (bce(real, 1.0) + bce(fake, 0.0))
+
+
+DISC_LOSS = {
+    "keras_dcgan": lambda real, fake: bce(real, 0.9) + bce(fake, 0.0),
+    "keras_mnist": lambda real, fake: F.binary_cross_entropy_with_logits(
+        torch.cat([real, fake]), torch.cat([torch.ones_like(real), torch.zeros_like(fake)])
+    ),
+    "canton_lsgan": lambda real, fake: (fake**2 + (real - 1) ** 2).mean(),
+    "tf2_gan": mean_bce,
+    "tf2_dcgan": mean_bce,
+    "gan_elements": lambda real, fake: bce(real, 1.0) + bce(fake, 0.0),
+}
+
+
+def gen_loss(name, fake, params):
+    if name == "canton_lsgan":
+        return ((fake - 1) ** 2).mean() + 1e-7 * sum((p**2).sum() for p in params)
+    return bce(fake, 1.0)
+
+
+def optimizers(name, gen, disc):
+    """PyTorch's own, each with its schedule: (G's, D's)."""
+    gen, disc = list(gen.parameters()), list(disc.parameters())
+    if name == "keras_mnist":
+        made = [torch.optim.RMSprop(p, lr, alpha=0.9, eps=1e-7) for p, lr in ((gen, 4e-4), (disc, 8e-4))]
+        decays = (3e-8, 6e-8)
+    else:
+        lr, betas = {
+            "keras_dcgan": (1e-4, (0.2, 0.999)),
+            "canton_lsgan": (1e-4, (0.5, 0.999)),
+            "tf2_gan": (2e-4, (0.5, 0.999)),
+            "tf2_dcgan": (1e-4, (0.9, 0.999)),
+            "gan_elements": (1e-4, (0.5, 0.9)),
+        }[name]
+        made, decays = [torch.optim.Adam(p, lr, betas) for p in (gen, disc)], (0, 0)
+    schedule = torch.optim.lr_scheduler.LambdaLR
+    return [
+        (optimizer, schedule(optimizer, lambda t, decay=decay: 1 / (1 + decay * t)))
+        for optimizer, decay in zip(made, decays, strict=True)
+    ]
+
+
+def apply(net, x, masks):
+    """A network with these masks; its batch normalisations remember the moments of every batch."""
+    masks = iter(masks)
+    for layer in net:
+        if isinstance(layer, NORMS):
+            axes = [axis for axis in range(x.ndim) if axis != 1]
+            moments = x.detach().mean(axes), x.detach().var(axes, correction=0)
+            layer.moments = [*getattr(layer, "moments", []), moments]
+        x = x * next(masks) / 0.6 if isinstance(layer, torch.nn.Dropout) else layer(x)
+    return x
+
+
+def update(name, alternating, gen, disc, optimizers, real, draws):
+    """One update of both networks, in place.
+
+    Args:
+      name: of the recipe.
+      alternating: whether D is updated first, and G then on latents of its own.
+      gen: the generator.
+      disc: the discriminator.
+      optimizers: of both.
+      real: [B, C, H, W].
+      draws: for each pass of the generator (one, or two if alternating): `z`, `masks_gen`, `masks_fake`,
+        `noise_fake`; the first also `masks_real`, `noise_real`.
+
+    Returns:
+      (loss_gen, loss_disc), (gen_grads, disc_grads).
+    """
+    gen_params, disc_params = list(gen.parameters()), list(disc.parameters())
+
+    def judge_fake(draw):
+        fake = apply(gen, draw["z"], draw["masks_gen"])
+        return apply(disc, fake + draw["noise_fake"], draw["masks_fake"])
+
+    def descend(optimizer_and_schedule, params, grads):
+        for p, grad in zip(params, grads, strict=True):
+            p.grad = grad.clamp(-1, 1) if name == "keras_mnist" else grad
+        for each in optimizer_and_schedule:
+            each.step()
+
+    first = draws[0]
+    fake_logits = judge_fake(first)
+    real_logits = apply(disc, real + first["noise_real"], first["masks_real"])
+    loss_disc = DISC_LOSS[name](real_logits, fake_logits)
+    disc_grads = torch.autograd.grad(loss_disc, disc_params, retain_graph=True)
+    if alternating:
+        descend(optimizers[1], disc_params, disc_grads)
+        fake_logits = judge_fake(draws[1])
+    loss_gen = gen_loss(name, fake_logits, gen_params)
+    gen_grads = torch.autograd.grad(loss_gen, gen_params)
+    if not alternating:
+        descend(optimizers[1], disc_params, disc_grads)
+    descend(optimizers[0], gen_params, gen_grads)
+    return (loss_gen.item(), loss_disc.item()), (gen_grads, disc_grads)
+
+
 def expected_stats(layers, momentum, passes):
     """Running moments of each batch normalisation, from 0 and 1, over the batches of those passes."""
     for layer in layers:
-        if isinstance(layer, torch_reference.BatchNorm):
+        if isinstance(layer, NORMS):
             mean, var = torch.zeros_like(layer.bias), torch.ones_like(layer.bias)
             for i in passes:
                 mean = momentum * mean + (1 - momentum) * layer.moments[i][0]
@@ -104,7 +213,7 @@ def noise_of_a_schedule_in_float64(images, keys, step):
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in SMALL else pytest.param(name, marks=pytest.mark.slow) for name in torch_reference.NETWORKS]
+    "name", [name if name in SMALL else pytest.param(name, marks=pytest.mark.slow) for name in DISC_LOSS]
 )
 def test_losses_gradients_updates_and_batch_moments(name, x64):
     gan = recipes.get(name).build()
@@ -120,21 +229,17 @@ def test_losses_gradients_updates_and_batch_moments(name, x64):
     params = [randomised(net.params, i) for i, net in enumerate((state.gen, state.disc))]
     state = with_params(state, gen=params[0], disc=params[1])
 
-    torch.set_default_dtype(torch.float64)
-    try:
-        nets = torch_reference.NETWORKS[name]()
-        starts = [load(p, layers) for p, layers in zip(params, nets, strict=True)]
-        optimizers = torch_reference.optimizers(name, *nets)
-        alternating = name in ("keras_mnist", "gan_elements")
-        low, high = (0, 1) if name == "keras_mnist" else (-1, 1)
-        for seed in range(UPDATES):
-            images = np.random.default_rng(seed).integers(0, 256, (B, *image_shape(gan)), np.uint8)
-            real, draws = nchw(images / 255 * (high - low) + low), draws_of(name, gan, state, 1 + alternating)
-            state, metrics = STEP(gan, state, images)
-            losses, grads = torch_reference.update(name, alternating, *nets, optimizers, real, draws)
-            np.testing.assert_allclose([metrics["loss_gen"], metrics["loss_disc"]], losses, rtol=1e-7)
-    finally:
-        torch.set_default_dtype(torch.float32)
+    nets = [net.double() for net in networks(name, gan.z_size, exact=True)]
+    starts = [load(p, net) for p, net in zip(params, nets, strict=True)]
+    descents = optimizers(name, *nets)
+    alternating = name in ("keras_mnist", "gan_elements")
+    low, high = (0, 1) if name == "keras_mnist" else (-1, 1)
+    for seed in range(UPDATES):
+        images = np.random.default_rng(seed).integers(0, 256, (B, *image_shape(gan)), np.uint8)
+        real, draws = nchw(images / 255 * (high - low) + low), draws_of(name, gan, state, 1 + alternating)
+        state, metrics = STEP(gan, state, images)
+        losses, grads = update(name, alternating, *nets, descents, real, draws)
+        np.testing.assert_allclose([metrics["loss_gen"], metrics["loss_disc"]], losses, rtol=1e-7)
 
     gen_passes = [i for i in range(UPDATES * (1 + alternating)) if i % (1 + alternating) == alternating]
     disc_passes = [i for i in range(UPDATES * (2 + alternating)) if i % (2 + alternating) < 2]  # fake, then real
@@ -144,7 +249,7 @@ def test_losses_gradients_updates_and_batch_moments(name, x64):
         steepest = max(float(g.abs().max()) for g in grad)
         for got, expected in zip(flat(net.opt_state[0], layers), grad, strict=True):
             np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-9 * steepest)
-        moves = [(p.detach().numpy() - s) for p, s in zip(torch_reference.parameters(layers), start, strict=True)]
+        moves = [(p.detach().numpy() - s) for p, s in zip(layers.parameters(), start, strict=True)]
         furthest = max(np.abs(move).max() for move in moves)
         assert furthest > 1e-5
         for got, s, move in zip(flat(net.params, layers), start, moves, strict=True):

@@ -1,12 +1,14 @@
 """SNGAN and WGAN-GP in PyTorch, written from their descriptions, for `test_torch_sngan`.
 
-As `torch_reference`, it shares nothing with the package. Each network is a list of layers with parameters, in the order
-in which the package numbers those of a kind, and a function that applies them.
+It shares nothing with the package's networks. Each network is a list of layers with parameters, in the order in which
+the package numbers those of a kind, and a function that applies them.
 """
 
 import torch
 import torch.nn.functional as F
-from torch_reference import BatchNorm, Conv, ConvTranspose, Dense
+from torch.nn import Linear
+
+from jaxgan.benchmark.torch_networks import Conv, ConvTranspose, batch_norm
 
 
 class SNGANGen(torch.nn.Module):
@@ -15,9 +17,9 @@ class SNGANGen(torch.nn.Module):
     def __init__(self, width, z_size=128):
         super().__init__()
         self.width = width
-        self.dense, self.norm, self.last = Dense(z_size, 16 * width), BatchNorm(width), Conv(width, 3, 3)
+        self.dense, self.norm, self.last = Linear(z_size, 16 * width), batch_norm(width), Conv(width, 3, 3)
         make = lambda layer, *args: torch.nn.ModuleList(layer(*args) for _ in range(3))  # noqa: E731
-        self.norm1, self.norm2 = make(BatchNorm, width), make(BatchNorm, width)
+        self.norm1, self.norm2 = make(batch_norm, width), make(batch_norm, width)
         self.conv1, self.conv2, self.skip = (make(Conv, width, width, k) for k in (3, 3, 1))
 
     def numbered(self):
@@ -46,7 +48,7 @@ class SNGANDisc(torch.nn.Module):
         self.convs = torch.nn.ModuleList(
             [c(3, 3), c(width, 3), c(3, 1), c(width, 3), c(width, 3), c(width, 1), *(c(width, 3) for _ in range(4))]
         )
-        self.dense = Dense(width, 1)
+        self.dense = Linear(width, 1)
         self.v = {}
 
     def layers(self):
@@ -68,7 +70,7 @@ class SNGANDisc(torch.nn.Module):
         def apply(i, x):
             layer = self.layers()[i]
             weight = layer.weight / (layer.weight.flatten(1) @ self.v[layer]).norm()
-            if isinstance(layer, Dense):
+            if isinstance(layer, Linear):
                 return F.linear(x, weight, layer.bias)
             return F.conv2d(x, weight, layer.bias, padding=layer.kernel_size[0] // 2)
 
@@ -85,7 +87,7 @@ class WGANGPGen(torch.nn.Module):
 
     def __init__(self, width, z_size=128):
         super().__init__()
-        self.width, self.dense = width, Dense(z_size, 64 * width)
+        self.width, self.dense = width, Linear(z_size, 64 * width)
         self.ups = torch.nn.ModuleList(
             ConvTranspose(*channels, 5, 2) for channels in ((4 * width, 2 * width), (2 * width, width), (width, 1))
         )
@@ -107,7 +109,7 @@ class WGANGPDisc(torch.nn.Module):
         self.convs = torch.nn.ModuleList(
             Conv(*channels, 5, 2) for channels in ((1, width), (width, 2 * width), (2 * width, 4 * width))
         )
-        self.dense = Dense(4 * 4 * 4 * width, 1)
+        self.dense = Linear(4 * 4 * 4 * width, 1)
 
     def numbered(self):
         return {"Dense_0": self.dense} | {f"Conv_{i}": layer for i, layer in enumerate(self.convs)}

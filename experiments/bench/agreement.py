@@ -24,7 +24,7 @@ import tyro
 
 import jaxgan
 from jaxgan import parallel, recipes
-from jaxgan.commands.cli import Cluster, check_names, fail, one_line_errors, parse
+from jaxgan.commands.cli import Cluster, RecipeNames, check_names, fail, one_line_errors, parse
 from jaxgan.gan import GAN, Batch, GANState, image_shape
 from jaxgan.run import processes
 from jaxgan.whole_batch import Metrics
@@ -36,9 +36,7 @@ Update = Callable[[GANState, np.ndarray], tuple[GANState, Metrics]]  # (state, b
 class Agreement:
     """Trains for a few updates on several devices, and on one, and compares the losses."""
 
-    recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE …]")] = tuple(
-        recipes.SYSTEMS
-    )
+    recipes: RecipeNames = tuple(recipes.SYSTEMS)
     """Which ones."""
     devices: int = 8
     """The most devices, in each process. A machine without accelerators divides its CPU into as many."""

@@ -7,13 +7,11 @@ has each of them send 2 (N - 1) / N times what is reduced, and (N - 1) / N times
 
 import dataclasses
 import re
-from typing import Annotated
 
 import jax
-import tyro
 
 from jaxgan import parallel, recipes
-from jaxgan.commands.cli import check_names, parse
+from jaxgan.commands.cli import RecipeNames, check_names, parse
 from jaxgan.gan import GAN
 from jaxgan.programs import hlo
 from jaxgan.programs.compile_ahead import lower
@@ -33,9 +31,7 @@ APART = {
 class Communication:
     """Counts the bytes that the devices exchange in one update."""
 
-    recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE …]")] = tuple(
-        recipes.SYSTEMS
-    )
+    recipes: RecipeNames = tuple(recipes.SYSTEMS)
     """Which ones."""
 
 

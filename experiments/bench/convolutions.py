@@ -22,16 +22,15 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
-import tyro
 from jax import lax
 
 from jaxgan import recipes
-from jaxgan.commands.cli import check_names, parse
+from jaxgan.commands.cli import RecipeNames, check_names, parse
 from jaxgan.convolutions import cpu, grouped, platforms
 from jaxgan.convolutions.bilinear import Pads, Shape
 from jaxgan.gan import GAN, image_shape
@@ -44,9 +43,7 @@ from jaxgan.programs.flops import count_flops
 class Convolutions:
     """Times each form of each convolution, on this CPU."""
 
-    recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE …]")] = tuple(
-        recipes.SYSTEMS
-    )
+    recipes: RecipeNames = tuple(recipes.SYSTEMS)
     """Which ones."""
 
 

@@ -1,6 +1,6 @@
 """How fast images are read: `python -m experiments.bench.reading [--images 5000]` prints a table of images per second.
 
-JPEG files of 128 to 500 pixels, made in a temporary folder, are read in turns: by Pillow alone, by
+JPEG files of 128 to 500 pixels, or of --side, made in a temporary folder, are read in turns: by Pillow alone, by
 `experiments.prepare`, prepared and as files in random batches of 64, and by Grain where it is installed.
 """
 
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,6 +37,8 @@ class Reading:
 
     images: int = 5_000
     """How many are made."""
+    side: int | None = None
+    """The pixels of their sides; of each by chance where it is not given."""
     rounds: int = 5
     """How many times each way is measured."""
 
@@ -44,13 +46,13 @@ class Reading:
 def main() -> None:
     """Makes images, measures, and prints a table: the median of the rounds, and that of their ratios to Pillow's."""
     flags = parse(Reading, "experiments.bench.reading")
-    if flags.images < 10 * BATCH or flags.rounds < 1:
-        fail(f"--images must be at least {10 * BATCH}, and --rounds at least 1")
+    if flags.images < 10 * BATCH or flags.rounds < 1 or (flags.side or 1) < 1:
+        fail(f"--images must be at least {10 * BATCH}, and --rounds and --side at least 1")
     count = len(os.sched_getaffinity(0))
     with one_line_errors(), TemporaryDirectory(prefix="read-") as folder, ProcessPoolExecutor(count, forked()) as pool:
-        files = list(pool.map(make, [folder] * flags.images, range(flags.images), chunksize=BATCH))
-        pieces = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
-        ways = ways_of(folder, files, lambda: sum(pool.map(by_pillow, pieces)), count)
+        made = files(Path(folder, "files"), flags.images, flags.side, pool)
+        pieces = [made[i : i + BATCH] for i in range(0, len(made), BATCH)]
+        ways = ways_of(folder, made, lambda: sum(pool.map(by_pillow, pieces)), count)
         for way in ways.values():  # what is imported, and files that are read from the disk
             way()
         rates = [{name: way() for name, way in ways.items()} for _ in range(flags.rounds)]
@@ -61,7 +63,7 @@ def main() -> None:
         print(f"| {name} | {np.median([of[name] for of in rates]):,.0f} | {ratio:.2f} |")
 
 
-def ways_of(folder: str, files: list[str], pillow: Callable[[], int], count: int) -> dict[str, Callable[[], float]]:
+def ways_of(folder: str, made: list[str], pillow: Callable[[], int], count: int) -> dict[str, Callable[[], float]]:
     """The ways by their names; each gives images per second."""
     images, out = f"folder:{folder}/files", f"{folder}/prepared"
     again = iter(range(10**6))  # each time into a new folder
@@ -69,7 +71,7 @@ def ways_of(folder: str, files: list[str], pillow: Callable[[], int], count: int
     def as_program() -> int:
         command = [sys.executable, "-m", "experiments.prepare", images, "--size", str(SIZE), "--out"]
         subprocess.run([*command, f"{out}-{next(again)}"], check=True, capture_output=True)
-        return len(files)
+        return len(made)
 
     def prepared(where: str = "") -> int:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -87,23 +89,30 @@ def ways_of(folder: str, files: list[str], pillow: Callable[[], int], count: int
     if importlib.util.find_spec("grain"):
         shards = sorted(map(str, Path(out).glob("*.array_record")))
         raw = functools.partial(np.frombuffer, dtype=np.uint8)
-        for name, *what in (("raw records", shards, raw), ("JPEG files", files, decoded)):
+        for name, *what in (("raw records", shards, raw), ("JPEG files", made, decoded)):
             ways[f"Grain, {name}, {threads()} threads"] = lambda x=what: in_batches(by_grain(*x, 0))
             ways[f"Grain, {name}, {count} processes"] = lambda x=what: in_batches(by_grain(*x, count))
     return ways
 
 
-def make(folder: str, number: int) -> str:
-    """A JPEG file, in one of ten classes: its path."""
+def files(folder: Path, count: int, side: int | None, pool: Executor) -> list[str]:
+    """So many JPEG files in a folder, in up to a hundred classes: their paths. What is there stays."""
+    paths = [folder / f"{n % 100:02d}" / f"{n:06d}.jpg" for n in range(count)]
+    for parent in {path.parent for path in paths}:
+        parent.mkdir(parents=True, exist_ok=True)
+    missing = [(path, n) for n, path in enumerate(paths) if not path.exists()]
+    list(pool.map(make, *zip(*missing, strict=True), [side] * len(missing), chunksize=BATCH) if missing else ())
+    return list(map(str, paths))
+
+
+def make(path: Path, number: int, side: int | None) -> None:
+    """A JPEG file; one of 128 pixels has about 10 kB."""
     random = np.random.default_rng(number)
-    width, height = map(int, random.integers(128, 501, 2))
+    width, height = (side, side) if side else map(int, random.integers(128, 501, 2))
     coarse = Image.fromarray(random.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8))
     pixels = np.asarray(coarse.resize((width, height)))
     pixels = (pixels + random.integers(-8, 9, pixels.shape)).clip(0, 255).astype(np.uint8)
-    path = Path(folder, "files", str(number % 10), f"{number:06d}.jpg")
-    path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, quality=90)
-    return str(path)
 
 
 def decoded(file: str) -> np.ndarray:

@@ -1,13 +1,10 @@
-"""What streaming costs: `python -m experiments.bench.streaming --data-dir DIR` prints three tables.
+"""What streaming costs: `python -m experiments.bench.streaming --data-dir DIR` prints two tables.
 
 Memory: a run on JPEG files of 128 pixels that it makes, of two numbers, beside the same recipe on the embedded digits.
-Preparing: the whole command on the most of these files, to 64 pixels, beside Pillow alone, in turns.
 Speed: `tf2_dcgan` on MNIST, streamed beside resident, in turns, and whether both end in the same state.
 """
 
-import concurrent.futures
 import dataclasses
-import functools
 import json
 import os
 import statistics
@@ -15,10 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
 
 from experiments.bench import reading
 from jaxgan.commands.cli import fail, one_line_errors, parse
@@ -38,9 +33,9 @@ class Streaming:
     steps: int = 200
     """How many updates each run of the first table takes."""
     rounds: int = 3
-    """How many turns the second and the third table take; 0 leaves them away."""
+    """How many turns the second table takes; 0 leaves it away."""
     updates: int = 300
-    """How many updates each run of the third table takes."""
+    """How many updates each run of the second table takes."""
     folder: Path | None = None
     """Where the files are kept; by default they are removed at the end."""
     data_dir: str | None = None
@@ -57,7 +52,12 @@ def main() -> None:
         lines = ["| keras_dcgan on | memory, MiB | above digits | first update, s |", "|---|---|---|---|"]
         least = None
         for count in (0, *sorted(flags.images)):
-            source = f"folder:{files(folder / str(count), count)}" if count else "digits"
+            source, images = "digits", folder / str(count)
+            if count:
+                say(f"making what is missing of {count:,} JPEG files in {images}")
+                source = f"folder:{images}"
+                with ProcessPoolExecutor(len(os.sched_getaffinity(0)), forked()) as pool:
+                    reading.files(images, count, SIDE, pool)
             name = f"{count:,} JPEG files, streamed" if count else "digits"
             say(f"keras_dcgan on {name}")
             args = ["keras_dcgan", "--data", source, "--steps", str(flags.steps), "--evaluate-every", "0"]
@@ -67,27 +67,7 @@ def main() -> None:
             lines.append(f"| {name} | {peak:,.0f} | {peak - least:,.0f} | {first:.1f} |")
         say("\n".join(lines))
         if flags.rounds:
-            say(preparing(files(folder / str(max(flags.images)), max(flags.images)), flags.rounds))
             say(speeds(flags))
-
-
-def files(folder: Path, count: int) -> Path:
-    """A folder of so many JPEG files; what is there stays."""
-    numbers = [n for n in range(count) if not (folder / f"{n % 100:02d}" / f"{n:06d}.jpg").exists()]
-    if numbers:
-        say(f"making {len(numbers):,} JPEG files in {folder}")
-        with concurrent.futures.ProcessPoolExecutor(len(os.sched_getaffinity(0)), forked()) as pool:
-            list(pool.map(make, [folder] * len(numbers), numbers, chunksize=500))
-    return folder
-
-
-def make(folder: Path, number: int) -> None:
-    """A JPEG file of about 10 kB."""
-    random = np.random.default_rng(number)
-    coarse = Image.fromarray(random.integers(0, 256, (20, 20, 3), np.uint8))
-    path = folder / f"{number % 100:02d}" / f"{number:06d}.jpg"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path, quality=95)
 
 
 def watched(args: list[str]) -> tuple[float, float]:
@@ -123,29 +103,8 @@ def _memory(pid: int) -> int:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
 
 
-def preparing(folder: Path, rounds: int) -> str:
-    """The second table: images per second of `experiments.prepare`, and of as many processes with Pillow alone."""
-    paths = sorted(map(str, folder.rglob("*.jpg")))
-    pieces = [paths[i : i + reading.BATCH] for i in range(0, len(paths), reading.BATCH)]
-    rates: dict[str, list[float]] = {"Pillow alone": [], "prepare": []}
-    for number in range(rounds):
-        say(f"preparing {len(paths):,} files, round {number + 1} of {rounds}")
-        with concurrent.futures.ProcessPoolExecutor(len(os.sched_getaffinity(0)), forked()) as pool:
-            list(pool.map(reading.by_pillow, pieces[:2]))  # the processes are there, and have imported Pillow
-            rates["Pillow alone"].append(reading.rate(lambda pool=pool: sum(pool.map(reading.by_pillow, pieces))))
-        with tempfile.TemporaryDirectory(dir=folder.parent) as out:
-            command = [sys.executable, "-m", "experiments.prepare", f"folder:{folder}", "--size", str(reading.SIZE)]
-            run = functools.partial(subprocess.run, [*command, "--out", out], check=True, stdout=subprocess.DEVNULL)
-            rates["prepare"].append(reading.rate(lambda run=run: run() and len(paths)))
-    ratio = statistics.median(b / a for a, b in zip(*rates.values(), strict=True))
-    rows = [f"| {name} | {statistics.median(found):,.0f} |" for name, found in rates.items()]
-    return "\n".join([f"\n| {len(paths):,} files | images/s |", "|---|---|", *rows]) + (
-        f"\n\nprepare, with its start, is {ratio:.2f} of Pillow, the median of {rounds} rounds"
-    )
-
-
 def speeds(flags: Streaming) -> str:
-    """The third table."""
+    """The second table."""
     rates, states = {"resident": [], "streamed": []}, set()
     args = ["tf2_dcgan", "--steps", str(flags.updates), "--evaluate-every", "0", "--sample-every", "100000"]
     args += ["--data-dir", flags.data_dir] if flags.data_dir else []

@@ -84,7 +84,8 @@ def networks(name: str, z_size: int, exact: bool = False) -> tuple[nn.Sequential
     return nn.Sequential(*gen), nn.Sequential(*disc, Apply(lambda x: x.flatten()))
 
 
-def _batch_norm(channels: int, momentum: float = 0.99, kind: type[nn.Module] = nn.BatchNorm2d) -> nn.Module:
+def batch_norm(channels: int, momentum: float = 0.99, kind: type[nn.Module] = nn.BatchNorm2d) -> nn.Module:
+    """With Keras's epsilon, and a momentum as Keras has it."""
     return kind(channels, eps=1e-3, momentum=1 - momentum)
 
 
@@ -115,7 +116,7 @@ def _append_similarity() -> nn.Module:
 
 
 def _digits(z_size: int) -> Layers:
-    norm = functools.partial(_batch_norm, momentum=0.9)
+    norm = functools.partial(batch_norm, momentum=0.9)
     gen = [nn.Linear(z_size, 4 * 4 * 64, bias=False), _to_map(4, 64), norm(64), nn.ReLU()]
     gen += [Conv(64, 64, 3, bias=False), norm(64), nn.ReLU()]
     gen += [Conv(64, 4 * 32, 3, bias=False), nn.PixelShuffle(2), norm(32), nn.ReLU()]
@@ -127,20 +128,20 @@ def _digits(z_size: int) -> Layers:
 
 
 def _keras_dcgan(z_size: int) -> Layers:
-    gen = [_to_map(1, z_size), nn.ConvTranspose2d(z_size, 192, 4), _batch_norm(192), nn.LeakyReLU(0.2)]
+    gen = [_to_map(1, z_size), nn.ConvTranspose2d(z_size, 192, 4), batch_norm(192), nn.LeakyReLU(0.2)]
     for c_in, c_out in ((192, 96), (96, 48), (48, 24)):
-        gen += [ConvTranspose(c_in, c_out, 4, 2), _batch_norm(c_out), nn.LeakyReLU(0.2)]
+        gen += [ConvTranspose(c_in, c_out, 4, 2), batch_norm(c_out), nn.LeakyReLU(0.2)]
     gen += [Conv(24, 3, 4, turned=True), nn.Tanh()]
     disc = [Conv(3, 24, 4, 2), nn.LeakyReLU(0.2), _append_diff()]
     for c_in, c_out in ((24, 48), (48, 96), (96, 192)):
-        disc += [Conv(c_in + 1, c_out, 4, 2), _batch_norm(c_out), nn.LeakyReLU(0.2), _append_diff()]
+        disc += [Conv(c_in + 1, c_out, 4, 2), batch_norm(c_out), nn.LeakyReLU(0.2), _append_diff()]
     return gen, [*disc, nn.Conv2d(192 + 1, 1, 2)]
 
 
 def _keras_mnist(z_size: int) -> Layers:
-    norm = functools.partial(_batch_norm, momentum=0.9)
+    norm = functools.partial(batch_norm, momentum=0.9)
     units = 7 * 7 * 256
-    gen = [nn.Linear(z_size, units), norm(units, kind=nn.BatchNorm1d), nn.ReLU(), nn.Dropout(0.4), _to_map(7, 256)]
+    gen = [nn.Linear(z_size, units), norm(units, kind=nn.BatchNorm1d), nn.ReLU(), _to_map(7, 256), nn.Dropout(0.4)]
     for c_in, c_out in ((256, 128), (128, 64)):
         gen += [_upsample(), Conv(c_in, c_out, 5), norm(c_out), nn.ReLU()]
     gen += [Conv(64, 32, 5), norm(32), nn.ReLU(), Conv(32, 1, 5), nn.Sigmoid()]
@@ -153,11 +154,11 @@ def _keras_mnist(z_size: int) -> Layers:
 def _canton_lsgan(z_size: int) -> Layers:
     gen = [_to_map(1, z_size)]
     for c_in, c_out, factor in ((z_size, 256, 4), (256, 128, 2), (128, 64, 2), (64, 32, 2)):
-        gen += [_upsample(factor), Conv(c_in, c_out, 4, bias=False), _batch_norm(c_out), nn.ReLU()]
+        gen += [_upsample(factor), Conv(c_in, c_out, 4, bias=False), batch_norm(c_out), nn.ReLU()]
     gen += [Conv(32, 3, 4), nn.Tanh()]
     disc = [Conv(3, 32, 4, 2, bias=False), nn.LeakyReLU(0.2), _append_similarity()]
     for c_in, c_out in ((32, 64), (64, 128), (128, 256)):
-        disc += [Conv(c_in + 1, c_out, 4, 2, bias=False), _batch_norm(c_out), nn.LeakyReLU(0.2), _append_similarity()]
+        disc += [Conv(c_in + 1, c_out, 4, 2, bias=False), batch_norm(c_out), nn.LeakyReLU(0.2), _append_similarity()]
     return gen, [*disc, nn.Conv2d(256 + 1, 1, 2)]
 
 
@@ -168,21 +169,21 @@ def _tf2_gan(z_size: int) -> Layers:
 
 def _tf2_dcgan(z_size: int) -> Layers:
     units = 7 * 7 * 256
-    gen = [nn.Linear(z_size, units, bias=False), _batch_norm(units, kind=nn.BatchNorm1d), nn.LeakyReLU(0.3)]
+    gen = [nn.Linear(z_size, units, bias=False), batch_norm(units, kind=nn.BatchNorm1d), nn.LeakyReLU(0.3)]
     gen += [_to_map(7, 256)]
-    gen += [Conv(256, 128, 5, bias=False, turned=True), _batch_norm(128), nn.LeakyReLU(0.3)]
-    gen += [ConvTranspose(128, 64, 5, 2, bias=False), _batch_norm(64), nn.LeakyReLU(0.3)]
+    gen += [Conv(256, 128, 5, bias=False, turned=True), batch_norm(128), nn.LeakyReLU(0.3)]
+    gen += [ConvTranspose(128, 64, 5, 2, bias=False), batch_norm(64), nn.LeakyReLU(0.3)]
     gen += [ConvTranspose(64, 1, 5, 2, bias=False), nn.Tanh()]
     disc = [Conv(1, 32, 3, 2), nn.LeakyReLU(0.01)]
     for c_in, c_out in ((32, 64), (64, 128)):
-        disc += [Conv(c_in, c_out, 3, 2), _batch_norm(c_out), nn.LeakyReLU(0.01)]
+        disc += [Conv(c_in, c_out, 3, 2), batch_norm(c_out), nn.LeakyReLU(0.01)]
     return gen, [*disc, _flat(), nn.Linear(4 * 4 * 128, 1)]
 
 
 def _gan_elements(z_size: int) -> Layers:
     gen = [nn.Linear(z_size, 8 * 8 * 256), nn.LeakyReLU(0.2), _to_map(8, 256)]
     for c_in, c_out in ((256, 128), (128, 64)):
-        gen += [_upsample(), Conv(c_in, c_out, 3), _batch_norm(c_out, 0.8), nn.LeakyReLU(0.2)]
+        gen += [_upsample(), Conv(c_in, c_out, 3), batch_norm(c_out, 0.8), nn.LeakyReLU(0.2)]
     gen += [Conv(64, 1, 3), nn.Tanh()]
     disc = []
     for c_in, c_out, stride in ((1, 64, 1), (64, 128, 2), (128, 256, 2)):

@@ -15,10 +15,10 @@ import numpy as np
 import jaxgan
 from jaxgan.benchmark.timing import CAPACITY, Facts, Prepared, peak_of_process
 from jaxgan.gan import GAN, Batch, image_shape
-from jaxgan.randomness import example_keys
 from jaxgan.networks import Context
 from jaxgan.programs import hlo
 from jaxgan.programs.flops import count_flops
+from jaxgan.randomness import example_keys
 from jaxgan.recipes.settings import Recipe
 from jaxgan.train_step import train_steps
 

@@ -50,16 +50,15 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-import tyro
 from rich.console import Console
 
 from jaxgan import recipes
 from jaxgan.benchmark import timing, updates, whole_run
 from jaxgan.commands import ahead
-from jaxgan.commands.cli import check_json, check_names, fail, one_line_errors, parse
+from jaxgan.commands.cli import RecipeNames, check_json, check_names, fail, one_line_errors, parse
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run.workdir import write_json
 
@@ -82,9 +81,7 @@ Job = tuple[str, str]  # recipe, variant
 class Benchmark:
     """Measures the training update of each recipe, beside what bounds it."""
 
-    recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE …]")] = tuple(
-        recipes.SYSTEMS
-    )
+    recipes: RecipeNames = tuple(recipes.SYSTEMS)
     """Which ones."""
     json: Path | None = None
     """Where the results are written too: a list with an object for each recipe."""

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import jax
 import tyro
@@ -20,6 +20,7 @@ from jaxgan.recipes import RecipeError, user_files
 from jaxgan.run import CheckpointError, ProcessError, ProcessLost, RunError, Stopped, WorkdirError
 
 T = TypeVar("T")
+RecipeNames = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE …]")]
 MENDABLE = (CheckpointError, DataError, ProcessError, RecipeError, RunError, WeightsError, WorkdirError)
 
 
