@@ -175,9 +175,11 @@ def _measure(group: list[Recipe], flags: Benchmark, say: Callable[[str], None]) 
                 rounds.append({job: ask(job, timing.measure, seconds[job]) for job in seconds})
             for recipe in () if flags.accelerator else group:
                 say("whole runs")
-                job = recipe.name, recipe.update
-                if job in workers and (run := ask(job, whole_run.measure, recipe, flags.precision, flags.seconds)):
-                    runs[recipe.name] = run
+                if own := workers.get((recipe.name, recipe.update)):
+                    try:
+                        runs[recipe.name] = whole_run.measure(own, recipe, flags.precision, flags.seconds)
+                    except timing.Failed as error:
+                        failed[recipe.name, "loop"] = error
             for job, worker in list(workers.items()):
                 if ended := ask(job, timing.end):
                     facts[job] = worker.facts | facts.get(job, {}) | ended
@@ -236,7 +238,7 @@ def _tell(
         gen, disc = own["forward"]
         result["bound"] = (4 * gen + 8 * disc) / (3 * gen + 7 * disc)
         result |= {"forward_flops_gen": gen, "forward_flops_disc": disc}
-        if matmul and copy:
+        if matmul and copy and own["xla_bytes"]:
             floor = max(own["flops"] / matmul, own["xla_bytes"] / copy) / 1e6
             result["floor"] = {"ms": floor, "bytes": own["xla_bytes"], "gap": ms[recipe.update] / floor}
     return result
