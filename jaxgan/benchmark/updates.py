@@ -41,16 +41,16 @@ def jax_update(recipe: Recipe, cache: str, same_bits: bool = False) -> Prepared:
     return dispatch, facts, lambda: _peak() | _traced(dispatch)
 
 
-def compiled_update(recipe: Recipe, cache: str, read: Callable[[jax.stages.Compiled, int], Facts]) -> Prepared:
+def compiled_update(recipe: Recipe, cache: str, read: Callable[[jax.stages.Compiled], Facts]) -> Prepared:
     """The same; the facts are `compile_seconds`, `forward`, and what `read` finds in the compiled program.
 
     Args:
       recipe: with its settings.
       cache: a folder, empty as yet.
-      read: from the program, and the number of arrays in its dataset.
+      read: what is known of the program.
     """
     program, dispatch, facts = _compiled_update(recipe, cache)
-    found = read(program, 1 + bool(recipe.build().classes))
+    found = read(program)
     found |= {"compile_seconds": facts["compile_seconds"], "forward": _forward_flops(recipe)}
     return dispatch, found, _peak
 

@@ -57,8 +57,8 @@ from rich.console import Console
 
 from jaxgan import recipes
 from jaxgan.benchmark import timing, updates, whole_run
-from jaxgan.commands import ahead
 from jaxgan.commands.cli import RecipeNames, check_json, check_names, fail, one_line_errors, parse
+from jaxgan.programs import compile_ahead
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run.workdir import write_json
 
@@ -157,7 +157,7 @@ def _measure(group: list[Recipe], flags: Benchmark, say: Callable[[str], None]) 
     with tempfile.TemporaryDirectory() as cache:
         say("compiling")
         compiling = {
-            (recipe.name, update): (updates.compiled_update, recipe.replace(update=update), cache, ahead.facts)
+            (recipe.name, update): (updates.compiled_update, recipe.replace(update=update), cache, compile_ahead.facts)
             for recipe, update in itertools.product(group, UPDATES)
         }
         with timing.workers(compiling, at_once) as (workers, failed):
