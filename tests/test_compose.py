@@ -21,7 +21,7 @@ from common import (
 )
 
 import jaxgan
-from jaxgan import losses, sampling
+from jaxgan import convolutions, losses, sampling
 from jaxgan.forward_pass import losses as both_losses
 from jaxgan.gan import Batch, generated_shape, image_shape, init
 from jaxgan.images import from_uint8, to_uint8
@@ -168,6 +168,7 @@ def test_samples(state):
 IMAGES = jnp.linspace(-1, 1, 96).reshape(4, 3, 4, 2)
 KEYS = jax.random.split(KEY, 4)
 STATE_SHAPE = jax.eval_shape(lambda key: init(GAN, key), KEY)
+KERNEL = jnp.linspace(-1, 1, 36).reshape(3, 3, 2, 2)
 VALUES = jnp.linspace(-3, 3, 8).reshape(2, 4)
 
 # name: a function of arrays, and its arguments.
@@ -186,6 +187,13 @@ FUNCTIONS = {
     "L2": (lambda x: L2(0.1)({"w": x}), (VALUES,)),
     "R1": (lambda g: R1(2.0)(None, Disc(lambda: g, None, None, None, None)), (IMAGES,)),
     "instance_noise": (lambda x, step: InstanceNoise(0.1, 0.9)(x, KEYS, step), (IMAGES, jnp.float32(3))),
+    "conv": (lambda x: convolutions.conv(x, KERNEL.astype(x.dtype), 2), (IMAGES,)),
+    "grouped conv": (lambda x: convolutions.conv(x, KERNEL[:, :, :1].astype(x.dtype), groups=2), (IMAGES,)),
+    "conv_transpose": (lambda x: convolutions.conv_transpose(x, KERNEL.astype(x.dtype), 2), (IMAGES,)),
+    "upsample_conv": (lambda x: convolutions.upsample_conv(x, KERNEL.astype(x.dtype), 2), (IMAGES,)),
+    "a kernel": (lambda k: convolutions.conv(IMAGES.astype(k.dtype), k), (KERNEL,)),
+    "a transposed kernel": (lambda k: convolutions.conv_transpose(IMAGES.astype(k.dtype), k, 2), (KERNEL,)),
+    "batch_norm": (lambda x: layers.batch_norm(layers.Context(True)).init_with_output(KEY, x)[0], (IMAGES,)),
     "append_diff": (minibatch_features.append_diff, (IMAGES,)),
     "append_similarity": (minibatch_features.append_similarity, (IMAGES,)),
     "dropout": (lambda x: layers.dropout(x, 0.5, KEYS, 1), (IMAGES,)),
@@ -209,14 +217,20 @@ def test_a_function_within_a_program_by_its_shapes_and_of_several_at_once(name):
 
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in WITHOUT_GRADIENT])
 def test_the_gradient_of_a_function(name, x64):
-    """Against difference quotients along a random direction."""
+    """In reverse and in forward mode, against difference quotients along a random direction; and once more."""
     function, args = FUNCTIONS[name]
     x, rest = jnp.asarray(np.float64(args[0]) + 0.01), args[1:]
     rng = np.random.default_rng(0)
     direction, weights = rng.normal(size=x.shape), rng.normal(size=jax.eval_shape(function, x, *rest).shape)
     total = jax.jit(lambda x: jnp.sum(weights * function(x, *rest)))
     want = (total(x + 1e-6 * direction) - total(x - 1e-6 * direction)) / 2e-6
-    np.testing.assert_allclose(np.sum(jax.grad(total)(x) * direction), want, rtol=1e-4, atol=1e-7)
+    slope = np.sum(jax.grad(total)(x) * direction)
+    np.testing.assert_allclose(slope, want, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(jax.jvp(total, (x,), (direction,))[1], slope, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(jax.linearize(total, x)[1](direction), slope, rtol=1e-9, atol=1e-12)
+    forward = jax.jvp(jax.grad(total), (x,), (direction,))[1]  # a Hessian times a vector, in both ways
+    reverse = jax.grad(lambda x: jnp.sum(jax.grad(total)(x) * direction))(x)
+    np.testing.assert_allclose(forward, reverse, rtol=1e-9, atol=1e-12)
 
 
 def test_what_is_known_of_shapes_needs_no_arrays():

@@ -5,11 +5,7 @@ of an odd number of pixels, the larger half goes at the end. Each function is eq
 rounding, in its value and in its gradients of any order. B may be symbolic (`jax.export.symbolic_shape`), H and W not.
 
 On a CPU they take the forms that were measured to be fast there (`cpu`), elsewhere XLA's own; what counts is the
-platform that a program is compiled for. They have no forward mode (`jax.jvp`), except where XLA's own are asked for
-everywhere:
-
-    with jaxgan.convolutions.native():
-        jax.jvp(…)
+platform that a program is compiled for. Each is a primitive of JAX, with forward and reverse mode in any order.
 """
 
 from typing import Literal

@@ -30,9 +30,9 @@ _native = jax.make_user_context(os.environ.get("JAXGAN_CPU_CONVOLUTIONS") == "0"
 def native() -> AbstractContextManager[None]:
     """Within it, convolutions are XLA's own on a CPU too: `with jaxgan.convolutions.native(): …`.
 
-    The numbers are equal up to rounding. Each convolution is then one in the compiled program, and forward mode
-    (`jax.jvp`) works; on a CPU training is slower. What counts is where a function is traced, which for a
-    function under `jax.jit` is where it is called: its cache holds both programs.
+    The numbers are equal up to rounding. Each convolution is then one in the compiled program; on a CPU training is
+    slower. What counts is where a function is traced, which for a function under `jax.jit` is where it is called: its
+    cache holds both programs.
 
     The environment variable JAXGAN_CPU_CONVOLUTIONS=0 does the same for a whole process, for scripts. It is read when
     jaxgan is imported.
