@@ -1,4 +1,4 @@
-"""How fast the recipes train: `python -m experiments.benchmark [RECIPE …] [--torch] [--json FILE]`."""
+"""How fast the recipes train: `python -m experiments.benchmark [RECIPE …] [--torch] [--accelerator] [--json FILE]`."""
 
 from jaxgan.commands.benchmark import main
 
