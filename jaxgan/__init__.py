@@ -23,6 +23,8 @@ from jaxgan.networks import Context
 from jaxgan.sampling import sample
 from jaxgan.train_step import train_step, train_steps
 
+__version__ = "0.1.0"
+
 __all__ = [
     "GAN",
     "Batch",
@@ -30,6 +32,7 @@ __all__ = [
     "Forward",
     "GANState",
     "Loss",
+    "__version__",
     "convolutions",
     "data",
     "evaluation",

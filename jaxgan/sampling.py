@@ -130,7 +130,7 @@ def export_generator(gan: GAN, state: GANState, averaged: bool = True) -> bytes:
 
     `jax.export.deserialize(data).call` is a function of latents, float32 [b, z_size], of any number b; and where the
     GAN has classes of labels, int32 [b]. It gives images, uint8 [b, H, W, C]; a black one for a label that is not from
-    0 to classes - 1, since a program cannot raise an error.
+    0 to classes - 1, since a program cannot raise an error. JAX writes programs with the package `flatbuffers`.
 
     Args:
       gan: the static description.

@@ -1,6 +1,7 @@
 """Datasets: the order of the data, arrays of one's own, digits, and what `load` says of its arguments."""
 
 import hashlib
+import sys
 
 import jax
 import numpy as np
@@ -181,12 +182,21 @@ def test_digits_are_scikit_learns():
 
     dataset = data.load("digits")
     images = dataset.images
+    assert dataset.sha256(labels=True) == "ed5d0ee6d5a61b611d6cad96c6bd69386d32550c51b259a59996b65ad132fa6c"
     np.testing.assert_array_equal(dataset.labels, load_digits().target)
     assert dataset.classes == tuple("0123456789")
     assert images.shape == (1797, 8, 8, 1)
     assert images.dtype == np.uint8
     np.testing.assert_array_equal(images[..., 0], np.round(load_digits().images * 255 / 16))
     np.testing.assert_array_equal(data.load("digits", image_shape=(8, 8, 1)).images, images)
+
+
+def test_data_that_need_an_extra_say_which(monkeypatch, tmp_path):
+    for module in ("tensorflow_datasets", data.prepared.RECORDS):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert error_of("mnist") == 'mnist: there is no tensorflow_datasets here; pip install "jaxgan[tfds]"'
+    with pytest.raises(data.DataError, match=r"there is no array_record.* here; pip install \"jaxgan\[tfds\]\""):
+        data.prepared.write(str(tmp_path / "shard"), [NOISE])
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])

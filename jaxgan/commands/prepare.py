@@ -27,7 +27,7 @@ import tyro
 from jaxgan.commands.cli import fail, one_line_errors, parse
 from jaxgan.commands.shards import Shard, Written, start_server, written
 from jaxgan.data import DataError, Fit, Shape, folder, prepared
-from jaxgan.data.dataset import one_line
+from jaxgan.data.dataset import extra, one_line
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import append, whole, write_json
 
@@ -77,6 +77,7 @@ def prepare(flags: Prepare) -> prepared.About:
       DataError: it cannot be done.
     """
     begin = time.perf_counter()
+    extra(prepared.RECORDS, flags.images)
     shape = _shape(flags)
     root, files, odd = _listed(flags)
     about = {"size": list(shape), "fit": flags.fit, "files": len(files), "listing": _digest(root, files)}

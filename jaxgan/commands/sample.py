@@ -1,6 +1,7 @@
 """Draws images from a trained generator: `python -m experiments.sample WORKDIR [--count N] …`."""
 
 import dataclasses
+import importlib.util
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -149,6 +150,8 @@ def _check(flags: Sample) -> None:
         if getattr(flags, name) and not flags.beside_real:
             flag = f"--{name.replace('_', '-')} {getattr(flags, name)}"
             fail(f"{flag} is where --beside-real finds its images; say --beside-real too")
+    if flags.export and importlib.util.find_spec("flatbuffers") is None:
+        fail(f'--export {flags.export}: there is no flatbuffers here; pip install "jaxgan[export]"')
     check_workdir(flags.workdir)
     for flag, suffix in (("out", ".png"), ("npz", ".npz"), ("gif", ".gif")):
         path = getattr(flags, flag)

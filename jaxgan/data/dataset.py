@@ -2,6 +2,8 @@
 
 import dataclasses
 import hashlib
+import importlib
+from types import ModuleType
 
 import jax
 import numpy as np
@@ -18,6 +20,18 @@ class DataError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
+
+
+def extra(module: str, needed_for: str) -> ModuleType:
+    """A module that comes with the package's extra `tfds`.
+
+    Raises:
+      DataError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise DataError(f'{needed_for}: there is no {error.name} here; pip install "jaxgan[tfds]"') from error
 
 
 def one_line(text: str) -> str:

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from jaxgan.data import digests, pixels
-from jaxgan.data.dataset import DataError
+from jaxgan.data.dataset import DataError, extra
 from jaxgan.data.source import Source
 from jaxgan.gan import Batch
 
 ABOUT, LABELS = "prepared.json", "labels.npy"
 UNFINISHED = "unfinished.jsonl"  # what `experiments.prepare` knows of a folder that it has not finished
 FORMAT = 1
+RECORDS = "array_record.python.array_record_module"
 WRITING = "group_size:1,uncompressed"  # so that an image is read without those beside it
 READING = "readahead_buffer_size:0,max_parallelism:0"  # in random order, what is read ahead is thrown away
 BUFFER = 2**15  # bytes that a reader keeps; there are as many readers as shards
@@ -124,9 +125,7 @@ def write(path: str, images: Iterable[np.ndarray]) -> None:
     Raises:
       DataError: it cannot be written, for example because the disk is full.
     """
-    from array_record.python.array_record_module import ArrayRecordWriter
-
-    writer, count = ArrayRecordWriter(path, WRITING), 0
+    writer, count = extra(RECORDS, path).ArrayRecordWriter(path, WRITING), 0
     try:
         for count, image in enumerate(images, 1):  # noqa: B007
             writer.write(image.tobytes())
@@ -207,9 +206,7 @@ def _fitted(images: np.ndarray, shape: pixels.Shape | None, how: pixels.Fit) -> 
 
 
 def _reader(file: str) -> Any:
-    from array_record.python.array_record_module import ArrayRecordReader
-
-    return ArrayRecordReader(file, READING, file_reader_buffer_size=BUFFER)
+    return extra(RECORDS, file).ArrayRecordReader(file, READING, file_reader_buffer_size=BUFFER)
 
 
 def _damaged(name: str, file: str, reason: str) -> DataError:

@@ -1,7 +1,6 @@
 """A dataset by its name."""
 
 import dataclasses
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,8 @@ import numpy as np
 from jaxgan.data import folder, pixels, prepared, stacked_mnist, tfds
 from jaxgan.data.dataset import DataError, Dataset
 from jaxgan.data.source import Source, with_border
+
+DIGITS = Path(__file__).with_name("digits.npz")  # digits.md says where it is from
 
 
 def load(
@@ -37,7 +38,7 @@ def open_source(
     Images become upright, sRGB or grey, and opaque (on white), as `jaxgan.data.pixels` says.
 
     Args:
-      name: "digits" (scikit-learn's 1,797 handwritten digits, which need no download), the name of
+      name: "digits" (1,797 handwritten digits of the UCI repository, which come with the package), the name of
         an image dataset of TensorFlow Datasets, "stacked_mnist" (made of its MNIST, three digits in each image),
         "folder:PATH" for all image files below PATH, or "prepared:PATH" for what `experiments.prepare` has written.
       data_dir: where TensorFlow Datasets keeps its data; by default its own ~/tensorflow_datasets.
@@ -94,13 +95,9 @@ def _within(shape: pixels.Shape | None, border: int) -> pixels.Shape | None:
 
 
 def _digits(shape: pixels.Shape | None, fit: pixels.Fit) -> Dataset:
-    # What `sklearn.datasets.load_digits` reads. Its file alone: to import scikit-learn takes seconds.
-    package = importlib.util.find_spec("sklearn")
-    if package is None:
-        raise DataError("--data digits is a file of scikit-learn's: pip install scikit-learn")
-    rows = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
-    labels = rows[:, -1].astype(np.int64)
-    images = np.round(rows[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)  # 17 shades of grey
+    with np.load(DIGITS) as found:
+        images, labels = found["images"], found["labels"]
+    images = np.round(images * (255 / 16)).astype(np.uint8)[..., None]  # 17 shades of grey
     if shape not in (None, images.shape[1:]):
         from PIL import Image
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxgan.data import digests, pixels
-from jaxgan.data.dataset import DataError
+from jaxgan.data.dataset import DataError, extra
 from jaxgan.data.source import Source, stacked
 from jaxgan.gan import Batch
 
@@ -34,8 +34,7 @@ def source(name: str, data_dir: str | None, shape: pixels.Shape | None, split: s
     Raises:
       DataError: it cannot be had. Reading raises one for an example that cannot be used.
     """
-    import tensorflow_datasets as tfds
-
+    tfds = extra("tensorflow_datasets", name)
     builder = _builder(name, data_dir)
     image = _image_feature(name, builder.info.features)
     # Not builder.is_prepared(), which takes [ and * in the path for a pattern.
@@ -90,8 +89,7 @@ def splits(name: str, data_dir: str | None) -> tuple[str, ...]:
 
 
 def _builder(name: str, data_dir: str | None) -> Any:
-    import tensorflow_datasets as tfds
-
+    tfds = extra("tensorflow_datasets", name)
     if data_dir and os.path.isdir(data_dir):
         data_dir = os.path.abspath(data_dir)  # or a folder that is named ~ would be taken for the home directory
     if (

@@ -1,4 +1,4 @@
-"""Small networks for scikit-learn's handwritten digits, 8x8: a DCGAN, and dense ones.
+"""Small networks for the embedded handwritten digits, 8x8: a DCGAN, and dense ones.
 
 All are conditional where they are given labels.
 """
