@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, cast, get_args, get_origin
 
 import flax.linen as nn
 import jax
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
+from jax.core import Tracer
 
 from jaxgan.losses import Loss
 from jaxgan.networks.layers import Context
@@ -24,12 +25,12 @@ class Batch(NamedTuple):
     """Real images, and their labels where the data has them.
 
     Attributes:
-      images: uint8 [B, H, W, C].
+      images: uint8 [B, H, W, C], of NumPy or of JAX, as are the labels.
       labels: int32 [B], the class of each image, as `jaxgan.labels` checks them; None where there are no classes.
     """
 
-    images: jax.Array
-    labels: jax.Array | None = None
+    images: Any
+    labels: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +204,7 @@ def init(gan: GAN, key: jax.Array) -> GANState:
     """
     if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise TypeError("init needs a typed key: jax.random.key(seed), not jax.random.PRNGKey(seed)")
-    if any(isinstance(x, jax.core.Tracer) for x in (key, jnp.zeros(()))):  # part of a program of the caller's
+    if any(isinstance(x, Tracer) for x in (key, jnp.zeros(()))):  # part of a program of the caller's
         return _init(gan, key)
     return _compiled_init(gan, key)
 
@@ -213,7 +214,7 @@ def _init(gan: GAN, key: jax.Array) -> GANState:
     gen = gan.gen.init(jax.random.fold_in(key, Purpose.INIT_GEN), z, labels, Context())
     disc = gan.disc.init(jax.random.fold_in(key, Purpose.INIT_DISC), images, labels, Context())
 
-    def net_state(variables, optimizer):
+    def net_state(variables: Mapping[str, Any], optimizer: optax.GradientTransformation) -> NetState:
         params = variables["params"]
         return NetState(params, variables.get("batch_stats", {}), optimizer.init(params))
 
@@ -233,7 +234,7 @@ _compiled_init = jax.jit(_init, static_argnums=0, compiler_options={"xla_backend
 
 def image_shape(gan: GAN) -> tuple[int, int, int]:
     """The (H, W, C) of the images that the generator makes; nothing is computed."""
-    return generated_shape(gan)[1:]
+    return cast(tuple[int, int, int], generated_shape(gan)[1:])
 
 
 @functools.lru_cache(maxsize=32)  # asked for several times over, and each time the generator would be traced

@@ -41,7 +41,7 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
 
     images = np.asarray(images)
     n, h, w, c = images.shape
-    columns = min(n, columns or math.ceil(math.sqrt(n)))
+    columns = int(min(n, columns or math.ceil(math.sqrt(n))))
     rows = -(-n // columns)
     scale = max(1, WIDTH // (columns * w))
     gap = max(1, scale // 4)
@@ -89,12 +89,15 @@ def png(image: np.ndarray, colours: int | None = None, level: int = 6) -> bytes:
       colours: of a palette that stands for all colours, at most 256, which makes a third of the file; None keeps all.
       level: how hard it is compressed, from 1 to 9. 1 takes a fraction of the time, and makes a file a tenth larger.
     """
+    from PIL.Image import Dither
+
     file, picture = io.BytesIO(), _picture(image)
-    (picture.quantize(colours, dither=0) if colours else picture).save(file, format="PNG", compress_level=level)
+    picture = picture.quantize(colours, dither=Dither.NONE) if colours else picture
+    picture.save(file, format="PNG", compress_level=level)
     return file.getvalue()
 
 
-def save_png(path: str | os.PathLike, image: np.ndarray | bytes) -> None:
+def save_png(path: str | os.PathLike[str], image: np.ndarray | bytes) -> None:
     """Writes one uint8 image [H, W, C], C being 1 or 3, or what `png` made of it; a reader never sees half of it."""
     partial = Path(f"{path}.partial")
     try:
@@ -128,7 +131,7 @@ def beside(pictures: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def save_gif(
-    path: str | os.PathLike, frames: Sequence[Path | np.ndarray], seconds: float = 6.0, comment: str = ""
+    path: str | os.PathLike[str], frames: Sequence[Path | np.ndarray], seconds: float = 6.0, comment: str = ""
 ) -> None:
     """Writes pictures, uint8 [H, W, C] or PNG files, as one endless GIF of about `seconds`, resting on the last.
 

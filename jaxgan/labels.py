@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def checked_labels(labels: Any, count: int, classes: int, least: int = 0) -> jax.Array | np.ndarray:
@@ -26,7 +27,7 @@ def checked_labels(labels: Any, count: int, classes: int, least: int = 0) -> jax
         raise ValueError(
             f"labels must be {count} integers, one for each image, not {labels.dtype} of shape {list(labels.shape)}"
         )
-    if count and not isinstance(labels, jax.core.Tracer):
+    if count and not isinstance(labels, Tracer):
         values = np.asarray(labels)
         low, high = int(values.min()), int(values.max())
         if low < least or high >= classes:

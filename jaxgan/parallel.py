@@ -73,7 +73,7 @@ def own_copy(state: GANState) -> GANState:
     return jax.tree.map(lambda x: x.addressable_data(0), state)
 
 
-def step_on(gan: GAN, devices: Sequence[jax.Device], form: Form = "shard_map") -> Callable:
+def step_on(gan: GAN, devices: Sequence[jax.Device], form: Form = "shard_map") -> Callable[..., Any]:
     """`train_step` on the devices.
 
     Returns:
@@ -121,12 +121,12 @@ def own_images(batches: Sequence[Batch], capacity: int, devices: int) -> tuple[B
 
 
 def on_devices(
-    function: Callable,
+    function: Callable[..., Any],
     gan: GAN,
     devices: Sequence[jax.Device],
     form: Form = "shard_map",
     split: Split | None = None,
-) -> Callable:
+) -> Callable[..., Any]:
     """One of `SPLIT`'s functions, (gan, state, …) -> (state, metrics), on the devices.
 
     Args:
@@ -151,7 +151,7 @@ def on_devices(
     return call
 
 
-def _sharded(function: Callable, gan: GAN, devices: Sequence[jax.Device], split: Split) -> Callable:
+def _sharded(function: Callable[..., Any], gan: GAN, devices: Sequence[jax.Device], split: Split) -> Callable[..., Any]:
     """`function` under `jax.shard_map`, to which each argument goes as this process's part of it."""
     compiled, mesh = shard_mapped(function, gan, devices, split), _mesh(devices)
     shardings = [axis if axis is None else NamedSharding(mesh, _spec(devices, axis)) for axis in split]
@@ -165,7 +165,9 @@ def _sharded(function: Callable, gan: GAN, devices: Sequence[jax.Device], split:
     return call
 
 
-def shard_mapped(function: Callable, gan: GAN, devices: Sequence[jax.Device], split: Split | None = None) -> Any:
+def shard_mapped(
+    function: Callable[..., Any], gan: GAN, devices: Sequence[jax.Device], split: Split | None = None
+) -> Any:
     """`function` under `jax.shard_map`, jitted, the state donated; `lower` compiles it ahead of time.
 
     Its arguments are whole arrays on the devices. JAX checks when it is traced that the state cannot come to differ
@@ -177,7 +179,7 @@ def shard_mapped(function: Callable, gan: GAN, devices: Sequence[jax.Device], sp
     return jax.jit(jax.shard_map(function, mesh=_mesh(devices), in_specs=specs, out_specs=outputs), donate_argnums=0)
 
 
-def _pmapped(function: Callable, gan: GAN, devices: Sequence[jax.Device], axes: Split) -> Callable:
+def _pmapped(function: Callable[..., Any], gan: GAN, devices: Sequence[jax.Device], axes: Split) -> Callable[..., Any]:
     """`function` under `jax.pmap`, to which what is split goes with an axis for the devices of this process."""
     local = len(devices) // jax.process_count()
     compiled = jax.pmap(

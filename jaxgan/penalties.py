@@ -133,7 +133,7 @@ class L2:
 
     def __call__(self, params: Any) -> jax.Array:
         """The regulariser at those parameters."""
-        return self.weight * sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(params))
+        return jnp.asarray(self.weight * sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(params)))
 
 
 def _squares(gradient: jax.Array) -> jax.Array:

@@ -106,76 +106,76 @@ def _shape(x: Any) -> tuple[int, ...]:
 # The rules: of an operation of which some operands depend on the examples, along which axis they lie in its result.
 
 
-def _unknown(equation: core.JaxprEqn, lies: list[Lie]) -> str:
+def _unknown(equation: core.JaxprEqn, lies: list[Any]) -> str:
     return UNKNOWN
 
 
-def _together(equation: core.JaxprEqn, lies: list[Lie]) -> str:
+def _together(equation: core.JaxprEqn, lies: list[Any]) -> str:
     return TOGETHER
 
 
-def _elementwise(equation: core.JaxprEqn, lies: list[Lie]) -> int | str:
+def _elementwise(equation: core.JaxprEqn, lies: list[Any]) -> int | str:
     axes = {lie for lie in lies if lie is not None}
     return axes.pop() if len(axes) == 1 else TOGETHER
 
 
-def _barrier(equation: core.JaxprEqn, lies: list[Lie]) -> list[Lie]:
+def _barrier(equation: core.JaxprEqn, lies: list[Any]) -> list[Lie]:
     return lies
 
 
-def _reduction(equation: core.JaxprEqn, lies: list[Lie]) -> int | str:
+def _reduction(equation: core.JaxprEqn, lies: list[Any]) -> int | str:
     axes = equation.params["axes"]
     return TOGETHER if lies[0] in axes else lies[0] - sum(a < lies[0] for a in axes)
 
 
-def _along_one_axis(equation: core.JaxprEqn, lies: list[Lie]) -> int | str:
+def _along_one_axis(equation: core.JaxprEqn, lies: list[Any]) -> int | str:
     axis = _elementwise(equation, lies)
     return TOGETHER if axis == equation.params[ALONG_ONE_AXIS[equation.primitive.name]] else axis
 
 
-def _stack(equation: core.JaxprEqn, lies: list[Lie]) -> int | str:
+def _stack(equation: core.JaxprEqn, lies: list[Any]) -> int | str:
     axis = _elementwise(equation, lies)
     return axis if isinstance(axis, str) else axis + (equation.params["axis"] <= axis)
 
 
-def _broadcast(equation: core.JaxprEqn, lies: list[Lie]) -> int | str:
+def _broadcast(equation: core.JaxprEqn, lies: list[Any]) -> int | str:
     axis = equation.params["broadcast_dimensions"][lies[0]]
     return axis if equation.params["shape"][axis] == _shape(equation.invars[0])[lies[0]] else TOGETHER
 
 
-def _reshape(equation: core.JaxprEqn, lies: list[Lie]) -> int | str:
+def _reshape(equation: core.JaxprEqn, lies: list[Any]) -> int | str:
     before, after = _shape(equation.invars[0]), equation.params["new_sizes"]
     rows = math.prod(before[: lies[0]])
     same = (i for i, size in enumerate(after) if size == before[lies[0]] and math.prod(after[:i]) == rows)
     return next(same, UNKNOWN)
 
 
-def _squeeze(equation: core.JaxprEqn, lies: list[Lie]) -> int | str:
+def _squeeze(equation: core.JaxprEqn, lies: list[Any]) -> int | str:
     axes = equation.params["dimensions"]
     return UNKNOWN if lies[0] in axes else lies[0] - sum(a < lies[0] for a in axes)
 
 
-def _transpose(equation: core.JaxprEqn, lies: list[Lie]) -> int:
+def _transpose(equation: core.JaxprEqn, lies: list[Any]) -> int:
     return equation.params["permutation"].index(lies[0])
 
 
-def _reverse(equation: core.JaxprEqn, lies: list[Lie]) -> int | str:
+def _reverse(equation: core.JaxprEqn, lies: list[Any]) -> int | str:
     return TOGETHER if lies[0] in equation.params["dimensions"] else lies[0]
 
 
-def _pad(equation: core.JaxprEqn, lies: list[Lie]) -> int | str:
+def _pad(equation: core.JaxprEqn, lies: list[Any]) -> int | str:
     operand, value = lies
     return operand if value is None and not any(equation.params["padding_config"][operand]) else TOGETHER
 
 
-def _slice(equation: core.JaxprEqn, lies: list[Lie]) -> int | str:
+def _slice(equation: core.JaxprEqn, lies: list[Any]) -> int | str:
     operand, *places = lies
     if operand is None or any(place is not None for place in places):
         return UNKNOWN
     return operand if _shape(equation.outvars[0])[operand] == _shape(equation.invars[0])[operand] else TOGETHER
 
 
-def _gather(equation: core.JaxprEqn, lies: list[Lie]) -> int | str:
+def _gather(equation: core.JaxprEqn, lies: list[Any]) -> int | str:
     """Values at places: at each example's own (a batching dimension), or at the same ones in all."""
     (operand, places), numbers, shape = lies, equation.params["dimension_numbers"], _shape(equation.invars[0])
     over_places = [d for d in range(len(_shape(equation.outvars[0]))) if d not in numbers.offset_dims]
@@ -190,7 +190,7 @@ def _gather(equation: core.JaxprEqn, lies: list[Lie]) -> int | str:
     return int(numbers.offset_dims[[d for d in range(len(shape)) if d not in gone].index(operand)])
 
 
-def _dot(equation: core.JaxprEqn, lies: list[Lie]) -> int | str:
+def _dot(equation: core.JaxprEqn, lies: list[Any]) -> int | str:
     contracted, batched = equation.params["dimension_numbers"]
     if None not in lies:
         pairs = list(zip(*batched, strict=True))
@@ -205,20 +205,20 @@ def _dot(equation: core.JaxprEqn, lies: list[Lie]) -> int | str:
     return len(batched[0]) + side * len(free[0]) + free[side].index(lies[side])
 
 
-def _convolution(equation: core.JaxprEqn, lies: list[Lie]) -> int | str:
+def _convolution(equation: core.JaxprEqn, lies: list[Any]) -> int | str:
     numbers = equation.params["dimension_numbers"]
     if lies[1] is not None or equation.params["batch_group_count"] != 1:
         return UNKNOWN
     return numbers.out_spec[0] if lies[0] == numbers.lhs_spec[0] else TOGETHER
 
 
-def _window(equation: core.JaxprEqn, lies: list[Lie]) -> int | str:
+def _window(equation: core.JaxprEqn, lies: list[Any]) -> Lie | str:
     axis, p = lies[0], equation.params
     alone = axis is not None and p["window_dimensions"][axis] == p["window_strides"][axis] == 1
     return axis if alone and not any(p["padding"][axis]) else TOGETHER
 
 
-def _cond(equation: core.JaxprEqn, lies: list[Lie]) -> list[Lie] | Mixing | str:
+def _cond(equation: core.JaxprEqn, lies: list[Any]) -> list[Lie] | Mixing | str:
     choice, *operands = lies
     if choice is not None:
         return UNKNOWN
@@ -230,7 +230,7 @@ def _cond(equation: core.JaxprEqn, lies: list[Lie]) -> list[Lie] | Mixing | str:
     return [lies.pop() if lies else None for lies in joined]
 
 
-def _scan(equation: core.JaxprEqn, lies: list[Lie]) -> list[Lie] | str:
+def _scan(equation: core.JaxprEqn, lies: list[Any]) -> list[Lie] | str:
     """A loop over the examples, which carries nothing from one to the next."""
     p = equation.params
     carries, first = p["num_carry"], p["num_consts"] + p["num_carry"]

@@ -4,7 +4,8 @@ These are functions of JAX, which compose with `jax.jit`, `jax.vmap` and `jax.ex
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 import jax
 import jax.export
@@ -172,8 +173,8 @@ _draw = jax.jit(draw_z, static_argnums=(0, 3))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _apply(gan: GAN, variables: dict, z: jax.Array, labels: jax.Array | None) -> jax.Array:
-    images = to_uint8(gan.gen.apply(variables, z, labels, Context()), gan.image_range)
+def _apply(gan: GAN, variables: Mapping[str, Any], z: jax.Array, labels: jax.Array | None) -> jax.Array:
+    images = to_uint8(cast(jax.Array, gan.gen.apply(variables, z, labels, Context())), gan.image_range)
     if labels is None:
         return images
     is_class = (labels >= 0) & (labels < gan.classes)  # of what else there is, networks make what they like

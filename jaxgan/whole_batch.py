@@ -72,7 +72,7 @@ def _over_microbatches(
     zeros = _on_each_device(gan, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like))
     (stats, total), _ = jax.lax.scan(add, (stats, zeros), micro)
     grads, metrics = jax.tree.map(lambda x: x / k, total)
-    return grads, Aux(*stats, metrics)
+    return grads, Aux(stats[0], stats[1], metrics)
 
 
 def _on_each_device(gan: GAN, tree: Any) -> Any:

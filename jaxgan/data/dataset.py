@@ -131,9 +131,9 @@ class Dataset:
 
         The labels count as little-endian int32. The name and the names of the classes do not matter.
         """
-        digest = hashlib.sha256(np.ascontiguousarray(self.images))
+        digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
         if labels and self.labels is not None:
-            digest.update(self.labels.astype("<i4"))
+            digest.update(self.labels.astype("<i4").data)
         return digest.hexdigest()
 
     def digest(self) -> str | None:

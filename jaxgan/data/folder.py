@@ -44,8 +44,8 @@ def source(path: str, shape: pixels.Shape | None, how: pixels.Fit = "crop") -> S
     if not files:
         raise DataError(f"{name}: the folder holds no files; put PNG or JPEG images there")
     labels, classes = labels_of(files)
-    first = None if shape else _read(name, folder, files[0], None, how)
-    of_all = shape or first[0].shape
+    first = None
+    of_all = shape or (first := _read(name, folder, files[0], None, how))[0].shape
 
     def examples(which: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         for number in which:
@@ -159,7 +159,7 @@ def walk(name: str, folder: str, odd: list[tuple[Parts, str]] | None = None) -> 
     Raises:
       DataError: something there that is not hidden can neither be entered nor read as a file.
     """
-    waiting: list[tuple[Parts, frozenset]] = [((), frozenset())]  # a folder, and the real paths of those it is in
+    waiting: list[tuple[Parts, frozenset[str]]] = [((), frozenset())]  # a folder, and the real paths of those it is in
     while waiting:
         parts, above = waiting.pop()
         here = os.path.join(folder, *parts)
@@ -185,7 +185,7 @@ def walk(name: str, folder: str, odd: list[tuple[Parts, str]] | None = None) -> 
                 raise DataError(f"{name}: {os.path.join(here, entry.name)} is {kind}; remove or mend it")
 
 
-def _kind(entry: os.DirEntry) -> str:
+def _kind(entry: os.DirEntry[str]) -> str:
     """What a path leads to: "folder", "file", or words for what is neither. A named pipe is not opened."""
     if not entry.is_symlink() and entry.is_file(follow_symlinks=False):
         return "file"  # as the folder itself says, and need not be asked for

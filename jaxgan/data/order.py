@@ -64,7 +64,7 @@ def check(step: int, batch_size: int, part: tuple[int, int]) -> None:
 
 
 @functools.lru_cache(maxsize=4)  # a pure function, and the same epoch is asked for many times over
-def permutation(seed: bytes, shape: tuple, impl: str, epoch: int, size: int) -> np.ndarray:
+def permutation(seed: bytes, shape: tuple[int, ...], impl: str, epoch: int, size: int) -> np.ndarray:
     """The order of one epoch, int32 [size]: the examples sorted by 64 random bits each.
 
     The key is given by its data (bytes of uint32, and their shape) and the name of its implementation.

@@ -14,7 +14,7 @@ import contextlib
 import functools
 import io
 import re
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 import numpy as np
 
@@ -64,7 +64,8 @@ def upright_srgb(image: "Picture") -> "Picture":
     """An image as it is meant to be seen, in mode L where it is grey and in mode RGB where not."""
     from PIL import Image, ImageOps
 
-    raw_mode = str(image.tile[0].args) if image.tile else ""
+    tile = getattr(image, "tile", None)  # of a file that is not read yet
+    raw_mode = str(tile[0].args) if tile else ""
     deep = re.search(r"\b(?!BGR)[A-Za-z]+;16", raw_mode)  # BGR;16 has 16 bits for all three
     if deep or image.mode in REFUSED or image.mode.startswith("I;"):
         kind = "16 bits" if deep else f"Pillow's mode {image.mode!r}"
@@ -89,7 +90,7 @@ def _apply(profile: bytes, image: "Picture") -> "Picture":
     from PIL import ImageCms
 
     transform = _to_srgb(profile, image.mode)
-    return ImageCms.applyTransform(image, transform) if transform else image
+    return cast("Picture", ImageCms.applyTransform(image, transform)) if transform else image
 
 
 @functools.lru_cache(maxsize=4)  # a pure function, and the images of a folder often have one profile

@@ -3,11 +3,14 @@
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from jaxgan.data.dataset import one_line
 
+T = TypeVar("T")
 
-def progress(items: Iterable, count: int, name: str, doing: str = "loading") -> Iterator:
+
+def progress(items: Iterable[T], count: int, name: str, doing: str = "loading") -> Iterator[T]:
     """`count` items; on a terminal, with a progress bar on stderr where there are many."""
     if count < 20 or not on_terminal():
         yield from items

@@ -3,7 +3,7 @@
 import numpy as np
 
 from jaxgan.data import pixels, tfds
-from jaxgan.data.dataset import Dataset
+from jaxgan.data.dataset import DataError, Dataset
 
 NAME = "stacked_mnist"
 CLASSES = tuple(f"{number:03d}" for number in range(1_000))
@@ -26,6 +26,8 @@ def load(data_dir: str | None, shape: pixels.Shape | None, split: str, fit: pixe
       DataError: MNIST cannot be had.
     """
     mnist = tfds.source("mnist", data_dir, None, split).load()
+    if mnist.labels is None:
+        raise DataError(f"{NAME}: MNIST has no labels here: {mnist.labels_note}")
     orders = [np.random.RandomState(channel).permutation(len(mnist.images)) for channel in range(3)]
     images = np.concatenate([mnist.images[order] for order in orders], axis=-1)
     hundreds, tens, ones = (mnist.labels[order] for order in orders)

@@ -63,5 +63,5 @@ def _read(source: Source, labels: bool, which: np.ndarray) -> list[Batch]:
     missing = np.arange(which.size) if batch.labels is None else np.flatnonzero(batch.labels < 0)
     if missing.size:
         raise DataError(f"{source.name}: example {which.reshape(-1)[missing[0]]} has no label, and the recipe classes")
-    images, of_all = batch.images.reshape(*which.shape, *source.shape), batch.labels.reshape(which.shape)
+    images, of_all = batch.images.reshape(*which.shape, *source.shape), np.asarray(batch.labels).reshape(which.shape)
     return [Batch(*of_step) for of_step in zip(images, of_all, strict=True)]

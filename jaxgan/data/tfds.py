@@ -8,7 +8,7 @@ import os
 import socket
 import urllib.request
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def source(name: str, data_dir: str | None, shape: pixels.Shape | None, split: s
         _prepare(builder, name)
     records = _source(builder, name, split)
     of = functools.partial(_records, records, name=name, builder=builder, split=split)
-    label = dict(builder.info.features).get("label")
+    label = cast(Any, dict(builder.info.features).get("label"))
     is_class = isinstance(label, tfds.features.ClassLabel) and bool(label.num_classes)
 
     def decoded(number: int, record: bytes) -> tuple[np.ndarray, int]:
@@ -111,8 +111,7 @@ def _builder(name: str, data_dir: str | None) -> Any:
 
 def _image_feature(name: str, features: Any) -> str:
     """Which feature holds the images; one that does not hold pictures of 8 bits a channel is refused."""
-    import tensorflow_datasets as tfds
-
+    tfds = extra("tensorflow_datasets", name)
     names = list(features) if isinstance(features, tfds.features.FeaturesDict) else []
     images = [key for key in names if type(features[key]) is tfds.features.Image]
     if not images:
@@ -125,8 +124,7 @@ def _image_feature(name: str, features: Any) -> str:
 
 
 def _source(builder: Any, name: str, split: str) -> Any:
-    import tensorflow_datasets as tfds
-
+    tfds = extra("tensorflow_datasets", name)
     try:
         if not builder.info.splits[split].num_examples:
             raise ValueError("it has no examples")
@@ -154,8 +152,7 @@ def _records(records: Any, which: list[int], name: str, builder: Any, split: str
 
 def _example(record: bytes, image: str, is_class: bool, which: str) -> tuple[bytes, int]:
     """The encoded image of a record, and its label; TFDS's own parser takes several times as long."""
-    from tensorflow_datasets.proto import tf_example_pb2
-
+    tf_example_pb2 = extra("tensorflow_datasets.proto", which).tf_example_pb2
     try:
         features = tf_example_pb2.Example.FromString(record).features.feature
         encoded = features[image].bytes_list.value[0]

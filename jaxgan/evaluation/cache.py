@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def cached(decided_by: Any, make: Callable[[], Arrays]) -> Arrays:
         path.parent.mkdir(parents=True, exist_ok=True)
         _make_room(path.parent)
         with tempfile.TemporaryDirectory(dir=path.parent) as partial:  # several processes may write the same file
-            np.savez(Path(partial) / path.name, **arrays)
+            np.savez(Path(partial) / path.name, **cast(Any, arrays))
             os.replace(Path(partial) / path.name, path)
     except OSError:
         pass

@@ -24,7 +24,7 @@ class Moments(NamedTuple):
 
     mean: np.ndarray
     covariance: np.ndarray
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride] a tuple counts by that name
 
 
 class KernelDistance(NamedTuple):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -37,10 +37,10 @@ class Embedded(NamedTuple):
     probabilities: np.ndarray | None = None
 
 
-Track = Callable[[Iterable, str], Iterable]
+Track = Callable[[Iterable[Any], str], Iterable[Any]]
 
 
-def untracked(items: Iterable, what: str) -> Iterable:
+def untracked(items: Iterable[Any], what: str) -> Iterable[Any]:
     """The items, with no progress shown."""
     return items
 
@@ -160,7 +160,7 @@ def _apply(
     net: Classifier, shape: tuple[int, int, int], variables: Mapping[str, Any], images: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     with jax.default_matmul_precision("highest"):  # else scores would depend on the device
-        return net.apply(variables, brought_to(images, shape) / 255, Context())
+        return cast(Any, net.apply(variables, brought_to(images, shape) / 255, Context()))
 
 
 def brought_to(images: jax.Array, shape: tuple[int, int, int]) -> jax.Array:

@@ -60,7 +60,7 @@ def find(path: str | None = None) -> Path:
     return _download(cache / NAMES[0])
 
 
-def read(path: str | os.PathLike) -> dict[str, Any]:
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The variables of `InceptionV3` from a PyTorch state dict.
 
     Batch counters (num_batches_tracked) and the auxiliary classifier (AuxLogits) are left out: scores need neither.
@@ -79,7 +79,8 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     _check_hash(path)
     state = _load(path)
     state = {name: value for name, value in state.items() if not _needless(name)}
-    like = flatten_dict(jax.eval_shape(InceptionV3(biased=True).init, jax.random.key(0), jnp.zeros((1, 1, 1, 3))))
+    variables = jax.eval_shape(InceptionV3(biased=True).init, jax.random.key(0), jnp.zeros((1, 1, 1, 3)))
+    like: dict[Any, Any] = flatten_dict(variables)
     names = {keys: ".".join([*keys[1:-1], LEAVES[keys[-1]]]) for keys in like}
     for name in names.values():
         if name not in state:

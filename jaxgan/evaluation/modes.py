@@ -86,4 +86,4 @@ def digits_in(images: np.ndarray, track: Track = untracked) -> np.ndarray:
     seen = (
         embed(features, images[..., [c]], track, f"{name} digits") for c, name in enumerate(("red", "green", "blue"))
     )
-    return np.stack([of.probabilities.argmax(1) for of in seen], axis=1)
+    return np.stack([np.asarray(of.probabilities).argmax(1) for of in seen], axis=1)

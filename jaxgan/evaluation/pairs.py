@@ -8,7 +8,7 @@ neighbours whose distances differ by less than about 1e-7 |x|, the wrong one may
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -92,7 +92,7 @@ def radii(x: np.ndarray, ks: Sequence[int]) -> list[np.ndarray]:
 
 def hits(a: np.ndarray, b: np.ndarray, radii_a: Sequence[np.ndarray], radii_b: Sequence[np.ndarray] = ()) -> list[Hits]:
     """One pass over all pairs, for each squared radius around the points of `a`, [N], then of those around `b`, [M]."""
-    found = [[np.zeros(len(a), bool), np.zeros(len(b), bool), 0] for _ in (*radii_a, *radii_b)]
+    found: list[list[Any]] = [[np.zeros(len(a), bool), np.zeros(len(b), bool), 0] for _ in (*radii_a, *radii_b)]
     norms_a, norms_b = _norms(a)[:, None], _norms(b)
     for rows, piece in squares(a, b):
         balls = [(r[rows, None], norms_a[rows]) for r in radii_a] + [(r, norms_b) for r in radii_b]

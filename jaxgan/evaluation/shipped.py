@@ -44,7 +44,8 @@ def load(name: str, folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, An
 def save(folder: Path, name: str, variables: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     """Writes a classifier's weights as float16, and adds it to the index."""
     path = folder / f"{name}.npz"
-    np.savez(path, **{key: np.asarray(x, np.float16) for key, x in flatten_dict(variables, sep="/").items()})
+    arrays: Any = {key: np.asarray(x, np.float16) for key, x in flatten_dict(variables, sep="/").items()}
+    np.savez(path, **arrays)
     about = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), **about}
     text = json.dumps(dict(sorted({**index(folder), name: about}.items())), indent=1)
     (folder / INDEX).write_text(text + "\n")

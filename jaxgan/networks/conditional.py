@@ -11,12 +11,12 @@ from jaxgan.networks.layers import Context
 from jaxgan.networks.normalisation import BatchNorm
 
 
-def append_embedding(z: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
+def append_embedding(z: jax.Array, labels: jax.Array | None, classes: int) -> jax.Array:
     """Latents with an embedding of their labels beside them, of the same length: [B, z_size] -> [B, 2 * z_size]."""
     return jnp.concatenate([z, nn.Embed(classes, z.shape[-1])(labels).astype(z.dtype)], axis=-1)
 
 
-def projection(features: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
+def projection(features: jax.Array, labels: jax.Array | None, classes: int) -> jax.Array:
     """What a label adds to a logit: <embedding(label), features>, [B] (Miyato and Koyama 2018, arXiv:1802.05637).
 
     Args:
@@ -44,7 +44,7 @@ class ConditionalBatchNorm(nn.Module):
     momentum: float = 0.99
 
     @nn.compact
-    def __call__(self, x: jax.Array, labels: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, labels: jax.Array | None) -> jax.Array:
         """Normalises x [B, ..., C] by the moments of all classes together; labels are int32 [B]."""
         context = self.context
         normalised = BatchNorm(context.train, self.momentum, affine=False, axis_name=context.axis_name)(x)

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
+from flax.linen.dtypes import promote_dtype
 
 from jaxgan.convolutions import Padding, check_groups, conv, conv_transpose, depth_to_space, upsample_conv
 from jaxgan.networks.normalisation import BatchNorm
@@ -125,7 +126,7 @@ class SubPixelConv(nn.Module):
 
 def _kernel_and_bias(
     layer: nn.Module,
-    function: Callable,
+    function: Callable[[jax.Array, jax.Array], jax.Array],
     x: jax.Array,
     groups: int = 1,
     kernel_init: nn.initializers.Initializer = glorot_uniform,
@@ -134,7 +135,7 @@ def _kernel_and_bias(
     shape = (layer.kernel_size, layer.kernel_size, x.shape[-1] // groups, layer.features)
     kernel = layer.param("kernel", kernel_init, shape, jnp.float32)
     bias = layer.param("bias", nn.initializers.zeros, (layer.features,), jnp.float32) if layer.use_bias else None
-    x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
+    x, kernel, bias = promote_dtype(x, kernel, bias)
     y = function(x, kernel)
     return y if bias is None else y + bias.reshape(1, 1, 1, -1)
 

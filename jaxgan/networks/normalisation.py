@@ -72,7 +72,7 @@ def _normalised(
 
 @_normalised.defjvp
 def _derivative(
-    axis_name: str | None, epsilon: float, primals: tuple, tangents: tuple
+    axis_name: str | None, epsilon: float, primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
 ) -> tuple[tuple[jax.Array, Moments], tuple[jax.Array, Moments]]:
     """With n = (x - mean) / sqrt(var + epsilon) and k = scale / sqrt(var + epsilon),
 

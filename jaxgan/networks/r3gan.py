@@ -13,6 +13,8 @@ arXiv:1901.09321); elsewhere it is 1. A block's last convolution starts at zero,
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -126,7 +128,7 @@ class Stage(nn.Module):
 def normal(gain: float = 1.0) -> initializers.Initializer:
     """N(0, gain^2 / fan-in): the fan-in is what all axes but the last multiply to."""
 
-    def start(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+    def start(key: Array, shape: Sequence[Any], dtype: Any = jnp.float32, out_sharding: Any = None) -> Array:
         return initializers.normal(gain / math.sqrt(math.prod(shape[:-1])))(key, shape, dtype)
 
     return start

@@ -7,7 +7,7 @@ devices.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -35,10 +35,10 @@ class SpectralNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Applies the layer to `x`."""
         layer = self.layer.clone(parent=None)
-        params = flatten_dict(self.param(WEIGHTS, lambda key: layer.init(key, x)["params"]), sep="/")
+        params: dict[str, Any] = flatten_dict(self.param(WEIGHTS, lambda key: layer.init(key, x)["params"]), sep="/")
         stats = self.variable("batch_stats", VECTORS, lambda: _first_vectors(self.make_rng("params"), params))
         weights = {name: _normalised(w, stats.value[name]) for name, w in params.items() if name in stats.value}
-        return layer.apply({"params": unflatten_dict({**params, **weights}, sep="/")}, x)
+        return cast(jax.Array, layer.apply({"params": unflatten_dict({**params, **weights}, sep="/")}, x))
 
 
 def power_iteration(params: Mapping[str, Any], stats: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def power_iteration(params: Mapping[str, Any], stats: Mapping[str, Any]) -> dict
       stats: its batch statistics, of which only those vectors are changed.
     """
     if VECTORS in stats:
-        weights = flatten_dict(params[WEIGHTS], sep="/")
+        weights: dict[str, Any] = flatten_dict(params[WEIGHTS], sep="/")
         vectors = {name: _advanced(weights[name], v) for name, v in stats[VECTORS].items()}
         return {**stats, VECTORS: vectors}
     return {

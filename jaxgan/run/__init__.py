@@ -45,7 +45,7 @@ __all__ = [
 
 def run(
     recipe: Recipe,
-    workdir: str | os.PathLike,
+    workdir: str | os.PathLike[str],
     seed: int = 0,
     options: Options = Options(),
     accepted: Collection[str] = (),

@@ -70,13 +70,13 @@ class Checkpoints:
     Attributes:
       path: the folder.
       keep: how many of the newest are kept, besides the best of each unit; None keeps all.
-      manager: Orbax's.
+      manager: Orbax's CheckpointManager.
       link: what Orbax knows the folder by, where that is not its path.
     """
 
     path: Path
     keep: int | None
-    manager: ocp.CheckpointManager
+    manager: Any
     link: Path | None = None
 
     def close(self) -> None:
@@ -116,7 +116,7 @@ class Checkpoints:
             return {}
 
 
-def open_folder(directory: str | os.PathLike, keep: int | None = None, read_only: bool = False) -> Checkpoints:
+def open_folder(directory: str | os.PathLike[str], keep: int | None = None, read_only: bool = False) -> Checkpoints:
     """Opens a folder of checkpoints, clearing away any that a killed process left half written.
 
     Args:
@@ -216,7 +216,7 @@ def restore(checkpoints: Checkpoints, like: Any, best: bool = False) -> Any:
     return jax.tree.map(with_key, like, _read(checkpoints, step, like))
 
 
-def read(directory: str | os.PathLike, like: Any, best: bool = False) -> Any:
+def read(directory: str | os.PathLike[str], like: Any, best: bool = False) -> Any:
     """The newest checkpoint, or the best, of a folder in which a run may be writing; as `restore`."""
     with contextlib.closing(open_folder(directory, read_only=True)) as checkpoints:
         return restore(checkpoints, like, best)
@@ -263,8 +263,8 @@ def _whole(checkpoints: Checkpoints, step: int, target: Any) -> Any | None:
     except jax.errors.JaxRuntimeError:  # of communication, where another process has ended
         raise
     except Exception as error:  # Orbax and TensorStore raise nearly every kind
-        if isinstance(error, MemoryError) or (known := REFUSED.search(str(error))):
-            why = "there is not enough memory" if isinstance(error, MemoryError) else known[0]
+        known = REFUSED.search(str(error))
+        if why := "there is not enough memory" if isinstance(error, MemoryError) else known and known[0]:
             raise CheckpointError(f"checkpoint {path} cannot be read ({why}); mend that first") from error
     try:
         there = shapes(_restored(checkpoints, step, None).state)

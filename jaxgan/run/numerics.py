@@ -8,7 +8,8 @@ cannot be taken back, so those that change results are recorded with the run ins
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 
@@ -18,7 +19,7 @@ from jaxgan.run.screen import say
 IMPL = "threefry2x32"  # the kind of every key of a run
 
 # Setting -> its value in a run, and the context manager that sets it (None: `jax.config.update`).
-FIXED = {
+FIXED: dict[str, tuple[Any, Callable[[Any], contextlib.AbstractContextManager[Any]] | None]] = {
     "jax_enable_x64": (False, jax.enable_x64),
     "jax_default_prng_impl": (IMPL, jax.default_prng_impl),
     "jax_threefry_partitionable": (True, jax.threefry_partitionable),
@@ -79,7 +80,7 @@ def start_devices() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # an assertion of JAX's, where it knows the platform but not how
-        asked = os.environ.get("JAX_PLATFORMS") or jax.config.jax_platforms
+        asked = os.environ.get("JAX_PLATFORMS") or jax.config.read("jax_platforms")
         why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         if not asked:
             raise RunError(f"JAX finds no device ({why}); mend that, or set JAX_PLATFORMS=cpu") from error

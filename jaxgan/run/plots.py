@@ -11,7 +11,7 @@ import functools
 from array import array
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from jaxgan.run.report import grids
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import whole
 
+T = TypeVar("T")
 Panels = dict[str, dict[str, str]]  # label of an axis -> name of a metric -> name of its curve
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]  # name of a metric -> its steps, its values
 
@@ -87,7 +88,7 @@ def _comment_of(path: Path) -> str | None:
     return found.decode(errors="replace") if isinstance(found, bytes) else found
 
 
-def evenly(items: Sequence, count: int) -> list:
+def evenly(items: Sequence[T], count: int) -> list[T]:
     """At most `count` of the items, evenly chosen, the first and the last among them."""
     if len(items) <= count:
         return list(items)

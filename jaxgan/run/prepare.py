@@ -29,15 +29,19 @@ class Recipe(Protocol):
 
     def build(self) -> GAN:
         """The static description of the GAN."""
+        ...
 
     def config(self) -> dict[str, Any]:
         """All that decides a run's numbers but its seed and its length, as values that JSON can hold."""
+        ...
 
     def config_defaults(self) -> dict[str, Any]:
         """The value of each field of `config()` that an older run's may lack."""
+        ...
 
     def open_data(self, data_dir: str | None = None) -> data.Source | data.Dataset:
         """The real images, of the size of the generator's, in memory or to be read."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 from jaxgan.run.screen import say
 
 # A lost process is noticed within the first; at the end, each waits for the others during the second.
-TIMEOUTS = {"heartbeat_timeout_seconds": 30, "shutdown_timeout_seconds": 30}
+TIMEOUTS: dict[str, Any] = {"heartbeat_timeout_seconds": 30, "shutdown_timeout_seconds": 30}
 
 # How many tasks Slurm and Open MPI have started.
 TASKS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
@@ -62,7 +62,7 @@ def join(coordinator: str | None = None, num_processes: int | None = None, proce
             _say_who_is_awaited()
             with contextlib.suppress(ValueError):  # not one that JAX knows
                 jax.distributed.initialize(**TIMEOUTS)
-    elif missing:
+    elif coordinator is None or num_processes is None or process_id is None:
         raise ProcessError(f"several processes need {', '.join(flags)}: {' and '.join(missing)} missing")
     else:
         _check_address(coordinator, num_processes, process_id)
@@ -214,7 +214,11 @@ def in_step(*ends: type[Exception]) -> Iterator[None]:
 
 def of_leader(*values: int) -> Sequence[int]:
     """The leader's values, in all processes."""
-    return values if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(np.int32(values)).tolist()
+    return (
+        values
+        if jax.process_count() == 1
+        else multihost_utils.broadcast_one_to_all(np.asarray(values, np.int32)).tolist()
+    )
 
 
 def all_asked_to_stop(turn: int) -> bool:

@@ -4,12 +4,16 @@ tensorboardX writes them in a background thread: what it holds is lost when a pr
 full its queue fills up and stops the run. So only its message types and its checksum are used here.
 """
 
+# The message types are made when they are imported.
+# pyright: reportAttributeAccessIssue=false
+
 import os
 import re
 import struct
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 # A record is: uint64 length, checksum of the length, the message, checksum of the message.
 HEADER, FOOTER = 12, 4
@@ -59,7 +63,7 @@ def record(**fields: object) -> bytes:
     return length + struct.pack("<I", masked_crc32c(length)) + message + struct.pack("<I", masked_crc32c(message))
 
 
-def read(path: Path) -> Iterator[tuple[int, object]]:
+def read(path: Path) -> Iterator[tuple[int, Any]]:
     """The whole records of a file, in order: where each ends, and its Event."""
     from google.protobuf.message import DecodeError
     from tensorboardX.proto.event_pb2 import Event
