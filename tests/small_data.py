@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,11 @@ from PIL import Image
 from jaxgan import data
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+
+
+def opened(path):
+    """The image in a file, which does not stay open."""
+    return Image.open(io.BytesIO(Path(path).read_bytes()))
 
 
 def encoded(pixels, kind="PNG", **options):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from small_data import opened
 
 from jaxgan.commands import main as command
 from jaxgan.commands import sample, train
@@ -108,7 +109,7 @@ def test_sample(whole, tmp_path):
     assert images.shape == (70, 8, 8, 1)
     assert images.dtype == np.uint8
     assert images.std() > 10
-    assert Image.open(grid).width > 256
+    assert opened(grid).width > 256
     more = tmp_path / "more.npz"
     sample.main([str(workdir), "--count", "75", "--seed", "5", "--npz", str(more)])
     np.testing.assert_array_equal(np.load(more)["images"][:70], images)
@@ -122,12 +123,12 @@ def test_sample_paths_and_real_images_beside(whole, tmp_path, capfd):
     sample.main([*paths, "--out", str(strip), "--gif", str(gif), "--npz", str(npz)])
     assert len(capfd.readouterr().out.splitlines()) == 3
     assert np.load(npz)["images"].shape == (15, 8, 8, 1)
-    assert Image.open(gif).n_frames == 9  # there and back
-    width, height = Image.open(strip).size
+    assert opened(gif).n_frames == 9  # there and back
+    width, height = opened(strip).size
     assert width > 1.5 * height
     beside = tmp_path / "beside.png"
     sample.main([str(workdir), "--beside-real", "--out", str(beside)])
-    width, height = Image.open(beside).size
+    width, height = opened(beside).size
     assert 1.8 * height < width < 2.1 * height
 
 

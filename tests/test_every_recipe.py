@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from small_data import opened
 
 from jaxgan import data, recipes
 from jaxgan.commands import scoring, train
@@ -45,7 +45,7 @@ def run(monkeypatch, workdir, name, *flags):
     assert all(math.isfinite(value) for line in lines for value in line.values())
     summary = json.loads((workdir / "summary.json").read_text())
     assert summary["step"] == 2
-    assert min(Image.open(workdir / "samples" / "000002.png").size) > 400
+    assert min(opened(workdir / "samples" / "000002.png").size) > 400
     return json.loads((workdir / "config.json").read_text())
 
 

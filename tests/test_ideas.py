@@ -205,9 +205,9 @@ def test_a_conditional_gan_is_asked_for_a_class_that_there_is(folder, capfd):
     capfd.readouterr()
     assert "from 0 to 9" in refusal(sample.main, ["run", "--recipe", "by_class.py", "--label", "10"], capfd)
     sample.main(["run", "--recipe", "by_class.py", "--beside-real"])
-    from PIL import Image
+    from small_data import opened
 
-    width, height = Image.open("run/beside-real-seed0.png").size
+    width, height = opened("run/beside-real-seed0.png").size
     assert width > height  # two grids of ten rows and eight columns
 
 

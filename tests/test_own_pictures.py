@@ -6,8 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
-from small_data import folder_of
+from small_data import folder_of, opened
 
 from jaxgan import recipes
 from jaxgan.commands import sample, train
@@ -64,7 +63,7 @@ def test_classes_follow_the_data_and_the_run_says_what_they_are(begun, pictures,
     assert config["class_names"] == NAMES
     restored = recipes.of_run(begun)
     assert (restored.classes, restored.gen.classes, restored.disc.classes) == (20, 20, 20)
-    grid = Image.open(begun / "samples" / "000002.png")
+    grid = opened(begun / "samples" / "000002.png")
     assert grid.width > grid.height * 8 / 16  # the names stand beside 16 rows of 8
     shutil.copytree(begun, tmp_path / "run")
     train.main(["--data", pictures, "--steps", "3", "--workdir", str(tmp_path / "run"), *QUICK])
@@ -117,7 +116,7 @@ def test_a_run_begun_before_there_were_names_goes_on_without_them(begun, picture
     (workdir / "config.json").write_text(json.dumps(before))
     train.main(["--data", pictures, "--steps", "3", "--workdir", str(workdir), *QUICK])
     assert config_of(workdir) == before
-    widths = [Image.open(workdir / "samples" / f"00000{step}.png").width for step in (0, 3)]
+    widths = [opened(workdir / "samples" / f"00000{step}.png").width for step in (0, 3)]
     assert widths[1] < widths[0]  # the first was drawn with names
     capfd.readouterr()
     sample.main([str(workdir), "--label", "12", "--count", "4", "--npz", str(npz)])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from small_data import opened
 
 from jaxgan import images
 from jaxgan.run import metrics, plots, report, screen, tensorboard
@@ -165,10 +165,10 @@ def test_plots_draw_what_there_is(tmp_path):
     lines = [{"step": 1, "loss_gen": 1.0}, {"step": 2, "fid": 3.0}, {"step": 3, "loss_gen": None, "grad_norm_gen": 2.0}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     plots.draw(tmp_path, 3)
-    two = Image.open(tmp_path / "losses.png").size  # losses and norms
+    two = opened(tmp_path / "losses.png").size  # losses and norms
     (tmp_path / "metrics.jsonl").write_text(json.dumps(lines[0]) + "\n")
     plots.draw(tmp_path, 3)
-    assert Image.open(tmp_path / "losses.png").size == (two[0] // 2, two[1])
+    assert opened(tmp_path / "losses.png").size == (two[0] // 2, two[1])
     (tmp_path / "losses.png").unlink()
     (tmp_path / "metrics.jsonl").write_text(json.dumps(lines[1]) + "\n")
     plots.draw(tmp_path, 3)
@@ -205,7 +205,7 @@ def test_a_gif_of_many_files_opens_few_at_a_time(tmp_path):
         plots.draw(tmp_path, 3)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert Image.open(tmp_path / "samples.gif").n_frames == plots.FRAMES
+    assert opened(tmp_path / "samples.gif").n_frames == plots.FRAMES
 
 
 def test_long_curves_are_thinned_to_their_means():

@@ -101,7 +101,8 @@ def test_curves_are_of_one_unit_each(tmp_path, made):
     for i, (name, measured) in enumerate(units.items()):
         path = workdir(tmp_path / name, score(2.0), batch_size=i)
         lines = [{"step": s, "frechet_distance": s, "scored_by": unit} for s, unit in enumerate(measured, 5)]
-        (path / "metrics.jsonl").open("a").write("".join(json.dumps(line) + "\n" for line in lines))
+        with (path / "metrics.jsonl").open("a") as file:
+            file.write("".join(json.dumps(line) + "\n" for line in lines))
     page, _ = made(*units)
     panels = [alt for _, name, alt in page.attributes if name == "alt" and alt.startswith("Fréchet distance over")]
     assert [re.findall(r"\b[A-E]\b(?= \()", panel) for panel in panels] == [["A", "B"], ["C"], ["D"], ["E"]]
@@ -208,7 +209,8 @@ def test_the_page_needs_nothing_else_and_escapes_all(tmp_path, made):
     evil = '<img src=x onerror="alert(1)">&amp;'
     bad = score(features={"name": evil, "sha256": "f" * 64}, scores={"frechet_distance": 1.0, evil: 2.0})
     first = workdir(tmp_path / b"a<b>&\"'\xff".decode(errors="surrogateescape"), bad, bad, **{evil: evil})
-    (first / "metrics.jsonl").open("a").write(json.dumps({"step": 5, evil: 1.0, "loss_gen": 1.0}) + "\n")
+    with (first / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 5, evil: 1.0, "loss_gen": 1.0}) + "\n")
     workdir(tmp_path / "b", score(), recipe=f"{evil}\ud800\x00", data=evil)
     page, source = made(first, "b", flags=["--title", evil])
     assert "onerror" not in {name for _, name, _ in page.attributes}

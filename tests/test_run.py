@@ -10,7 +10,7 @@ import time
 import flax.linen as nn
 import numpy as np
 import pytest
-from PIL import Image
+from small_data import opened
 from small_run import OPTIONS, metrics_of, recipe, share_programs
 
 from jaxgan import data
@@ -47,11 +47,11 @@ def test_what_a_run_writes(finished):
     assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["8", "9"]
     names = sorted(p.name for p in (workdir / "samples").iterdir())
     assert names == ["000000.png", "000003.png", "000006.png", "000009.png"]
-    first, last = (np.asarray(Image.open(workdir / "samples" / name)) for name in (names[0], names[-1]))
+    first, last = (np.asarray(opened(workdir / "samples" / name)) for name in (names[0], names[-1]))
     assert first.shape == last.shape
     assert (first != last).any()
-    assert Image.open(workdir / "samples.gif").n_frames == 4
-    assert min(Image.open(workdir / "losses.png").size) > 300
+    assert opened(workdir / "samples.gif").n_frames == 4
+    assert min(opened(workdir / "losses.png").size) > 300
     config = json.loads((workdir / "config.json").read_text())
     assert (config["recipe"], config["seed"], config["batch_size"]) == ("tf2_gan", 0, 16)
     assert "steps" not in config
@@ -131,7 +131,7 @@ def test_what_was_reported_past_the_checkpoint_is_dropped(finished, tmp_path):
     (tmp_path / "samples" / "000006.png.partial").write_bytes(b"")
     assert run(recipe(), tmp_path, 0, OPTIONS)["state_sha256"] == summary["state_sha256"]
     assert [m["step"] for m in metrics_of(tmp_path)] == [1, 2, 4, 6, 8, 9]
-    assert Image.open(tmp_path / "samples" / "000006.png").size
+    assert opened(tmp_path / "samples" / "000006.png").size
 
 
 def test_a_stop_signal_saves_and_the_run_goes_on_from_there(finished, tmp_path, monkeypatch):
@@ -208,7 +208,7 @@ def test_pictures_are_of_the_last_step_whatever_the_clock_said(tmp_path, monkeyp
     in_future({path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()})
     run(recipe(events=events), tmp_path, 0, OPTIONS)
     of_9 = {path: path.read_bytes() for path in pictures}
-    assert Image.open(tmp_path / "samples.gif").n_frames == 5  # 0, 3, 5, 6, 9
+    assert opened(tmp_path / "samples.gif").n_frames == 5  # 0, 3, 5, 6, 9
     assert all(of_5[path] != of_9[path] for path in pictures)
     for path in pictures:  # as a kill leaves it, between the summary and one of them
         for left in (of_5[path], of_9[path][:100]):

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from common import SmallDisc, SmallGen
-from PIL import Image
+from small_data import opened
 from small_run import metrics_of, recipe, share_programs
 
 from experiments.bench import vmapped_seeds
@@ -308,7 +308,7 @@ def test_wrong_flags_are_one_line_and_nothing_is_written(args, named, script, tm
 
 
 def test_the_picture_has_a_panel_for_each_kind_of_score_and_of_loss(finished):
-    image = np.asarray(Image.open(finished / "seeds.png").convert("RGB")).astype(int)
+    image = np.asarray(opened(finished / "seeds.png").convert("RGB")).astype(int)
     assert image.shape == (2 * 540, 3 * 540, 3)
     for row in (slice(0, 540), slice(540, None)):
         for column in range(3):
