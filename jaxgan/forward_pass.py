@@ -60,7 +60,7 @@ def losses(
     disc_of_real = functools.partial(disc, labels=batch.labels, stats=stats, real=True)
     real_logits, (real_extra, stats), pull_real = _with_pullback(gan, disc_of_real, images)
     forward = Forward(images, batch.labels, z, seen, labels, real_logits, fake_logits, real_extra, fake_extra)
-    fake_gradient = pull_fake(jnp.ones_like(fake_logits))[0] if pull_fake else None
+    fake_gradient: Any = pull_fake(jnp.ones_like(fake_logits))[0] if pull_fake else None
     of_gen = _with_known_gradient(forward, generated, fake_gradient) if known else forward
     loss_gen = _scalar("loss.gen", gan.loss.gen(of_gen))
     for regularizer in gan.regularizers:
@@ -113,7 +113,7 @@ def _apply_disc(
     return logits, (extra, stats)
 
 
-def _with_pullback(gan: GAN, disc: Callable, images: jax.Array) -> tuple[jax.Array, Any, Callable | None]:
+def _with_pullback(gan: GAN, disc: Callable[..., Any], images: jax.Array) -> tuple[jax.Array, Any, Any]:
     """disc(images) -> (logits, aux), and from cotangents of the logits to those of the images where penalties ask."""
     if not gan.penalties:
         return *disc(images), None
@@ -121,7 +121,7 @@ def _with_pullback(gan: GAN, disc: Callable, images: jax.Array) -> tuple[jax.Arr
     return logits, aux, pull
 
 
-def _is_known(gan: GAN, disc_of_fake: Callable, generated: jax.Array) -> bool:
+def _is_known(gan: GAN, disc_of_fake: Callable[..., Any], generated: jax.Array) -> bool:
     """Whether the generator's loss can take D's gradient in its images from the penalties, as follows.
 
     By the chain rule the gradient of a loss in generated image i is its derivative in logit i times the gradient of

@@ -85,7 +85,7 @@ def step_on(gan: GAN, devices: Sequence[jax.Device], form: Form = "shard_map") -
 
 def steps_on(
     gan: GAN, devices: Sequence[jax.Device], form: Form = "shard_map", streamed: bool = False
-) -> Callable[[GANState, Batch, np.ndarray, int], tuple[GANState, Metrics]]:
+) -> Callable[[GANState, Batch, np.ndarray, int | np.integer], tuple[GANState, Metrics]]:
     """`train_steps` on the devices: what runs take.
 
     Returns:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from jaxgan.data.dataset import Dataset
@@ -63,4 +63,4 @@ def identity(data: "Source | Dataset", labels: bool) -> str:
       DataError: something cannot be read.
     """
     digest = data.digest()
-    return data.sha256(labels) if digest is None else FILES + digest
+    return cast("Dataset", data).sha256(labels) if digest is None else FILES + digest

@@ -55,7 +55,7 @@ def _similarity(axis_name: str | None, x: jax.Array) -> jax.Array:
 
 
 @_similarity.defjvp
-def _similarity_tangent(axis_name: str | None, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+def _similarity_tangent(axis_name: str | None, primals: Arrays, tangents: Arrays) -> tuple[jax.Array, jax.Array]:
     (x,), (dx,) = primals, tangents
     of_all = _of_all_devices(axis_name, x)
     return _mean_over_pairs(x, of_all), _tangent(x, of_all, dx, axis_name)

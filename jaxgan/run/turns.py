@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxgan import parallel
-from jaxgan.data import Source, stream
+from jaxgan.data import Dataset, Source, stream
 from jaxgan.gan import Batch, GANState
 from jaxgan.run import processes
 from jaxgan.run.errors import RunError
@@ -35,8 +35,8 @@ def open_turns(prepared: Prepared, stack: contextlib.ExitStack) -> tuple[Turn, i
     p = prepared
     if isinstance(p.dataset, Source):
         most = longest_streamed_turn(p.images_per_step * math.prod(p.dataset.shape))
-        return _taking(p, stack.enter_context(_streamed(p, most)), True), most
-    return _taking(p, _resident(p), False), MOST
+        return _taking(p, stack.enter_context(_streamed(p, p.dataset, most)), True), most
+    return _taking(p, _resident(p, p.dataset), False), MOST
 
 
 def _taking(p: Prepared, images: Callable[[int, int], tuple[Batch, np.ndarray]], streamed: bool) -> Turn:
@@ -72,31 +72,31 @@ def _in_memory(p: Prepared) -> Iterator[None]:
         ) from error
 
 
-def _resident(p: Prepared) -> Callable[[int, int], tuple[Batch, np.ndarray]]:
+def _resident(p: Prepared, dataset: Dataset) -> Callable[[int, int], tuple[Batch, np.ndarray]]:
     """All images, on each device, and the batches as indices of them."""
     key, part = p.state.key, (jax.process_index(), jax.process_count())
     try:
-        on_devices = parallel.copies(Batch(p.dataset.images, p.dataset.labels if p.gan.classes else None), p.devices)
+        on_devices = parallel.copies(Batch(dataset.images, dataset.labels if p.gan.classes else None), p.devices)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        size = p.dataset.images.nbytes / 2**30
+        size = dataset.images.nbytes / 2**30
         raise RunError(
-            f"--data {p.dataset.name}: its {size:.1f} GiB of images do not fit on each device; use --stream"
+            f"--data {dataset.name}: its {size:.1f} GiB of images do not fit on each device; use --stream"
         ) from error
 
     def images(done: int, count: int) -> tuple[Batch, np.ndarray]:
         batches = np.zeros((MOST, p.images_per_step // part[1]), np.int32)
-        batches[:count] = p.dataset.batches(key, done, count, p.images_per_step, part)
+        batches[:count] = dataset.batches(key, done, count, p.images_per_step, part)
         return on_devices, batches
 
     return images
 
 
 @contextlib.contextmanager
-def _streamed(p: Prepared, most: int) -> Iterator[Callable[[int, int], tuple[Batch, np.ndarray]]]:
+def _streamed(p: Prepared, source: Source, most: int) -> Iterator[Callable[[int, int], tuple[Batch, np.ndarray]]]:
     """Each turn's images, read ahead; every process reads those of its own devices alone."""
     count, part = jax.process_count(), (jax.process_index(), jax.process_count())
-    found = stream(p.dataset, p.state.key, p.start, p.images_per_step, part, bool(p.gan.classes))
+    found = stream(source, p.state.key, p.start, p.images_per_step, part, bool(p.gan.classes))
     with contextlib.closing(found):
         yield lambda _, steps: parallel.own_images(list(itertools.islice(found, steps)), most, len(p.devices) // count)
