@@ -44,7 +44,7 @@ class Pending(NamedTuple):
     """A turn that the devices have been given, and what is due once it is over; before the first, the first grid."""
 
     moment: Moment | None = None
-    count: int = 0  # of updates
+    updates: int = 0
     events: Sequence[Event] = ()
     log: bool = False
     save: bool = False
@@ -115,7 +115,7 @@ def _timed(clock: Clock, over: Pending) -> tuple[Clock, bool]:
     """The clock after a turn, and whether the last checkpoint was due more than a minute ago; the leader's."""
     now = time.perf_counter()
     saved = now if over.save else min(clock.saved, now)
-    pace = max(1, min(MOST, int(TURN * over.count / (now - clock.over))))
+    pace = max(1, min(MOST, int(TURN * over.updates / (now - clock.over))))
     pace, minute = processes.of_leader(pace, now - saved > MINUTE)
     return Clock(now, saved, pace), bool(minute)
 
