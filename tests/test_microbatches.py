@@ -92,7 +92,7 @@ def mixup(images, keys, step):
 def test_a_transform_that_mixes_images_is_refused_where_a_batch_is_divided(devices, accumulate, tmp_path):
     """Each part would be mixed by itself: another run on another number of devices."""
     mixing = recipe(steps=1, accumulate=accumulate, transforms=(mixup,))
-    with pytest.raises(RunError, match=r"mixes the images of a batch \(.* at .*test_run.py"):
+    with pytest.raises(RunError, match=r"mixes the images of a batch \(.* at .*test_microbatches.py"):
         run(mixing, tmp_path / "w", 0, dataclasses.replace(OPTIONS, devices=devices))
     assert not (tmp_path / "w").exists()
     gan = dataclasses.replace(mixing.build(), accumulate=2)

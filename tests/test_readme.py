@@ -80,7 +80,7 @@ def test_an_exported_generator_needs_nothing_of_this_package(tmp_path, name):
     assert done.returncode == 0, done.stderr
     generate = jax.export.deserialize((tmp_path / "digits.bin").read_bytes()).call
     labels = jaxgan.sampling.sample_labels(gan, jax.random.key(1), 64)
-    z = jaxgan.gan.draw_z(gan, jax.random.key(1), np.arange(64))
+    z = jaxgan.randomness.draw_z(gan, jax.random.key(1), np.arange(64))
     got = np.asarray(generate(z, *([] if labels is None else [labels]))).astype(int)
     assert np.abs(got - np.asarray(jaxgan.sample(gan, state, jax.random.key(1), 64))).max() <= 1
 

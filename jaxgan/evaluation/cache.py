@@ -44,7 +44,7 @@ def cached(decided_by: Any, make: Callable[[], Arrays]) -> Arrays:
         return make()
     path = caches / "scores" / f"{hashlib.sha256(json.dumps(decided_by).encode()).hexdigest()[:40]}.npz"
     try:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:  # NumPy would leave a damaged one open
             return {name: file[name] for name in file.files}
     except Exception:  # none, or a damaged one, of which NumPy raises many kinds
         arrays = make()

@@ -80,7 +80,7 @@ def start_devices() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # an assertion of JAX's, where it knows the platform but not how
-        asked = os.environ.get("JAX_PLATFORMS") or jax.config.read("jax_platforms")
+        asked = os.environ.get("JAX_PLATFORMS") or jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
         why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         if not asked:
             raise RunError(f"JAX finds no device ({why}); mend that, or set JAX_PLATFORMS=cpu") from error
