@@ -44,8 +44,10 @@ def read(file: str | BinaryIO, shape: Shape | None, how: Fit = "crop") -> tuple[
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(file) as opened:
-            image = upright_srgb(opened)
+        with contextlib.ExitStack() as stack:
+            # Pillow would leave a file open that fails while it is looked at.
+            source = stack.enter_context(open(file, "rb")) if isinstance(file, str) else file
+            image = upright_srgb(stack.enter_context(Image.open(source)))
         return fit(image, shape, how), image.size
     except DataError:
         raise

@@ -172,6 +172,10 @@ class Optimization:
             made[net, updates] = self._optimizer(net, updates)
         return made[net, updates]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The settings alone: what was made of them is functions within functions, which cannot be pickled."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
     def _optimizer(self, net: Literal["gen", "disc"], updates: int) -> optax.GradientTransformation:
         rate, beta2 = self.rate(net, updates), self.beta2
         if callable(beta2):
