@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxgan.accumulation import Aux
 from jaxgan.gan import GAN, Batch, GANState, image_shape
 from jaxgan.losses import Forward
 from jaxgan.networks.layers import Context
@@ -15,7 +16,6 @@ from jaxgan.penalties import Disc
 from jaxgan.per_example import Mixing, mixing
 from jaxgan.randomness import Purpose, draw_labels, draw_z, example_keys, step_key
 from jaxgan.transforms import Transform
-from jaxgan.whole_batch import Aux
 
 
 def losses(

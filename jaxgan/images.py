@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgan.files import atomic_write
+
 WIDTH = 512  # pixels: grids of small images are enlarged by a whole factor to about this
 
 
@@ -99,12 +101,8 @@ def png(image: np.ndarray, colours: int | None = None, level: int = 6) -> bytes:
 
 def save_png(path: str | os.PathLike[str], image: np.ndarray | bytes) -> None:
     """Writes one uint8 image [H, W, C], C being 1 or 3, or what `png` made of it; a reader never sees half of it."""
-    partial = Path(f"{path}.partial")
-    try:
+    with atomic_write(path) as partial:
         partial.write_bytes(image if isinstance(image, bytes) else png(image))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _picture(image: np.ndarray):
@@ -148,8 +146,7 @@ def save_gif(
     each = max(40, round(1000 * seconds / len(frames)))  # browsers slow anything faster down
     durations = [each] * (len(frames) - 1) + [max(each, 2000)]
     first, *others = frames
-    partial = Path(f"{path}.partial")
-    try:
+    with atomic_write(path) as partial:
         read(first).save(
             partial,
             format="GIF",
@@ -159,6 +156,3 @@ def save_gif(
             loop=0,
             comment=comment.encode(),
         )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxgan.accumulation import Metrics
 from jaxgan.gan import GAN, Batch, GANState
 from jaxgan.labels import checked_labels
 from jaxgan.train_step import train_step, train_steps
-from jaxgan.whole_batch import Metrics
 
 AXIS = "batch"
 
@@ -44,7 +45,7 @@ def choose_devices(count: int | None = None) -> list[jax.Device]:
     return [device for local in processes for device in local[:count]]
 
 
-def meet(devices: Sequence[jax.Device]) -> None:
+def warm_up(devices: Sequence[jax.Device]) -> None:
     """Connects the devices of several processes while none of them keeps the others waiting.
 
     Some backends give up after half a minute, and loading data or compiling may take one process longer.
@@ -57,15 +58,16 @@ def meet(devices: Sequence[jax.Device]) -> None:
     jax.block_until_ready(jax.jit(add)())
 
 
-def place(state: GANState, devices: Sequence[jax.Device]) -> GANState:
-    """The state, the same in every process, copied to each of the devices."""
-    data = copies(state.replace(key=jax.random.key_data(state.key)), devices)
-    return data.replace(key=jax.random.wrap_key_data(data.key, impl=str(jax.random.key_impl(state.key))))
+def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
+    """A tree of arrays and typed keys, the same in every process, copied to each of the devices."""
+    sharding = NamedSharding(_mesh(devices), PartitionSpec())
 
+    def copied(x: Any) -> Any:
+        if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(_to_devices(jax.random.key_data(x), sharding), impl=jax.random.key_impl(x))
+        return _to_devices(x, sharding)
 
-def copies(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """A tree of arrays, the same in every process, copied to each of the devices."""
-    return _to_devices(tree, NamedSharding(_mesh(devices), PartitionSpec()))
+    return jax.tree.map(copied, tree)
 
 
 def own_copy(state: GANState) -> GANState:
@@ -77,7 +79,7 @@ def step_on(gan: GAN, devices: Sequence[jax.Device], form: Form = "shard_map") -
     """`train_step` on the devices.
 
     Returns:
-      (state, batch) -> (state, metrics). The state is as from `place`, and donated. The batch, of images uint8
+      (state, batch) -> (state, metrics). The state is as from `replicate`, and donated. The batch, of images uint8
       [B * training_ratio / processes, H, W, C] or a `Batch`, is this process's contiguous share.
     """
     return on_devices(train_step, gan, devices, form)
@@ -89,14 +91,15 @@ def steps_on(
     """`train_steps` on the devices: what runs take.
 
     Returns:
-      (state, dataset, batches, count) -> (state, metrics). The state is as from `place`, and donated; the dataset is
-      whole, as from `copies`; the batches are this process's contiguous share of each, int32
-      [capacity, B * training_ratio / processes]. Where it is `streamed`, dataset and batches are as from `own_images`.
+      (state, dataset, batches, count) -> (state, metrics). State and dataset are as from `replicate`, and the state is
+      donated; the batches are this process's contiguous share of each, int32
+      [capacity, B * training_ratio / processes]. Where it is `streamed`, dataset and batches are as from
+      `shard_images`.
     """
     return on_devices(train_steps, gan, devices, form, STREAMED if streamed else None)
 
 
-def own_images(batches: Sequence[Batch], capacity: int, devices: int) -> tuple[Batch, np.ndarray]:
+def shard_images(batches: Sequence[Batch], capacity: int, devices: int) -> tuple[Batch, np.ndarray]:
     """Batches that were read for several steps, laid out so that each device gets the images of its own share.
 
     Args:

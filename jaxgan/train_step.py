@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgan.accumulation import Aux, Grads, Metrics, mean_gradients, position
 from jaxgan.forward_pass import losses
 from jaxgan.gan import GAN, Batch, GANState, NetState, image_shape
 from jaxgan.images import from_uint8
 from jaxgan.labels import checked_labels
 from jaxgan.networks.spectral import power_iteration
-from jaxgan.whole_batch import Aux, Grads, Metrics, mean_gradients, position
 
 
 def train_step(gan: GAN, state: GANState, batch: Batch | jax.Array) -> tuple[GANState, Metrics]:

@@ -97,11 +97,11 @@ DIFF_AUGMENT = (Color(), Translation(), Cutout())  # all of it, as in the paper
 
 
 @dataclasses.dataclass(frozen=True)
-class Mirror:
-    """Each image mirrored left to right, or not, as a coin falls: for real images alone, as `GAN.augmentations`."""
+class RandomFlip:
+    """Each image flipped left to right, or not, at random: for real images alone, as `GAN.augmentations`."""
 
     def __call__(self, images: jax.Array, keys: jax.Array, step: jax.Array) -> jax.Array:
-        """Images [B, H, W, C], about half of them mirrored."""
+        """Images [B, H, W, C], about half of them flipped."""
         return jnp.where((_uniform(keys, ()) < 0.5)[:, None, None, None], images[:, :, ::-1], images)
 
 

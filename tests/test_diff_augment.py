@@ -18,7 +18,7 @@ from jaxgan.losses import Loss
 from jaxgan.penalties import R1
 from jaxgan.randomness import Purpose
 from jaxgan.train_step import disc_gradients
-from jaxgan.transforms import DIFF_AUGMENT, Color, Cutout, Mirror, Translation
+from jaxgan.transforms import DIFF_AUGMENT, Color, Cutout, RandomFlip, Translation
 
 CASES = [
     (Color(), (8, 8, 3)),
@@ -29,7 +29,7 @@ CASES = [
     (Cutout(), (8, 8, 3)),
     (Cutout(), (6, 11, 3)),
     (Cutout(0.3), (7, 5, 1)),
-    (Mirror(), (6, 11, 3)),
+    (RandomFlip(), (6, 11, 3)),
 ]
 
 
@@ -113,7 +113,7 @@ def forwards(transform, image, key):
             return moved(image, *shifts(image.shape, key, share))
         case Cutout(share):
             return holed(image, key, share)
-        case Mirror():
+        case RandomFlip():
             return mirrored(image, key)
 
 
@@ -124,7 +124,7 @@ def backwards(transform, cotangent, key):
             return color(cotangent, key, brighter=0.0)
         case Translation(share):
             return moved(cotangent, *(-by for by in shifts(cotangent.shape, key, share)))
-        case Cutout() | Mirror():
+        case Cutout() | RandomFlip():
             return forwards(transform, cotangent, key)
 
 
@@ -189,7 +189,7 @@ def test_holes_lie_anywhere_and_are_cut_off_at_the_border(size, length):
 
 def test_one_half_of_the_images_is_mirrored():
     image = np.arange(6, dtype=np.float32).reshape(1, 2, 3, 1)
-    got = np.asarray(passed(Mirror(), np.repeat(image, 1000, axis=0), keys_of(1000)))
+    got = np.asarray(passed(RandomFlip(), np.repeat(image, 1000, axis=0), keys_of(1000)))
     turned = (got == image[:, :, ::-1]).all((1, 2, 3))
     assert (turned | (got == image).all((1, 2, 3))).all()
     assert 450 < turned.sum() < 550
@@ -207,7 +207,7 @@ AUGMENTED = small_gan(
     gen=Echo(),
     disc=Showing(),
     z_size=16,
-    augmentations=(Mirror(), Translation(0.25), Mirror()),
+    augmentations=(RandomFlip(), Translation(0.25), RandomFlip()),
     transforms=DIFF_AUGMENT,
 )
 

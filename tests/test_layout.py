@@ -11,11 +11,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "jaxgan"
 # Rooms from the bottom up: each may import itself and those of the lines above its own.
 ORDER = [
-    ["convolutions", "images", "labels", "losses", "randomness", "schedules"],
-    ["networks", "per_example"],
+    ["convolutions", "files", "labels", "losses", "randomness", "schedules"],
+    ["images", "networks", "per_example"],
     ["penalties", "transforms"],
     ["gan"],
-    ["whole_batch", "sampling", "data", "evaluation"],
+    ["accumulation", "sampling", "data", "evaluation"],
     ["forward_pass"],
     ["train_step"],
     ["parallel"],

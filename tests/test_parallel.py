@@ -66,7 +66,7 @@ def test_updates_agree_in_float64(name, updates, variants, x64):
     expected = run(plain(gan, dataset), state, batches)
     for form, count in variants:
         devices = parallel.choose_devices(count)
-        got = run(several(gan, dataset, devices, form), parallel.place(state, devices), batches)
+        got = run(several(gan, dataset, devices, form), parallel.replicate(state, devices), batches)
         assert difference(got, expected).max() < 1e-9, (form, count)
 
 
@@ -143,7 +143,7 @@ def test_on_one_device_it_is_the_plain_step_to_the_last_bit(form, name):
     state, (dataset, batches) = jaxgan.init(gan, KEY), random_data(gan, 4, 16)
     expected = run(plain(gan, dataset), state, batches)
     devices = parallel.choose_devices(1)
-    one = run(several(gan, dataset, devices, form), parallel.place(state, devices), batches)
+    one = run(several(gan, dataset, devices, form), parallel.replicate(state, devices), batches)
     np.testing.assert_array_equal(one, expected)
 
 
@@ -157,7 +157,7 @@ def test_several_updates_in_one_program_are_the_same_on_any_number_of_devices(fo
     for count in (1, 4):
         devices = parallel.choose_devices(count)
         steps = parallel.steps_on(gan, devices, form)
-        got, metrics = steps(parallel.place(state, devices), parallel.copies(dataset, devices), batches, 3)
+        got, metrics = steps(parallel.replicate(state, devices), parallel.replicate(dataset, devices), batches, 3)
         assert int(got.step) == int(want.step) == 3
         assert len(got.step.sharding.device_set) == count
         assert_close(metrics, losses, rtol=1e-4, atol=1e-6)
@@ -258,7 +258,7 @@ def test_a_run_on_several_devices_is_the_same_again_to_the_last_bit(form, name):
     gan = small_gan() if name == "small" else recipes.get(name).build()
     (dataset, batches), devices = random_data(gan, 6, 16), parallel.choose_devices(8)
     once, again = (
-        run(several(gan, dataset, devices, form), parallel.place(jaxgan.init(gan, KEY), devices), batches)
+        run(several(gan, dataset, devices, form), parallel.replicate(jaxgan.init(gan, KEY), devices), batches)
         for _ in range(2)
     )
     np.testing.assert_array_equal(once, again)

@@ -99,7 +99,9 @@ def test_the_place_is_that_in_the_users_file():
     assert "test_per_example.py" in mixing(MIXED["mean"], IMAGES).where
 
 
-@pytest.mark.parametrize("transform", [*transforms.DIFF_AUGMENT, transforms.InstanceNoise(0.1), transforms.Mirror()])
+@pytest.mark.parametrize(
+    "transform", [*transforms.DIFF_AUGMENT, transforms.InstanceNoise(0.1), transforms.RandomFlip()]
+)
 def test_the_packages_transforms_go_image_by_image(transform):
     assert mixing(transform, IMAGES, KEYS, jnp.int32(0)) is None
 

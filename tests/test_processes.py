@@ -130,7 +130,7 @@ processes.join(sys.argv[1], 2, int(sys.argv[2]))
 gan, devices = small_gan(3), parallel.choose_devices()
 dataset, batches = random_data(gan, 20, 16)
 for form in parallel.FORMS:
-    state = parallel.place(as_float64(jaxgan.init(gan, jax.random.key(0))), devices)
+    state = parallel.replicate(as_float64(jaxgan.init(gan, jax.random.key(0))), devices)
     print("losses", json.dumps(run(several(gan, dataset, devices, form), state, batches).tolist()))
 """
 
@@ -319,7 +319,7 @@ def test_only_failed_communication_is_taken_for_a_lost_process(monkeypatch):
         ("UNKNOWN: Gloo AllGather failed: Connection closed by peer", processes.ProcessLost),
         ("INTERNAL: NCCL operation failed: remote process exited", processes.ProcessLost),
     ):
-        with pytest.raises(kind), processes.in_step():
+        with pytest.raises(kind), processes.exit_together():
             raise jax.errors.JaxRuntimeError(message)
 
 
@@ -332,9 +332,9 @@ def test_a_coordinator_that_is_not_there_is_waited_for_and_then_named():
 
 def test_alone_it_is_the_leader_and_agrees_with_itself():
     assert processes.is_leader()
-    with processes.together() as same:
+    with processes.synchronized() as same:
         same["batch_size"] = 3
-    with pytest.raises(OSError, match="full"), processes.together():
+    with pytest.raises(OSError, match="full"), processes.synchronized():
         raise OSError("full")
 
 

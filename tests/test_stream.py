@@ -110,11 +110,11 @@ def test_each_device_gets_the_images_of_its_own_share(form, count):
     split = {sums: (None, 1, None)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parallel, "SPLIT", parallel.SPLIT | split)
-        whole = parallel.copies(Batch(dataset.images, dataset.labels), devices)
-        expected = parallel.on_devices(sums, gan, devices, form)(parallel.copies(state, devices), whole, which, 3)[1]
-        images, own = parallel.own_images(taken, capacity, count)
+        whole = parallel.replicate(Batch(dataset.images, dataset.labels), devices)
+        expected = parallel.on_devices(sums, gan, devices, form)(parallel.replicate(state, devices), whole, which, 3)[1]
+        images, own = parallel.shard_images(taken, capacity, count)
         streamed = parallel.on_devices(sums, gan, devices, form, parallel.STREAMED)
-        found = streamed(parallel.copies(state, devices), images, own, 3)[1]
+        found = streamed(parallel.replicate(state, devices), images, own, 3)[1]
     assert float(found) == pytest.approx(float(expected), rel=1e-6)
 
 
@@ -140,9 +140,9 @@ def test_the_turns_of_a_streamed_run_are_bounded_and_leave_no_trace(tmp_path, mo
 
     whole = run(of_source(), tmp_path / "resident", 0, OPTIONS)
     monkeypatch.setattr(turns, "TURN_BYTES", 2 * 16 * 28 * 28)
-    sizes, own_images = [], parallel.own_images
+    sizes, shard_images = [], parallel.shard_images
     monkeypatch.setattr(
-        parallel, "own_images", lambda batches, *args: sizes.append(len(batches)) or own_images(batches, *args)
+        parallel, "shard_images", lambda batches, *args: sizes.append(len(batches)) or shard_images(batches, *args)
     )
     streamed = dataclasses.replace(OPTIONS, stream=True)
     assert run(of_source(), tmp_path / "streamed", 0, streamed)["state_sha256"] == whole["state_sha256"]

@@ -42,7 +42,7 @@ def narrow(classes, update):
 def passes_of(gan, state, images, alternating):
     """The real images and the latents of each pass, of examples of its own: D's, and G's after it if it has one.
 
-    Real images are mirrored as a coin falls for each example, anew in each pass.
+    Real images are flipped at random, each anew in each pass.
     """
     import torch
     from torch_layout import nchw

@@ -24,10 +24,10 @@ import tyro
 
 import jaxgan
 from jaxgan import parallel, recipes
+from jaxgan.accumulation import Metrics
 from jaxgan.commands.cli import Cluster, RecipeNames, check_names, fail, one_line_errors, parse
 from jaxgan.gan import GAN, Batch, GANState, image_shape
 from jaxgan.run import processes
-from jaxgan.whole_batch import Metrics
 
 Update = Callable[[GANState, np.ndarray], tuple[GANState, Metrics]]  # (state, batch: int [B]) -> (state, metrics)
 
@@ -80,14 +80,14 @@ def _row(gan: GAN, dataset: Batch, batches: np.ndarray, counts: Sequence[int], m
         losses = run(plain(gan, dataset), state64, batches)
         float64 = max(
             difference(
-                run(several(gan, dataset, devices, form), parallel.place(state64, devices), batches), losses
+                run(several(gan, dataset, devices, form), parallel.replicate(state64, devices), batches), losses
             ).max()
             for form, devices in variants
         )
     one = plain(gan, dataset)
     losses = run(one, state, batches)
     updates = [(several(gan, dataset, devices, form), devices) for form, devices in variants]
-    free = [difference(run(update, parallel.place(state, devices), batches), losses) for update, devices in updates]
+    free = [difference(run(update, parallel.replicate(state, devices), batches), losses) for update, devices in updates]
     each = difference_of_each(one, updates, state, batches)
     bit = difference(run(one, _one_bit_off(state), batches), losses)
     return [float64, *each, *(np.max(free, axis=0)[t - 1] for t in marks), bit[marks[-1] - 1]]
@@ -112,8 +112,8 @@ def plain(gan: GAN, dataset: Batch) -> Update:
 
 
 def several(gan: GAN, dataset: Batch, devices: Sequence[jax.Device], form: parallel.Form) -> Update:
-    """An update by `train_steps` on several devices, from a state as from `parallel.place`, which is donated."""
-    steps, placed = parallel.steps_on(gan, devices, form), parallel.copies(dataset, devices)
+    """An update by `train_steps` on several devices, from a state as from `parallel.replicate`, which is donated."""
+    steps, placed = parallel.steps_on(gan, devices, form), parallel.replicate(dataset, devices)
 
     def update(state: GANState, batch: np.ndarray) -> tuple[GANState, Metrics]:
         share = np.split(batch, jax.process_count())[jax.process_index()]
@@ -145,7 +145,7 @@ def difference_of_each(
     largest, losses = np.zeros(2), run(one, state, batches)
     for t in range(len(batches) - 1):
         for update, devices in updates:
-            got = run(update, parallel.place(state, devices), batches[t : t + 2])
+            got = run(update, parallel.replicate(state, devices), batches[t : t + 2])
             largest = np.maximum(largest, difference(got, losses[t : t + 2]))
         state, _ = one(state, batches[t])
     return largest

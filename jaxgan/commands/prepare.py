@@ -28,8 +28,9 @@ from jaxgan.commands.cli import fail, one_line_errors, parse
 from jaxgan.commands.shards import Shard, Written, start_server, written
 from jaxgan.data import DataError, Fit, Shape, folder, prepared
 from jaxgan.data.dataset import extra, one_line
+from jaxgan.files import atomic_write
 from jaxgan.run.screen import say
-from jaxgan.run.workdir import append, whole, write_json
+from jaxgan.run.workdir import append, write_json
 
 SHARD = 64 * 2**20  # bytes of a shard at most, as long as there are no more shards than readers can keep open
 MOST = 512
@@ -94,7 +95,7 @@ def prepare(flags: Prepare) -> prepared.About:
         missing = [shard for shard in shards if shard.number not in done]
         _check_space(flags.out, sum(len(shard.files) for shard in missing) * (nbytes + 128) + len(missing) * 2**18)
         journal = flags.out / prepared.UNFINISHED
-        with whole(journal) as partial:
+        with atomic_write(journal) as partial:
             lines = [{"command": _command(flags), **about}, *(dataclasses.asdict(of) for of in done.values())]
             partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
         with contextlib.closing(written(missing, flags.processes or len(os.sched_getaffinity(0)))) as found:
@@ -264,7 +265,7 @@ def _finish(
     if labels is None:
         (flags.out / prepared.LABELS).unlink(missing_ok=True)
     else:
-        with whole(flags.out / prepared.LABELS) as partial, partial.open("wb") as file:
+        with atomic_write(flags.out / prepared.LABELS) as partial, partial.open("wb") as file:
             np.save(file, labels)
     sizes = {
         os.path.basename(shard.path): {"images": len(shard.files) - len(of.skipped), "bytes": of.bytes}

@@ -13,9 +13,9 @@ import tyro
 from jaxgan.commands.cli import fail, one_line_errors, parse
 from jaxgan.commands.page import figures, runs, tables
 from jaxgan.commands.page.runs import Entry
+from jaxgan.files import atomic_write
 from jaxgan.run.plots import evenly
 from jaxgan.run.screen import say
-from jaxgan.run.workdir import whole
 
 MARK = '<meta name="generator" content="jaxgan experiments.report">'  # by which a page of this script is known
 NO_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
@@ -44,7 +44,7 @@ def main(args: list[str] | None = None) -> None:
         program = "jaxgan report" if sys.argv[0].startswith("jaxgan") else "python -m experiments.report"
         command = f"{program} {shlex.join(sys.argv[1:] if args is None else args)}"
         content = page(entries, flags.title or _title(entries), command).encode()
-        with whole(flags.out) as partial:
+        with atomic_write(flags.out) as partial:
             partial.write_bytes(content)
     count = sum(len(entry.runs) for entry in entries)
     say(f"{flags.out}: {count} run{'s' * (count > 1)}, {len(content) / 1e6:.1f} MB; open it in a browser")

@@ -18,6 +18,7 @@ from jaxgan.data import DataError, Dataset, Source, identity
 from jaxgan.data.dataset import one_line
 from jaxgan.data.order import batches
 from jaxgan.data.source import PIECE
+from jaxgan.files import atomic_write
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run.numerics import fixed_numerics, root_key, start_devices
 from jaxgan.run.screen import say
@@ -104,13 +105,9 @@ def main(args: list[str] | None = None) -> None:
 
 def _save_npz(path: Path, samples: np.ndarray, labels: np.ndarray | None, names: list[str]) -> None:
     """Writes the whole file or none."""
-    partial = path.with_name(f"{path.name}.partial.npz")
     of_classes = {"labels": labels} | ({"class_names": np.array(names)} if names else {})
-    try:
-        np.savez_compressed(partial, images=samples, **({} if labels is None else of_classes))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_write(path) as partial, partial.open("wb") as file:  # by its name NumPy would write to another
+        np.savez_compressed(file, images=samples, **({} if labels is None else of_classes))
 
 
 def _out(flags: Sample) -> Path | None:

@@ -89,12 +89,12 @@ def run_scored(
         return run(recipe, workdir, seed, options, accepted)
     by = scored.yardstick(recipe, options.data_dir)
     summary = run(recipe.replace(events=(*recipe.events, event(by, every))), workdir, seed, options, accepted)
-    with processes.together():
+    with processes.synchronized():
         missing = processes.is_leader() and not _is_scored(summary, by)
-    if processes.of_leader(missing)[0]:
-        with processes.together():  # Orbax wants all processes, though the leader alone scores
+    if processes.broadcast(missing)[0]:
+        with processes.synchronized():  # Orbax wants all processes, though the leader alone scores
             states, chosen_by = _states(recipe, workdir)
-        with processes.together(), fixed_numerics():
+        with processes.synchronized(), fixed_numerics():
             if processes.is_leader():
                 _conclude(dataclasses.replace(by, track=scoring.shown), workdir, states, chosen_by, summary)
     return read_summary(workdir)

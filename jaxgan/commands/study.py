@@ -21,10 +21,11 @@ from jaxgan.commands.scored_run import Scored
 from jaxgan.commands.scoring import Yardstick
 from jaxgan.commands.seed_statistics import mean_and_deviation
 from jaxgan.commands.seeds import run_seeds
+from jaxgan.files import atomic_write
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run import Options, RunError
 from jaxgan.run.screen import say
-from jaxgan.run.workdir import whole, write_json
+from jaxgan.run.workdir import write_json
 
 Record = dict[str, Any]
 TIMES = ("milliseconds", "slower")
@@ -150,7 +151,7 @@ def carry_out(
             if page.exists():
                 between = re.compile(rf"(?<=<!-- {study.name} -->\n).*?(?=<!-- end -->)", re.DOTALL)
                 content = between.sub(lambda _: f"{table(study, results)}\n", page.read_text())
-                with whole(page) as partial:
+                with atomic_write(page) as partial:
                     partial.write_text(content)
 
         if rounds:

@@ -38,7 +38,7 @@ class Data:
     fit: Literal["crop", "pad"] = setting(
         "crop", "An image of another aspect ratio is cropped around its centre, or has black beside it."
     )
-    mirror: bool = setting(False, "Real images are mirrored left to right, or not, as a coin falls.")
+    mirror: bool = setting(False, "Real images are flipped left to right, or not, at random.")
     augmentations: tuple[Transform, ...] = setting((), "")
     batch_size: int = setting(128, "Real images, and generated ones, in each update.", POSITIVE)
 

@@ -11,7 +11,7 @@ from jaxgan.data import DataError, Dataset, Source, of_items, open_source
 from jaxgan.gan import image_shape
 from jaxgan.recipes.described import describe, is_plain, take_apart
 from jaxgan.recipes.groups import GROUPS, Compute, Data, Objective, Optimization, Schedule
-from jaxgan.transforms import Mirror
+from jaxgan.transforms import RandomFlip
 
 # The settings that a field of the GAN is built from, where they are others than the one of its name. What `schedules`
 # says is logged only.
@@ -107,7 +107,7 @@ class Recipe:
             image_range=self.image_range,
             update=self.update,
             training_ratio=self.training_ratio,
-            augmentations=(Mirror(),) * self.mirror + self.augmentations,
+            augmentations=(RandomFlip(),) * self.mirror + self.augmentations,
             transforms=self.objective.build_transforms(),
             penalties=self.penalties,
             regularizers=self.objective.build_regularizers(),

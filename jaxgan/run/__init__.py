@@ -81,7 +81,7 @@ def run(
     start_devices()
     with (
         fixed_numerics(),
-        processes.in_step(Stopped, FloatingPointError),
+        processes.exit_together(Stopped, FloatingPointError),
         contextlib.ExitStack() as stack,
     ):
         prepared = prepare(recipe, Path(workdir), seed, options, accepted, stack)
@@ -91,11 +91,11 @@ def run(
             report = Report(prepared.workdir, prepared.start, recipe.steps, prepared.images_per_step)
             stack.enter_context(report)
         state = train(prepared, report)
-        with processes.together():
+        with processes.synchronized():
             checkpoint.finish(prepared.checkpoints, state)
         if int(state.step) < recipe.steps:
             raise Stopped(f"stopped at step {int(state.step)} of {recipe.steps}; the same command goes on from there")
-        with processes.together():
+        with processes.synchronized():
             if processes.is_leader():
                 _conclude(prepared, state_sha256(state), time.perf_counter() - begin)
         return read_summary(prepared.workdir)

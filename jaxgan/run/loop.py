@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgan import parallel
+from jaxgan.accumulation import Metrics
 from jaxgan.data import DataError
 from jaxgan.gan import GAN, GANState
 from jaxgan.randomness import Purpose
@@ -32,7 +33,6 @@ from jaxgan.run.screen import say
 from jaxgan.run.signals import stop_signals
 from jaxgan.run.turns import MOST, open_turns, wait
 from jaxgan.sampling import ROWS, grid_labels, sample
-from jaxgan.whole_batch import Metrics
 
 COLUMNS = 8  # of a sample grid; as many rows, or one for each class
 TURN = 0.5  # seconds at most, about, of a turn; a signal is heard once the two that are under way are over
@@ -77,7 +77,7 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
     pending, clock = Pending(), Clock(time.perf_counter())
     if several:  # they agree by programs of their own, for which the devices must be free
         finish(pending)
-    state = parallel.place(p.state, p.devices)
+    state = parallel.replicate(p.state, p.devices)
     with contextlib.ExitStack() as stack, stop_signals() as asked_to_stop:
         take, most = open_turns(p, stack)
         for turn in itertools.count(1):
@@ -88,7 +88,7 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
                 finish(pending)
                 if pending.moment and p.checkpoints.latest_step() != step:
                     _save(p, pending.moment, None)
-                    with processes.together():
+                    with processes.synchronized():
                         checkpoint.finish(p.checkpoints, pending.moment.state)
                 raise
             finish(pending)  # what is due of the turn before, while the devices take this one
@@ -116,7 +116,7 @@ def _timed(clock: Clock, over: Pending) -> tuple[Clock, bool]:
     now = time.perf_counter()
     saved = now if over.save else min(clock.saved, now)
     pace = max(1, min(MOST, int(TURN * over.updates / (now - clock.over))))
-    pace, minute = processes.of_leader(pace, now - saved > MINUTE)
+    pace, minute = processes.broadcast(pace, now - saved > MINUTE)
     return Clock(now, saved, pace), bool(minute)
 
 
@@ -171,11 +171,11 @@ def _finish(
             score = Score(scalars[BEST], unit)
             better = _is_better(score, best, moment.step)
     if due:
-        failed, better = processes.of_leader(error is not None, better)
+        failed, better = processes.broadcast(error is not None, better)
     if save or failed or better:
         _save(prepared, moment, score)
     if failed:
-        with processes.together():
+        with processes.synchronized():
             checkpoint.finish(prepared.checkpoints, moment.state)
             if error:
                 raise error
@@ -184,7 +184,7 @@ def _finish(
 def _draw_first(p: Prepared, report: Report | None, grids: Event) -> None:
     """The grid of the untrained generator."""
     if report and p.start == 0:
-        on_device = parallel.own_copy(parallel.place(p.state, p.devices[:1]))  # as later: one program for all grids
+        on_device = parallel.own_copy(parallel.replicate(p.state, p.devices[:1]))  # as later: one program for all grids
         grids.call(Moment(0, p.gan, p.workdir, False, p.state, {}, _grid(p.gan, on_device)))
 
 
@@ -225,7 +225,7 @@ def _draw(report: Report, names: Sequence[str], moment: Moment) -> None:
 def _save(prepared: Prepared, moment: Moment, score: Score | None) -> None:
     if not _is_finite(moment.state):
         raise FloatingPointError(f"step {moment.step}: a weight is no longer finite; {_after_nan(prepared)}")
-    with processes.together():
+    with processes.synchronized():
         checkpoint.save(prepared.checkpoints, moment.step, moment.state, score)
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jaxgan.files import atomic_write
+
 NAME = "metrics.jsonl"
 UNIT = "scored_by"  # what the scores of a line were measured in, where an event says it; the one text among numbers
 SCORES = ("frechet_distance", "inception_score", "precision", "recall", "density", "coverage", "label_agreement")
@@ -48,16 +50,11 @@ def keep_until(workdir: Path, step: int) -> dict[str, Any]:
       The last line that is kept, or {}.
     """
     path, last = workdir / NAME, {}
-    partial = path.with_name(NAME + ".partial")
-    try:
-        with partial.open("wb") as file:
-            for text, line in _parsed(path):
-                if line["step"] <= step:
-                    file.write(text.rstrip(b"\n") + b"\n")
-                    last = line
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_write(path) as partial, partial.open("wb") as file:
+        for text, line in _parsed(path):
+            if line["step"] <= step:
+                file.write(text.rstrip(b"\n") + b"\n")
+                last = line
     return last
 
 

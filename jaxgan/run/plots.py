@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from jaxgan import images
+from jaxgan.files import atomic_write
 from jaxgan.run.metrics import comparable
 from jaxgan.run.report import grids
 from jaxgan.run.screen import say
-from jaxgan.run.workdir import whole
 
 T = TypeVar("T")
 Panels = dict[str, dict[str, str]]  # label of an axis -> name of a metric -> name of its curve
@@ -194,7 +194,7 @@ def draw_panels(
             axes.set(xlabel="step", ylabel=ylabel)
             axes.grid(alpha=0.2)
             axes.legend()
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, dpi=120, format="png", metadata={"comment": comment} if comment else None)
 
 

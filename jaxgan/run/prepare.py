@@ -125,15 +125,15 @@ def prepare(
     """
     gan, events = recipe.build(), tuple(recipe.events)
     config, defaults = config_of(recipe, seed)
-    with processes.together() as same:
+    with processes.synchronized() as same:
         devices = _check_options(recipe, seed, options)
         check_events(events)
         check(workdir, config, defaults, accepted)
         same |= config | dataclasses.asdict(options)
         same |= {"steps": recipe.steps, "devices": len(devices), "data_dir": None}
         same |= {"events": [[event.name, event.every] for event in events]}
-    parallel.meet(devices)
-    with processes.together() as same:
+    parallel.warm_up(devices)
+    with processes.synchronized() as same:
         dataset = recipe.open_data(options.data_dir)
         _check_data(dataset, gan)
         before = read_config(workdir)
@@ -148,7 +148,7 @@ def prepare(
         state = init(gan, root_key(seed))
         _check_division(gan, len(devices))
     _claim(workdir, config, stack)
-    with processes.together() as same:
+    with processes.synchronized() as same:
         checkpoints = stack.enter_context(
             contextlib.closing(checkpoint.open_folder(workdir / "checkpoints", options.keep))
         )
@@ -198,10 +198,10 @@ def introduction(prepared: Prepared) -> str:
 
 def _claim(workdir: Path, config: Mapping[str, Any], stack: contextlib.ExitStack) -> None:
     """The leader claims the folder, and all make sure that it is the same one."""
-    with processes.together():
+    with processes.synchronized():
         if processes.is_leader():
             stack.enter_context(claim(workdir, config))
-    with processes.together():
+    with processes.synchronized():
         if not (workdir / "config.json").exists():
             raise RunError(f"--workdir {workdir} must be a folder that all processes share; process 0 has another")
 

@@ -133,7 +133,7 @@ def is_leader() -> bool:
 
 
 @contextlib.contextmanager
-def together() -> Iterator[dict[str, Any]]:
+def synchronized() -> Iterator[dict[str, Any]]:
     """A passage that all processes get through, or none.
 
     Yields a dict for what must be the same in all, as values that JSON can hold, by names that a user knows.
@@ -187,7 +187,7 @@ def _disagreement(everyone: list[dict[str, Any]]) -> str:
 
 
 @contextlib.contextmanager
-def in_step(*ends: type[Exception]) -> Iterator[None]:
+def exit_together(*ends: type[Exception]) -> Iterator[None]:
     """What all processes do in step with one another.
 
     Args:
@@ -212,7 +212,7 @@ def in_step(*ends: type[Exception]) -> Iterator[None]:
         ) from error
 
 
-def of_leader(*values: int) -> Sequence[int]:
+def broadcast(*values: int) -> Sequence[int]:
     """The leader's values, in all processes."""
     return (
         values

@@ -9,12 +9,12 @@ import jax
 import numpy as np
 
 from jaxgan import parallel
+from jaxgan.accumulation import Metrics
 from jaxgan.data import Dataset, Source, stream
 from jaxgan.gan import Batch, GANState
 from jaxgan.run import processes
 from jaxgan.run.errors import RunError
 from jaxgan.run.prepare import Prepared
-from jaxgan.whole_batch import Metrics
 
 MOST = 100  # updates in a turn
 TURN_BYTES = 16 * 2**20  # of streamed images in a turn, at most
@@ -44,7 +44,7 @@ def _taking(p: Prepared, images: Callable[[int, int], tuple[Batch, np.ndarray]],
     take = parallel.steps_on(p.gan, p.devices, p.options.parallel, streamed)
 
     def turn(state: GANState, done: int, count: int) -> tuple[GANState, Metrics]:
-        with processes.together():
+        with processes.synchronized():
             dataset, batches = images(done, count)
         with _in_memory(p):
             return take(state, dataset, batches, np.int32(count))
@@ -76,7 +76,7 @@ def _resident(p: Prepared, dataset: Dataset) -> Callable[[int, int], tuple[Batch
     """All images, on each device, and the batches as indices of them."""
     key, part = p.state.key, (jax.process_index(), jax.process_count())
     try:
-        on_devices = parallel.copies(Batch(dataset.images, dataset.labels if p.gan.classes else None), p.devices)
+        on_devices = parallel.replicate(Batch(dataset.images, dataset.labels if p.gan.classes else None), p.devices)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -99,4 +99,6 @@ def _streamed(p: Prepared, source: Source, most: int) -> Iterator[Callable[[int,
     count, part = jax.process_count(), (jax.process_index(), jax.process_count())
     found = stream(source, p.state.key, p.start, p.images_per_step, part, bool(p.gan.classes))
     with contextlib.closing(found):
-        yield lambda _, steps: parallel.own_images(list(itertools.islice(found, steps)), most, len(p.devices) // count)
+        yield lambda _, steps: parallel.shard_images(
+            list(itertools.islice(found, steps)), most, len(p.devices) // count
+        )

@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxgan.files import atomic_write
+
 # Fields that say where the data are found. Which data they are is what data_sha256 says.
 WHERE = ("data", "split")
 TELLS = ("format", "class_names")  # fields that make no run another one
@@ -140,19 +142,8 @@ def read_summary(workdir: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
     """Writes a whole file or none: what a later run reads must never be half there."""
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Gives a path to write to, which becomes `path` where all has been written, and else is removed."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def append(path: Path, content: bytes) -> None:
