@@ -23,7 +23,6 @@ class Apply(nn.Module):
         self.function = function
 
     def forward(self, x: Tensor) -> Tensor:
-        """Calls it."""
         return self.function(x)
 
 

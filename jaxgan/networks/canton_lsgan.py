@@ -24,7 +24,6 @@ class CantonLSGANGen(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, labels: Array | None, context: Context) -> Array:
-        """Generates one image for each latent, or for each grid of them."""
         norm = partial(batch_norm, context)
         enlarge = SubPixelConv if self.subpixel else UpsampleConv
         x = as_map(z)
@@ -38,7 +37,6 @@ class CantonLSGANDisc(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, labels: Array | None, context: Context) -> Array:
-        """Judges each image, beside the others of its batch."""
         norm = partial(batch_norm, context)
         x = append_similarity(nn.leaky_relu(Conv(32, 4, 2, use_bias=False)(images), 0.2), context.axis_name)
         for features in (64, 128, 256):

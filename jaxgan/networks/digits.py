@@ -24,7 +24,6 @@ class DigitsGen(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, labels: Array | None, context: Context) -> Array:
-        """Generates one image for each latent."""
         norm = partial(batch_norm, context, momentum=0.9)
         if self.classes:
             z = append_embedding(z, labels, self.classes)
@@ -48,7 +47,6 @@ class DigitsDisc(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, labels: Array | None, context: Context) -> Array:
-        """Judges each image."""
         norm = partial(batch_norm, context, momentum=0.9)
         x = nn.leaky_relu(Conv(32, 3)(images), 0.2)
         x = nn.leaky_relu(norm()(Conv(64, 3, 2, use_bias=False)(x)), 0.2)
@@ -72,7 +70,6 @@ class DenseDigitsGen(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, labels: Array | None, context: Context) -> Array:
-        """Generates one image for each latent."""
         x = append_embedding(z, labels, self.classes) if self.classes else z
         for _ in range(2):
             x = nn.relu(Dense(self.width)(x))
@@ -92,7 +89,6 @@ class DenseDigitsDisc(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, labels: Array | None, context: Context) -> Array:
-        """Judges each image."""
         x = flat(images)
         for _ in range(2):
             x = nn.leaky_relu(Dense(self.width)(x), 0.2)

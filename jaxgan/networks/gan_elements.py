@@ -14,7 +14,6 @@ class GANElementsGen(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, labels: Array | None, context: Context) -> Array:
-        """Generates one image for each latent."""
         norm = partial(batch_norm, context, momentum=0.8)
         x = nn.leaky_relu(Dense(8 * 8 * 256)(z), 0.2).reshape(-1, 8, 8, 256)
         for features in (128, 64):
@@ -27,7 +26,6 @@ class GANElementsDisc(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, labels: Array | None, context: Context) -> Array:
-        """Judges each image."""
         x = images
         for features, stride in ((64, 1), (128, 2), (256, 2)):
             x = nn.leaky_relu(Conv(features, 3, stride)(x), 0.2)

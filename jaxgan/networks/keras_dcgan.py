@@ -24,7 +24,6 @@ class KerasDCGANGen(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, labels: Array | None, context: Context) -> Array:
-        """Generates one image for each latent, or for each grid of them."""
 
         def norm(x: Array) -> Array:
             return ConditionalBatchNorm(context, self.classes)(x, labels) if self.classes else batch_norm(context)(x)
@@ -49,7 +48,6 @@ class KerasDCGANDisc(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, labels: Array | None, context: Context) -> Array:
-        """Judges each image; beside the others of its batch, unless `alone`."""
         norm = (lambda: lambda x: x) if self.alone else partial(batch_norm, context)
         beside_others = (lambda x: x) if self.alone else partial(append_diff, axis_name=context.axis_name)
         x = beside_others(nn.leaky_relu(Conv(24, 4, 2)(images), 0.2))

@@ -13,7 +13,6 @@ class KerasMNISTGen(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, labels: Array | None, context: Context) -> Array:
-        """Generates one image for each latent."""
         norm = partial(batch_norm, context, momentum=0.9)
         x = nn.relu(norm()(Dense(7 * 7 * 256)(z)))
         x = dropout(x.reshape(-1, 7, 7, 256), 0.4, context.keys, layer=0)
@@ -28,7 +27,6 @@ class KerasMNISTDisc(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, labels: Array | None, context: Context) -> Array:
-        """Judges each image."""
         x = images
         for layer, (features, stride) in enumerate([(64, 2), (128, 2), (256, 2), (512, 1)]):
             x = dropout(nn.leaky_relu(Conv(features, 5, stride)(x), 0.2), 0.4, context.keys, layer)

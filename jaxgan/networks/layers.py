@@ -64,7 +64,6 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Applies the layer to `x` [B, H, W, C]."""
         function = functools.partial(conv, stride=self.stride, padding=self.padding, groups=self.groups)
         return _kernel_and_bias(self, function, x, self.groups, self.kernel_init)
 
@@ -84,7 +83,6 @@ class ConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Applies the layer to `x` [B, H, W, C]."""
         return _kernel_and_bias(self, lambda x, kernel: conv_transpose(x, kernel, self.stride, self.padding), x)
 
 
@@ -101,7 +99,6 @@ class UpsampleConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Applies the layer to `x` [B, H, W, C]."""
         return _kernel_and_bias(self, lambda x, kernel: upsample_conv(x, kernel, self.factor), x)
 
 
@@ -119,7 +116,6 @@ class SubPixelConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Applies the layer to `x` [B, H, W, C]."""
         x = Conv(self.factor**2 * self.features, self.kernel_size, use_bias=self.use_bias)(x)
         return depth_to_space(x, self.factor)
 

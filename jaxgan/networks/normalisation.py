@@ -32,7 +32,6 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises x [B, ..., C]."""
         shape = x.shape[-1:]
         running = (
             self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32),

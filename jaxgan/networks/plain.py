@@ -26,7 +26,6 @@ class PlainGen(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, labels: Array | None, context: Context) -> Array:
-        """Generates one image for each latent."""
         if self.classes:
             z = append_embedding(z, labels, self.classes)
         x = nn.relu(Dense(7 * 7 * 48)(z)).reshape(-1, 7, 7, 48)
@@ -47,7 +46,6 @@ class PlainDisc(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, labels: Array | None, context: Context) -> Array:
-        """Judges each image."""
         norm = SpectralNorm if self.spectral_norm else lambda layer: layer
         x = images
         for features in (24, 48, 96):

@@ -51,7 +51,6 @@ class R3GANGen(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, labels: Array | None, context: Context) -> Array:
-        """Generates one image for each latent."""
         if self.classes:
             of_class = nn.Embed(self.classes, z.shape[1], embedding_init=normal())(labels)
             z = jnp.concatenate([z, of_class.astype(z.dtype)], axis=-1)
@@ -81,7 +80,6 @@ class R3GANDisc(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, labels: Array | None, context: Context) -> Array:
-        """Judges each image."""
         x = to_channels(images, self.widths[-1])
         for stage, width in enumerate(reversed(self.widths)):
             if stage:
@@ -113,7 +111,6 @@ class Stage(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Applies the blocks, one after another."""
         width, inside = x.shape[3], self.expansion * x.shape[3]
         if inside % self.group_width:
             raise ValueError(f"{inside} channels inside of a block are not groups of group_width = {self.group_width}")

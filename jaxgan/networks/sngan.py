@@ -21,7 +21,6 @@ class SNGANGen(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, labels: Array | None, context: Context) -> Array:
-        """Generates one image for each latent."""
         norm = partial(batch_norm, context, momentum=0.9)
         x = Dense(4 * 4 * self.width)(z).reshape(-1, 4, 4, self.width)
         for _ in range(3):
@@ -43,7 +42,6 @@ class SNGANDisc(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, labels: Array | None, context: Context) -> Array:
-        """Judges each image."""
         conv = lambda kernel_size: SpectralNorm(Conv(self.width, kernel_size))  # noqa: E731
         x = _pooled(conv(3)(nn.relu(conv(3)(images)))) + conv(1)(_pooled(images))
         x = _pooled(conv(3)(nn.relu(conv(3)(nn.relu(x))))) + conv(1)(_pooled(x))

@@ -33,7 +33,6 @@ class SpectralNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Applies the layer to `x`."""
         layer = self.layer.clone(parent=None)
         params: dict[str, Any] = flatten_dict(self.param(WEIGHTS, lambda key: layer.init(key, x)["params"]), sep="/")
         stats = self.variable("batch_stats", VECTORS, lambda: _first_vectors(self.make_rng("params"), params))

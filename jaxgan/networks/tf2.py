@@ -14,7 +14,6 @@ class TF2GANGen(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, labels: Array | None, context: Context) -> Array:
-        """Generates one image for each latent."""
         x = nn.leaky_relu(Dense(128)(z), 0.01)
         return jnp.tanh(Dense(28 * 28)(x)).reshape(-1, 28, 28, 1)
 
@@ -24,7 +23,6 @@ class TF2GANDisc(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, labels: Array | None, context: Context) -> Array:
-        """Judges each image."""
         x = nn.leaky_relu(Dense(128)(flat(images)), 0.01)
         return flat_logits(x)
 
@@ -34,7 +32,6 @@ class TF2DCGANGen(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, labels: Array | None, context: Context) -> Array:
-        """Generates one image for each latent."""
         norm = partial(batch_norm, context)
         x = Dense(7 * 7 * 256, use_bias=False)(z)
         x = nn.leaky_relu(norm()(x), 0.3).reshape(-1, 7, 7, 256)
@@ -50,7 +47,6 @@ class TF2DCGANDisc(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, labels: Array | None, context: Context) -> Array:
-        """Judges each image."""
         norm = partial(batch_norm, context)
         x = nn.leaky_relu(Conv(32, 3, 2)(images), 0.01)
         x = nn.leaky_relu(norm()(Conv(64, 3, 2)(x)), 0.01)

@@ -17,7 +17,6 @@ class WGANGPGen(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, labels: Array | None, context: Context) -> Array:
-        """Generates one image for each latent."""
         x = nn.relu(Dense(4 * 4 * 4 * self.width)(z)).reshape(-1, 4, 4, 4 * self.width)
         x = nn.relu(ConvTranspose(2 * self.width, 5, 2)(x))[:, :7, :7]
         x = nn.relu(ConvTranspose(self.width, 5, 2)(x))
@@ -35,7 +34,6 @@ class WGANGPDisc(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, labels: Array | None, context: Context) -> Array:
-        """Judges each image."""
         x = images
         for factor in (1, 2, 4):
             x = nn.leaky_relu(Conv(factor * self.width, 5, 2)(x), 0.2)
