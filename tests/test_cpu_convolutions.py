@@ -105,26 +105,26 @@ def test_every_form_in_float32(stride):
 
 
 @pytest.fixture
-def small_pieces(monkeypatch):
+def small_chunks(monkeypatch):
     """Of batches of 5 maps of 7x7x3 and kernels of 5x5: two examples at a time, and one that is left over."""
     monkeypatch.setattr(cpu, "CACHE", 100)
-    monkeypatch.setattr(cpu, "PIECE", 2 * 7 * 7 * 5 * 5 * 3)
+    monkeypatch.setattr(cpu, "CHUNK", 2 * 7 * 7 * 5 * 5 * 3)
 
 
 @pytest.mark.parametrize(("batch", "stride"), [(5, 1), (4, 1), (5, 2), (16, 2)])
-def test_every_form_in_pieces(batch, stride, x64, small_pieces):
+def test_every_form_in_chunks(batch, stride, x64, small_chunks):
     assert_all_forms_equal(convolution((batch, 7, 7, 3), (5, 5, 3, 4), stride, "SAME"), np.float64, 1e-11)
 
 
-@pytest.mark.parametrize(("batch", "values", "piece"), [(5, 10, 5), (6, 40, 3), (7, 40, 4), (8, 300, 1), (0, 10, 0)])
-def test_pieces_divide_a_batch_where_they_can(monkeypatch, batch, values, piece):
+@pytest.mark.parametrize(("batch", "values", "size"), [(5, 10, 5), (6, 40, 3), (7, 40, 4), (8, 300, 1), (0, 10, 0)])
+def test_chunks_divide_a_batch_where_they_can(monkeypatch, batch, values, size):
     monkeypatch.setattr(cpu, "CACHE", 100)
-    monkeypatch.setattr(cpu, "PIECE", 160)
-    assert cpu._piece(batch, values) == piece
+    monkeypatch.setattr(cpu, "CHUNK", 160)
+    assert cpu._chunk_size(batch, values) == size
 
 
 @pytest.mark.parametrize(("k", "loops"), [(1, False), (3, True)])
-def test_patches_of_one_pixel_are_no_copies_to_be_made_in_pieces(k, loops):
+def test_patches_of_one_pixel_are_no_copies_to_be_made_in_chunks(k, loops):
     one = convolution((64, 16, 16, 256), (k, k, 256, 64), 1, "SAME")
     for function, args, settings in (
         (cpu.conv_by_patches, (one.x, one.kernel), (1, one.pads)),
@@ -136,7 +136,7 @@ def test_patches_of_one_pixel_are_no_copies_to_be_made_in_pieces(k, loops):
         assert ("scan[" in str(program)) == loops
 
 
-def test_pieces_are_mapped_and_divided_among_devices(x64, small_pieces):
+def test_chunks_are_mapped_and_divided_among_devices(x64, small_chunks):
     """As seeds side by side take them, and a batch on several devices."""
     rng = np.random.default_rng(0)
     devices = jax.device_count()
@@ -171,7 +171,7 @@ def test_the_memory_of_patches_does_not_grow_with_the_batch():
         program = gradient.lower(*args, one.stride, one.pads, one.kernel[:2]).compile()
         return program.memory_analysis().temp_size_in_bytes
 
-    assert working_bytes(256) < 1.1 * working_bytes(64) < 4 * 4 * cpu.PIECE
+    assert working_bytes(256) < 1.1 * working_bytes(64) < 4 * 4 * cpu.CHUNK
 
 
 def test_the_cases_have_every_form():
@@ -257,8 +257,8 @@ def test_loops_hold_convolutions_in_the_fast_arrangement_alone():
 def test_frequencies_are_chosen_where_they_save_most_of_the_work():
     one = convolution((128, 7, 7, 256), (5, 5, 256, 128), 1, "SAME")
     assert one.pads == ((2, 2), (2, 2))
-    assert cpu.conv_form(one.x, one.kernel, 1, one.pads) is cpu.conv_by_frequencies
     args = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (one.x, one.kernel)]
+    assert cpu.conv_form(*args, 1, one.pads) is cpu.conv_by_frequencies
     work = {
         form: jax.jit(form, static_argnums=(2, 3)).lower(*args, 1, one.pads).compile().cost_analysis()["flops"]
         for form in (cpu.conv, cpu.native_conv)
@@ -268,8 +268,8 @@ def test_frequencies_are_chosen_where_they_save_most_of_the_work():
 
 @pytest.mark.parametrize("channels", [8, 512])
 def test_a_convolution_of_single_pixels_is_a_matrix_product(channels):
-    x, kernel, no_pads = (64, 16, 16, channels), (1, 1, channels, 64), ((0, 0), (0, 0))
-    assert cpu.conv_form(x, kernel, 1, no_pads) is cpu.conv_by_patches
+    x, kernel = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((64, 16, 16, channels), (1, 1, channels, 64)))
+    assert cpu.conv_form(x, kernel, 1, ((0, 0), (0, 0))) is cpu.conv_by_patches
 
 
 def test_the_script_finds_every_convolution_of_a_recipe():

@@ -32,11 +32,13 @@ from jax import lax
 from jaxgan import recipes
 from jaxgan.commands.cli import RecipeNames, check_names, parse
 from jaxgan.convolutions import cpu, grouped, platforms
-from jaxgan.convolutions.bilinear import Pads, Shape
+from jaxgan.convolutions.linear import Maps, Pads, Shape
 from jaxgan.gan import GAN, image_shape
 from jaxgan.networks import Context
 from jaxgan.programs import hlo
 from jaxgan.programs.flops import count_flops
+
+TITLES = "conv", "transpose", "kernel"  # of the passes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +96,11 @@ def calls(gan: GAN, batch_size: int) -> list[Convolution]:
     """
     found = []
 
-    def conv(x, kernel, stride, pads):
-        y = cpu.native_conv(x, kernel, stride, pads)
-        found.append(Convolution(False, x.shape, kernel.shape, y.shape, stride, pads))
+    def conv(x, kernel, stride, pads, native=cpu.native_conv):
+        y = native(x, kernel, stride, pads)
+        # Of arrays without an axis for their groups:
+        shapes = ((*a.shape[:3], math.prod(a.shape[3:])) for a in (x, kernel, y))
+        found.append(Convolution(False, *shapes, stride, pads))
         return y
 
     def conv_transpose(y, kernel, stride, pads, sizes):
@@ -104,13 +108,10 @@ def calls(gan: GAN, batch_size: int) -> list[Convolution]:
         found.append(Convolution(True, x.shape, kernel.shape, y.shape, stride, pads))
         return x
 
-    def grouped_conv(x, kernel, stride, pads):
-        y = grouped.native_conv(x, kernel, stride, pads)
-        found.append(Convolution(False, *(_together(a.shape) for a in (x, kernel, y)), stride, pads))
-        return y
-
+    recorders = {"conv": conv, "conv_transpose": conv_transpose}
+    recorders["grouped_conv"] = functools.partial(conv, native=grouped.native_conv)
     nets = ((gan.gen, (gan.z_size,)), (gan.disc, image_shape(gan)))
-    with mock.patch.multiple(platforms, conv=conv, conv_transpose=conv_transpose, grouped_conv=grouped_conv):
+    with mock.patch.multiple(platforms, **recorders):
         for net, shape in nets:
             labels = jnp.zeros(batch_size, jnp.int32) if gan.classes else None
             trace = functools.partial(net.init_with_output, jax.random.key(0), labels=labels, context=Context())
@@ -122,41 +123,23 @@ def passes(convolution: Convolution) -> dict[str, Pass]:
     """The three passes, with the forms that apply to these shapes. Forward is one of the first two."""
     _, x, kernel, y, stride, pads = convolution
     groups, sizes, taps = x[3] // kernel[2], x[1:3], kernel[:2]
+    square = (x[1], kernel[0], pads[0]) == (x[2], kernel[1], pads[1])
+    unfit = {"flipping", "patches_of_y"} if stride > 1 else {"phases"}
+    unfit |= set() if square and stride == 1 else {"frequencies"}
     if groups > 1:
         x, kernel, y = ((*a[:3], groups, a[3] // groups) for a in (x, kernel, y))
-        args = ((x, kernel), (stride, pads)), ((y, kernel), (stride, pads, sizes)), ((x, y), (stride, pads, taps))
-        forms = zip(grouped.NATIVE, grouped.ON_CPU, strict=True)
-        three = (Pass(pair, pair[1], *one) for pair, one in zip(forms, args, strict=True))
-        return dict(zip(("conv", "transpose", "kernel"), three, strict=True))
-    c = cpu
-    plain = stride == 1
-    square = plain and (x[1], kernel[0], pads[0]) == (x[2], kernel[1], pads[1])
-    conv = {c.native_conv: True, c.conv_by_patches: True, c.conv_by_phases: not plain, c.conv_by_frequencies: square}
-    transpose = {
-        c.conv_transpose_by_flipping: plain,
-        c.conv_transpose_by_patches: True,
-        c.conv_transpose_by_phases: not plain,
-    }
-    kernel_gradient = {
-        c.native_kernel_gradient: True,
-        c.kernel_gradient_by_rows: True,
-        c.kernel_gradient_by_taps: True,
-        c.kernel_gradient_by_patches_of_y: plain,
-        c.kernel_gradient_by_phases: not plain,
-        c.kernel_gradient_by_frequencies: square,
-    }
-    conv, transpose, kernel_gradient = (
-        tuple(form for form, applies in forms.items() if applies) for forms in (conv, transpose, kernel_gradient)
-    )
-    return {
-        "conv": Pass(conv, c.conv_form(x, kernel, stride, pads), (x, kernel), (stride, pads)),
-        "transpose": Pass(
-            transpose, c.conv_transpose_form(y, kernel, stride, pads, sizes), (y, kernel), (stride, pads, sizes)
-        ),
-        "kernel": Pass(
-            kernel_gradient, c.kernel_gradient_form(x, kernel, y, stride, pads), (x, y), (stride, pads, taps)
-        ),
-    }
+    args = ((x, kernel), (stride, pads)), ((y, kernel), (stride, pads, sizes)), ((x, y), (stride, pads, taps))
+    found = {}
+    for i, (name, (shapes, settings)) in enumerate(zip(Maps._fields, args, strict=True)):
+        if groups > 1:
+            forms, chosen = (grouped.NATIVE[i], grouped.ON_CPU[i]), grouped.ON_CPU[i]
+        else:
+            forms = [f for n, f in vars(cpu).items() if n == f"native_{name}" or n.startswith(f"{name}_by_")]
+            forms = tuple(form for form in forms if _short(form) not in unfit)
+            arrays = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
+            chosen = getattr(cpu, f"{name}_form")(*arrays, *settings)
+        found[TITLES[i]] = Pass(forms, chosen, shapes, settings)
+    return found
 
 
 def operations(convolution: Convolution) -> int:
@@ -182,9 +165,8 @@ def line(one: Pass, least: int, rate: float) -> str:
     x, y = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(one.shapes))
     times = []
     for form in one.forms:
-        function = functools.partial(_apply, form, one.settings)
-        # Where a form is hopeless, how hopeless it is does not matter.
-        taken, done = measure(function, (x, y), limit=max(0.02, 20 * least / rate))
+        # A form that is far too slow need not be timed exactly.
+        taken, done = measure(lambda x, y, f=form: f(x, y, *one.settings), (x, y), limit=max(0.02, 20 * least / rate))
         times.append((taken, done / least, form))
     return "   ".join(
         f"{'*' if form is one.chosen else ''}{_short(form)} {1e3 * taken:.2f} ({multiple:.2g})"
@@ -229,18 +211,9 @@ def measure(function: Callable, args: tuple[jax.Array, ...], limit: float) -> tu
     return once, count_flops(program, hlo.update(program))
 
 
-def _apply(form: Callable, settings: tuple, x: jax.Array, y: jax.Array) -> jax.Array:
-    return form(x, y, *settings)
-
-
 def _short(form: Callable) -> str:
     """`kernel_gradient_by_rows` is rows."""
-    return "native" if form.__name__.startswith("native") else form.__name__.split("_by_")[1]
-
-
-def _together(shape: Shape) -> Shape:
-    """Of an array without an axis for its groups."""
-    return (*shape[:3], math.prod(shape[3:]))
+    return form.__name__.partition("by_")[2] or "native"
 
 
 def _times(shape: Shape) -> str:

@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgan.convolutions import cpu, platforms
+from jaxgan.convolutions import platforms
+from jaxgan.convolutions.linear import Sizes
+from jaxgan.convolutions.phases import flip
 from jaxgan.convolutions.platforms import native
 
 __all__ = ["Padding", "check_groups", "conv", "conv_transpose", "depth_to_space", "native", "upsample_conv"]
@@ -88,7 +90,7 @@ def upsample_conv(x: jax.Array, kernel: jax.Array, factor: int) -> jax.Array:
     k = kernel.shape[0]
     for axis in (0, 1):
         pads = [[(j, factor - 1 - j, 0) if a == axis else (0, 0, 0) for a in range(4)] for j in range(factor)]
-        kernel = sum(lax.pad(kernel, jnp.zeros((), kernel.dtype), pad) for pad in pads)
+        kernel = jnp.asarray(sum(lax.pad(kernel, jnp.zeros((), kernel.dtype), pad) for pad in pads))
     sizes = tuple(h * factor for h in x.shape[1:3])
     return _conv_transpose(x, kernel, factor, (k - 1) // 2 + factor - 1, sizes)
 
@@ -100,17 +102,17 @@ def depth_to_space(x: jax.Array, factor: int) -> jax.Array:
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * factor, w * factor, -1)
 
 
-def _conv_transpose(x: jax.Array, kernel: jax.Array, stride: int, start: int, sizes: tuple[int, int]) -> jax.Array:
-    """A transposed convolution; `start` of both axes, as in `phases.conv_transpose_by_phases`."""
+def _conv_transpose(x: jax.Array, kernel: jax.Array, stride: int, start: int, sizes: Sizes) -> jax.Array:
+    """A transposed convolution; `start` of both axes, as in `phases.common_convolution`."""
     k = kernel.shape[0]
     low = k - 1 - start
     if x.shape[1:3] == (1, 1):
         return _of_one_pixel(x, kernel, low, sizes)
     pads = tuple((low, (h - 1) * stride + k - size - low) for h, size in zip(x.shape[1:3], sizes, strict=True))
-    return platforms.conv_transpose(x, cpu.flip(kernel), stride, pads, sizes)
+    return platforms.conv_transpose(x, flip(kernel), stride, pads, sizes)
 
 
-def _of_one_pixel(x: jax.Array, kernel: jax.Array, low: int, sizes: tuple[int, int]) -> jax.Array:
+def _of_one_pixel(x: jax.Array, kernel: jax.Array, low: int, sizes: Sizes) -> jax.Array:
     """That of a map of one pixel, [B, 1, 1, C]: each output pixel sees one tap, so it is a matrix product.
 
     As a convolution it would have more padding than map, which libtpu does not compile.

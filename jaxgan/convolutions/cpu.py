@@ -24,68 +24,59 @@ import numpy as np
 from jax import lax
 
 from jaxgan.convolutions import frequencies, phases
-from jaxgan.convolutions.bilinear import Maps, Pads, Shape, Sizes, differentiable, some
 from jaxgan.convolutions.frequencies import conv_by_frequencies, kernel_gradient_by_frequencies
+from jaxgan.convolutions.linear import Map, Maps, Pads, Shape, Sizes, differentiable, some
+from jaxgan.convolutions.phases import flip
 
 NARROW = 64  # values in a patch, of x or of y: of so few channels that native forms waste most of their width
 FEW = 48  # features, for which a copy of each patch takes longer than what it is multiplied with
 WIDE = 48  # channels, with which a product for each tap has enough to do
 CACHE = 2_400_000  # values in all patches of a batch, up to which they are made at once
-PIECE = CACHE // 2  # values, about, that are made at a time of more
+CHUNK = CACHE // 2  # values, about, that are made at a time where there are more
 BATCH = 64  # examples that a batch is taken to have where its size is not known
 
 
-def _conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
-    return conv_form(x.shape, kernel.shape, stride, pads)(x, kernel, stride, pads)
-
-
-def _conv_transpose(y: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: Sizes) -> jax.Array:
-    return conv_transpose_form(y.shape, kernel.shape, stride, pads, sizes)(y, kernel, stride, pads, sizes)
-
-
-def _kernel_gradient(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
-    shape = (*taps, x.shape[-1], y.shape[-1])
-    return kernel_gradient_form(x.shape, shape, y.shape, stride, pads)(x, y, stride, pads, taps)
-
-
-# Each of the three in its fast form.
-MAPS = conv, conv_transpose, kernel_gradient = differentiable(Maps(_conv, _conv_transpose, _kernel_gradient))
-
-
-def conv_form(x: Shape, kernel: Shape, stride: int, pads: Pads) -> Callable:
-    """The fast form of (x, kernel, stride, pads) -> y, for arrays of these shapes."""
-    x = _known(x)
-    if frequencies.save_work(x, kernel, stride, pads):
+def conv_form(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> Map:
+    """The fast form of (x, kernel, stride, pads) -> y; of the arrays, here and below, only the shapes matter."""
+    shape, (k_h, k_w, c, features) = _known(x.shape), kernel.shape
+    if frequencies.save_work(shape, kernel.shape, stride, pads):
         return conv_by_frequencies if stride == 1 else conv_by_phases
-    k_h, k_w, c, features = kernel
     # Patches of one pixel are the map itself.
-    small = k_h * k_w == 1 or min(x[1:3]) <= max(k_h, k_w) or k_h * k_w * c <= NARROW
+    small = k_h * k_w == 1 or min(shape[1:3]) <= max(k_h, k_w) or k_h * k_w * c <= NARROW
     return conv_by_patches if small or features > FEW else native_conv
 
 
-def conv_transpose_form(y: Shape, kernel: Shape, stride: int, pads: Pads, sizes: Sizes) -> Callable:
+def conv_transpose_form(y: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: Sizes) -> Map:
     """The fast form of (y, kernel, stride, pads, sizes) -> x."""
     if stride == 1:
         return conv_transpose_by_flipping
-    y = _known(y)
-    x = (y[0], *sizes, kernel[2])
+    shape, (k, _, c, _) = _known(y.shape), kernel.shape
     # Where the stride divides the kernel, phases have as many taps; elsewhere some of theirs are zeros.
-    phases = kernel[0] % stride == 0 and math.prod(y[:3]) * math.prod(kernel[:3]) > CACHE // 3
-    if phases or frequencies.save_work(x, kernel, stride, pads):
+    large = k % stride == 0 and math.prod(shape[:3]) * math.prod(kernel.shape[:3]) > CACHE // 3
+    if large or frequencies.save_work((shape[0], *sizes, c), kernel.shape, stride, pads):
         return conv_transpose_by_phases
     return conv_transpose_by_patches
 
 
-def kernel_gradient_form(x: Shape, kernel: Shape, y: Shape, stride: int, pads: Pads) -> Callable:
+def kernel_gradient_form(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> Map:
     """The fast form of (x, y, stride, pads, taps) -> kernel."""
-    x, (k_h, k_w, c, features) = _known(x), kernel
-    if frequencies.save_work(x, kernel, stride, pads):
+    shape, features, (k_h, k_w) = _known(x.shape), y.shape[3], taps
+    if frequencies.save_work(shape, (*taps, shape[3], features), stride, pads):
         return kernel_gradient_by_frequencies if stride == 1 else kernel_gradient_by_phases
     if stride == 1 and k_h * k_w * features <= NARROW:
         return kernel_gradient_by_patches_of_y
-    if max(k_h, k_w) > 4 and max(y[1:3]) <= min(x[1:3]) <= 16:  # the larger the map, the slower XLA's own
+    if max(k_h, k_w) > 4 and max(y.shape[1:3]) <= min(shape[1:3]) <= 16:  # the larger the map, the slower XLA's own
         return native_kernel_gradient
-    return kernel_gradient_by_taps if c >= WIDE and k_w > 3 else kernel_gradient_by_rows
+    return kernel_gradient_by_taps if shape[3] >= WIDE and k_w > 3 else kernel_gradient_by_rows
+
+
+def _fast(form: Callable[..., Map]) -> Map:
+    return lambda *args: form(*args)(*args)
+
+
+# Each of the three in its fast form.
+MAPS = differentiable(Maps(_fast(conv_form), _fast(conv_transpose_form), _fast(kernel_gradient_form)))
+conv, conv_transpose, kernel_gradient = MAPS
 
 
 def _known(shape: Shape) -> Shape:
@@ -107,12 +98,11 @@ def native_kernel_gradient(x: jax.Array, y: jax.Array, stride: int, pads: Pads, 
     Transposed by hand, since XLA does it for gradients outside of loops only.
     """
     sizes = zip(pads, y.shape[1:3], taps, x.shape[1:3], strict=True)
-    pads = [(low, (out - 1) * stride + k - size - low) for (low, _), out, k, size in sizes]
     gradient = lax.conv_general_dilated(
         x.transpose(3, 1, 2, 0),
         y.transpose(1, 2, 0, 3),
         (1, 1),
-        pads,
+        [(low, (out - 1) * stride + k - size - low) for (low, _), out, k, size in sizes],
         rhs_dilation=(stride, stride),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
@@ -120,21 +110,20 @@ def native_kernel_gradient(x: jax.Array, y: jax.Array, stride: int, pads: Pads, 
 
 
 def conv_by_patches(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
-    """One product, of all patches with the kernel; or one for each piece of the batch."""
+    """One product, of all patches with the kernel; or one for each chunk of the batch."""
     h, w = _sizes_after(x.shape[1:3], kernel.shape[:2], stride, pads)
     one = functools.partial(_product_of_patches, kernel=kernel, stride=stride, pads=pads)
-    return _in_pieces(one, x, _values_in_patches((h, w), kernel.shape[:2], kernel.shape[2]))
+    return _in_chunks(one, x, _values_in_patches((h, w), kernel.shape[:2], kernel.shape[2]))
 
 
 def conv_transpose_by_patches(y: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: Sizes) -> jax.Array:
-    """The gradients of all patches, added up, in pieces of the batch as well."""
+    """The gradients of all patches, added up, in chunks of the batch too."""
 
     def one(y: jax.Array) -> jax.Array:
         x = some((y.shape[0], *sizes, kernel.shape[2]), y)
-        _, transpose = jax.vjp(lambda x: _product_of_patches(x, kernel, stride, pads), x)
-        return transpose(y)[0]
+        return jax.linear_transpose(lambda x: _product_of_patches(x, kernel, stride, pads), x)(y)[0]
 
-    return _in_pieces(one, y, _values_in_patches(y.shape[1:3], kernel.shape[:2], kernel.shape[2]))
+    return _in_chunks(one, y, _values_in_patches(y.shape[1:3], kernel.shape[:2], kernel.shape[2]))
 
 
 def _product_of_patches(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
@@ -154,14 +143,16 @@ def kernel_gradient_by_taps(x: jax.Array, y: jax.Array, stride: int, pads: Pads,
     return _kernel_gradient_of(_pixels_of_taps, x, y, stride, pads, taps)
 
 
-def _kernel_gradient_of(parts: Callable, x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
-    """The products of parts of all patches with y, summed over pieces of the batch."""
+def _kernel_gradient_of(
+    parts: Callable[..., list[jax.Array]], x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes
+) -> jax.Array:
+    """The products of parts of all patches with y, summed over chunks of the batch."""
 
     def one(x: jax.Array, y: jax.Array) -> jax.Array:
         y = y.reshape(-1, y.shape[-1])
         return jnp.stack([_transposed_product(a.reshape(y.shape[0], -1), y) for a in parts(x, taps, stride, pads)])
 
-    gradient = _sum_of_pieces(one, x, y, _values_in_patches(y.shape[1:3], taps, x.shape[3]))
+    gradient = _sum_over_chunks(one, x, y, _values_in_patches(y.shape[1:3], taps, x.shape[3]))
     return gradient.reshape(*taps, x.shape[3], y.shape[3])
 
 
@@ -175,33 +166,31 @@ def _values_in_patches(sizes: Sizes, taps: Sizes, channels: int) -> int:
     return math.prod((*sizes, *taps, channels)) if math.prod(taps) > 1 else 0
 
 
-def _piece(batch: int, values: int) -> int:
+def _chunk_size(batch: int, values: int) -> int:
     """How many examples are taken at a time, of so many values each in patches; all where a batch has no known size."""
     if not isinstance(batch, int) or batch * values <= CACHE:
         return batch
-    most = max(1, PIECE // values)
+    most = max(1, CHUNK // values)
     even = next(n for n in range(most, 0, -1) if batch % n == 0)  # of which none is left over, to be copied
     return even if 2 * even >= most else most
 
 
-def _in_pieces(function: Callable[[jax.Array], jax.Array], x: jax.Array, values: int) -> jax.Array:
+def _in_chunks(function: Map, x: jax.Array, values: int) -> jax.Array:
     """A function of a batch, some examples at a time."""
-    n = _piece(x.shape[0], values)
+    n = _chunk_size(x.shape[0], values)
     return function(x) if n == x.shape[0] else lax.map(lambda one: function(one[None])[0], x, batch_size=n)
 
 
-def _sum_of_pieces(
-    function: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, y: jax.Array, values: int
-) -> jax.Array:
+def _sum_over_chunks(function: Map, x: jax.Array, y: jax.Array, values: int) -> jax.Array:
     """A function of two batches that is a sum over the examples, some of them at a time."""
     batch = x.shape[0]
-    n = _piece(batch, values)
+    n = _chunk_size(batch, values)
     if n == batch:
         return function(x, y)
-    whole, rest = batch // n, batch % n
-    pieces = [a[: whole * n].reshape(whole, n, *a.shape[1:]) for a in (x, y)]
+    full, rest = batch // n, batch % n
+    chunks = [a[: full * n].reshape(full, n, *a.shape[1:]) for a in (x, y)]
     shape = jax.eval_shape(function, x, y).shape
-    total, _ = lax.scan(lambda sum, piece: (sum + function(*piece), None), jnp.zeros_like(y, shape=shape), pieces)
+    total, _ = lax.scan(lambda sum, chunk: (sum + function(*chunk), None), jnp.zeros_like(y, shape=shape), chunks)
     return total + function(x[-rest:], y[-rest:]) if rest else total
 
 
@@ -218,34 +207,27 @@ def kernel_gradient_by_patches_of_y(x: jax.Array, y: jax.Array, stride: int, pad
 
 
 def conv_transpose_by_flipping(y: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: Sizes) -> jax.Array:
-    """The convolution of y with the kernel turned around, for stride 1."""
+    """The convolution of y with the kernel flipped, for stride 1."""
     return conv(y, flip(kernel), 1, _flipped_pads(y, pads, kernel.shape[:2], sizes))
 
 
 def conv_transpose_by_phases(y: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: Sizes) -> jax.Array:
     """The convolution of y whose outputs are the phases of x, for a larger stride."""
-    starts = tuple(k - 1 - low for k, (low, _) in zip(kernel.shape[:2], pads, strict=True))
-    return phases.conv_transpose_by_phases(conv, y, flip(kernel), stride, starts, sizes)
+    return phases.conv_transpose_by_phases(conv, y, kernel, stride, pads, sizes)
 
 
 def conv_by_phases(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
-    """The transpose of that: one convolution of the phases of x."""
+    """The transpose of `conv_transpose_by_phases` in y: one convolution of the phases of x."""
     sizes = _sizes_after(x.shape[1:3], kernel.shape[:2], stride, pads)
     y = some((x.shape[0], *sizes, kernel.shape[3]), x)
-    _, transpose = jax.vjp(lambda y: conv_transpose_by_phases(y, kernel, stride, pads, x.shape[1:3]), y)
-    return transpose(x)[0]
+    return jax.linear_transpose(lambda y: conv_transpose_by_phases(y, kernel, stride, pads, x.shape[1:3]), y)(x)[0]
 
 
 def kernel_gradient_by_phases(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
-    """Likewise in the kernel."""
+    """Its transpose in the kernel."""
     kernel = some((*taps, x.shape[3], y.shape[3]), x)
-    _, transpose = jax.vjp(lambda kernel: conv_transpose_by_phases(y, kernel, stride, pads, x.shape[1:3]), kernel)
-    return transpose(x)[0]
-
-
-def flip(kernel: jax.Array) -> jax.Array:
-    """The kernel of the transpose: turned around, inputs and outputs exchanged."""
-    return kernel[::-1, ::-1].swapaxes(2, 3)
+    phases = lambda kernel: conv_transpose_by_phases(y, kernel, stride, pads, x.shape[1:3])  # noqa: E731
+    return jax.linear_transpose(phases, kernel)(x)[0]
 
 
 def _flipped_pads(y: jax.Array, pads: Pads, taps: Sizes, sizes: Sizes) -> Pads:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan.convolutions.bilinear import Pads, Shape, Sizes
+from jaxgan.convolutions.linear import Pads, Shape, Sizes
 from jaxgan.convolutions.phases import common_convolution
 
 

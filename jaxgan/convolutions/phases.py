@@ -1,6 +1,5 @@
 """Transposed convolutions, as one convolution of their input."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -8,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgan.convolutions.bilinear import Sizes
+from jaxgan.convolutions.linear import Map, Pads, Sizes
 
 
 class Axis(NamedTuple):
@@ -26,39 +25,44 @@ class Axis(NamedTuple):
 
 
 def conv_transpose_by_phases(
-    conv: Callable, x: jax.Array, kernel: jax.Array, stride: int, starts: Sizes, sizes: Sizes
+    conv: Map, y: jax.Array, kernel: jax.Array, stride: int, pads: Pads, sizes: Sizes
 ) -> jax.Array:
-    """A transposed convolution in its sub-pixel form.
+    """The transpose in x of a convolution y = conv(x, kernel, stride, pads), in its sub-pixel form.
 
-    Output pixels of one phase (their row and column modulo the stride) are a stride-1 convolution of `x` with every
+    Pixels of x of one phase (their row and column modulo the stride) are a stride-1 convolution of `y` with every
     stride-th tap of the kernel. One convolution computes all stride^2 phases as channels, which are then interleaved
-    (Shi et al. 2016, arXiv:1609.05158). On a CPU this runs several times faster than a convolution of an `x` spread
+    (Shi et al. 2016, arXiv:1609.05158). On a CPU this runs several times faster than a convolution of a `y` spread
     out with zeros, above all in the gradient of the kernel.
 
     Args:
-      conv: (x, kernel, stride, pads) -> y, which is to do the work.
-      x: [B, H, W, C].
+      conv: (y, kernel, 1, pads) -> the phases; it does the work.
+      y: [B, h, w, features].
       kernel: [k_h, k_w, C, features].
       stride: of both axes.
-      starts: of both axes: output pixel i is the sum over taps t of kernel[t] times pixel i + t - start of `x`
-        spread out, in which `x` is at every stride-th pixel from 0, and zeros are elsewhere.
-      sizes: (height, width) of the output.
+      pads: of x.
+      sizes: (height, width) of x.
 
     Returns:
-      [B, *sizes, features].
+      [B, *sizes, C].
     """
     outs = [-(-size // stride) for size in sizes]
+    starts = (k - 1 - low for k, (low, _) in zip(kernel.shape[:2], pads, strict=True))
     rows, columns = (
-        common_convolution(*axis, stride) for axis in zip(kernel.shape[:2], starts, x.shape[1:3], outs, strict=True)
+        common_convolution(*axis, stride) for axis in zip(kernel.shape[:2], starts, y.shape[1:3], outs, strict=True)
     )
-    kernel = _taps_of_phases(_taps_of_phases(kernel, 1, columns, stride), 0, rows, stride)
-    # From [phase, m, phase, m, C, features]:
-    kernel = kernel.transpose(1, 3, 4, 0, 2, 5).reshape(rows.m, columns.m, x.shape[-1], -1)
-    y = conv(x, kernel, 1, (rows.pads, columns.pads))
-    y = y.reshape(*y.shape[:3], stride, stride, -1)
-    y = jnp.stack([y[:, i : i + outs[0], :, p] for p, i in enumerate(rows.begins)], axis=2)
-    y = jnp.stack([y[:, :, :, j : j + outs[1], q] for q, j in enumerate(columns.begins)], axis=4)
-    return y.reshape(x.shape[0], outs[0] * stride, outs[1] * stride, -1)[:, : sizes[0], : sizes[1]]
+    kernel = _taps_of_phases(_taps_of_phases(flip(kernel), 1, columns, stride), 0, rows, stride)
+    # From [phase, m, phase, m, features, C]:
+    kernel = kernel.transpose(1, 3, 4, 0, 2, 5).reshape(rows.m, columns.m, y.shape[-1], -1)
+    x = conv(y, kernel, 1, (rows.pads, columns.pads))
+    x = x.reshape(*x.shape[:3], stride, stride, -1)
+    x = jnp.stack([x[:, i : i + outs[0], :, p] for p, i in enumerate(rows.begins)], axis=2)
+    x = jnp.stack([x[:, :, :, j : j + outs[1], q] for q, j in enumerate(columns.begins)], axis=4)
+    return x.reshape(y.shape[0], outs[0] * stride, outs[1] * stride, -1)[:, : sizes[0], : sizes[1]]
+
+
+def flip(kernel: jax.Array) -> jax.Array:
+    """The kernel of the transpose: reversed along both axes, inputs and outputs exchanged."""
+    return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
 def common_convolution(k: int, start: int, size: int, out: int, stride: int) -> Axis:
@@ -66,7 +70,8 @@ def common_convolution(k: int, start: int, size: int, out: int, stride: int) -> 
 
     Args:
       k: taps of the kernel.
-      start: as in `conv_transpose_by_phases`.
+      start: output pixel i is the sum over taps t of kernel[t] times pixel i + t - start of the input spread out, in
+        which the input is at every stride-th pixel from 0, and zeros are elsewhere.
       size: of the input.
       out: output pixels of each phase.
       stride: how many phases there are.
