@@ -12,7 +12,7 @@ from small_data import opened
 from small_run import metrics_of, recipe, share_programs
 
 from experiments.bench import vmapped_seeds
-from jaxgan.benchmark import turns
+from jaxgan.benchmark import timing
 from jaxgan.commands import seed_statistics, seeds
 from jaxgan.commands.scored_run import Scored, run_scored
 from jaxgan.evaluation import scores
@@ -341,7 +341,7 @@ def test_the_mean_is_of_the_steps_that_all_seeds_have_and_of_those_that_ended(tm
 
 @pytest.mark.slow
 def test_seeds_in_one_program_are_measured_beside_one_after_the_other(monkeypatch):
-    monkeypatch.setattr(turns, "SECONDS", 0.001)
+    monkeypatch.setattr(timing, "SECONDS", 0.001)
     alone, together = vmapped_seeds.measure(recipe(gen=SmallGen(), disc=SmallDisc()), seeds=2, rounds=2)
     assert len(alone) == len(together) == 2
     assert min(*alone, *together) > 0

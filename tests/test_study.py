@@ -146,7 +146,7 @@ def test_a_row_that_fails_does_not_keep_the_others_from_it(small, capfd, tmp_pat
 
 def test_times_are_kept_and_measured_anew(small, monkeypatch):
     monkeypatch.setattr(
-        study.turns, "times", lambda timed, rounds: {name: TIMES | {"slower": rounds} for name in timed}
+        study.updates, "times", lambda timed, rounds: {name: TIMES | {"slower": rounds} for name in timed}
     )
     assert small({"a": 1}, timed={"a": None, "b": None}, rounds=3)[0]["b"] == TIMES | {"slower": 3}
     again = small({"a": 2}, timed={"b": None}, rounds=4)[0]

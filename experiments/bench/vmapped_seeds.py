@@ -1,7 +1,7 @@
 """Whether several seeds are faster in one program: `python -m experiments.bench.vmapped_seeds [RECIPE …]`.
 
 One program takes several states through an update by `jax.vmap`; the other is what a run takes, once for each seed.
-Both take the same updates over data on the device, each in a process of its own, in turns.
+Both take the same updates over data on the device, each in a process of its own, interleaved.
 """
 
 import dataclasses
@@ -13,8 +13,7 @@ import jax.numpy as jnp
 
 import jaxgan
 from jaxgan import recipes
-from jaxgan.benchmark.timing import Prepared
-from jaxgan.benchmark.turns import compare
+from jaxgan.benchmark.timing import Prepared, compare
 from jaxgan.benchmark.updates import random_data
 from jaxgan.commands.cli import RecipeNames, check_names, parse
 from jaxgan.recipes.settings import Recipe

@@ -1,1 +1,1 @@
-"""Timing of updates and of whole runs, in processes that take turns."""
+"""Timing of updates and of whole runs, in interleaved processes."""

@@ -1,7 +1,7 @@
-"""What is measured beside other things, each in a process of its own, and how they are asked in turn.
+"""The time of several things, each in a process of its own, interleaved.
 
 A process prepares (it builds, compiles and reports), and then measures for some seconds each time that it is asked. So
-several can be measured in rounds, and what a busy machine does to one of them it does to all.
+several can be measured one after the other in each of several rounds, and what slows the machine slows all of them.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import multiprocessing
 import re
 import resource
 import signal
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,11 +20,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
+from jaxgan.run.screen import say
+
 CAPACITY = 1024  # the most updates in one dispatch
 DISPATCH = 1.0  # seconds, about, as the longest in training
+SECONDS = 1.0  # of each measurement by `compare`
 
 Facts = dict[str, Any]
 Job = TypeVar("Job")
+Work = tuple[Any, ...]  # (prepare, *args), prepare being a function of args that gives `Prepared`
 # What a process is for: from its arguments to what it repeats, dispatch(count) -> None, which returns when all is done;
 # the facts it reports; and what gives those that it reports at its end, as `peak_bytes`.
 Prepared = tuple[Callable[[int], None], Facts, Callable[[], Facts]]
@@ -41,15 +46,34 @@ class Worker(NamedTuple):
     facts: Facts
 
 
+def compare(work: Mapping[str, Work], rounds: int) -> dict[str, list[float]]:
+    """Seconds for one of what each in `work` repeats, in each round: the median of its dispatches.
+
+    Raises:
+      Failed: one of them cannot do its work.
+    """
+    say(f"preparing {', '.join(work)}")
+    with workers(work) as (ready, failed):
+        for error in failed.values():
+            raise error
+        samples: dict[str, list[float]] = {name: [] for name in work}
+        for number in range(rounds):
+            say(f"timing, round {number + 1} of {rounds}")
+            for name, worker in ready.items():
+                samples[name].append(statistics.median(measure(worker, SECONDS)))
+    return samples
+
+
 @contextlib.contextmanager
-def workers(work: Mapping[Job, tuple], at_once: int = 1) -> Iterator[tuple[dict[Job, Worker], dict[Job, Failed]]]:
-    """Starts a process for each (prepare, *args) in `work`, so many at a time; all end with the context.
+def workers(work: Mapping[Job, Work], at_once: int = 1) -> Iterator[tuple[dict[Job, Worker], dict[Job, Failed]]]:
+    """Starts a process for each in `work`, so many at a time; all end with the context.
 
     Gives, by the same names in the same order, the workers that are ready, and why others are not.
     """
-    processes, context = [], multiprocessing.get_context("spawn")
+    processes: list[BaseProcess] = []
+    context = multiprocessing.get_context("spawn")
 
-    def start(how: tuple) -> Worker | Failed:
+    def start(how: Work) -> Worker | Failed:
         pipe, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, how[0], how[1:]))
         process.start()
@@ -66,8 +90,10 @@ def workers(work: Mapping[Job, tuple], at_once: int = 1) -> Iterator[tuple[dict[
             sys.modules["__main__"] = ModuleType("__main__")  # else each process imports the script
             found = dict(zip(work, pool.map(start, work.values()), strict=True))
             sys.modules["__main__"] = script
-            failed = {job: each for job, each in found.items() if isinstance(each, Failed)}
-            yield {job: each for job, each in found.items() if job not in failed}, failed
+            yield (
+                {job: each for job, each in found.items() if isinstance(each, Worker)},
+                {job: each for job, each in found.items() if isinstance(each, Failed)},
+            )
         finally:
             sys.modules["__main__"] = script
             for process in processes:
@@ -97,7 +123,7 @@ def _answer(pipe: Connection, *questions: float | None) -> Any:
     return answer
 
 
-def _serve(pipe: Connection, prepare: Callable[..., Prepared], args: tuple) -> None:
+def _serve(pipe: Connection, prepare: Callable[..., Prepared], args: tuple[Any, ...]) -> None:
     """The work of a process: it prepares, and answers until it is told to end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to hear
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent has ended
@@ -134,7 +160,8 @@ def _seconds(dispatch: Callable[[int], None], count: int) -> float:
 def peak_of_process() -> int:
     """The most memory that this process has had, in bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # Linux, where getrusage counts the memory of the process that started this one
-        return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1])
+    # On Linux, where getrusage counts the memory of the process that started this one.
+    if status.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
+        return 1024 * int(found[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak

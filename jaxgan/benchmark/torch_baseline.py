@@ -37,7 +37,8 @@ def make_update(
     if device == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
-    gen, disc = (net.to(device, memory_format=torch.channels_last) for net in networks(recipe.name, recipe.z_size))
+    nets = networks(recipe.name, recipe.z_size)
+    gen, disc = (nn.utils.convert_conv2d_weight_memory_format(net.to(device), torch.channels_last) for net in nets)
     gen_optimizer = _optimizer(recipe, gen, recipe.gen_learning_rate, recipe.gen_time_decay, 2 * recipe.gen_l2)
     disc_optimizer = _optimizer(recipe, disc, recipe.disc_learning_rate, recipe.disc_time_decay)
     draw_z = functools.partial(_draw_z, recipe, device)
@@ -89,7 +90,7 @@ def time_update(settings: dict[str, Any], precision: str, compiled: bool) -> Pre
     def last() -> Facts:
         return {"peak_bytes": torch.cuda.max_memory_allocated() if cuda else peak_of_process()}
 
-    facts = {"base_bytes": 0 if cuda else base, "torch": torch.__version__}
+    facts: Facts = {"base_bytes": 0 if cuda else base, "torch": torch.__version__}
     if compiled:
         dispatch(1)
         facts["compile_seconds"] = time.perf_counter() - begin

@@ -30,17 +30,18 @@ class Conv(nn.Conv2d):
     """A SAME convolution of square maps, which pads one pixel more behind than before where the padding is odd.
 
     With a stride, odd padding is symmetric, which is faster, unless the layer is `exact`. `turned` is a transposed
-    convolution of stride 1 whose kernel has been turned around: it pads more before than behind.
+    convolution of stride 1, written as one with a flipped kernel: it pads more before than behind.
     """
 
-    exact = False
+    exact: bool = False
 
     def __init__(self, c_in: int, c_out: int, size: int, stride: int = 1, bias: bool = True, turned: bool = False):
         super().__init__(c_in, c_out, size, stride, bias=bias)
         self.turned = turned
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """[B, C, H, H] -> [B, C', H / stride, H / stride], rounded up."""
+        x = input
         size, stride = self.kernel_size[0], self.stride[0]
         total = max((-(-x.shape[2] // stride) - 1) * stride + size - x.shape[2], 0)
         less, more = total // 2, total - total // 2
@@ -52,19 +53,19 @@ class Conv(nn.Conv2d):
 class ConvTranspose(nn.ConvTranspose2d):
     """A SAME transposed convolution, the gradient of a SAME convolution with a stride; `exact` as there."""
 
-    exact = False
+    exact: bool = False
 
     def __init__(self, c_in: int, c_out: int, size: int, stride: int, bias: bool = True):
         cut = size - stride
         super().__init__(c_in, c_out, size, stride, -(-cut // 2), output_padding=cut % 2, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """[B, C, H, H] -> [B, C', stride * H, stride * H]."""
         if not self.exact:
-            return super().forward(x)
-        size, stride = x.shape[2] * self.stride[0], self.stride[0]
+            return super().forward(input, output_size)
+        size, stride = input.shape[2] * self.stride[0], self.stride[0]
         cut = (self.kernel_size[0] - stride) // 2
-        return F.conv_transpose2d(x, self.weight, self.bias, stride, cut)[:, :, :size, :size]
+        return F.conv_transpose2d(input, self.weight, self.bias, stride, cut)[:, :, :size, :size]
 
 
 def networks(name: str, z_size: int, exact: bool = False) -> tuple[nn.Sequential, nn.Sequential]:
@@ -79,7 +80,8 @@ def networks(name: str, z_size: int, exact: bool = False) -> tuple[nn.Sequential
     """
     gen, disc = NETWORKS[name](z_size)
     for layer in (*gen, *disc):
-        layer.exact = exact
+        if isinstance(layer, Conv | ConvTranspose):
+            layer.exact = exact
     return nn.Sequential(*gen), nn.Sequential(*disc, Apply(lambda x: x.flatten()))
 
 

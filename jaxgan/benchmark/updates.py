@@ -1,9 +1,10 @@
 """What is measured of JAX: the updates of a recipe, and what bounds them on this machine."""
 
 import os
+import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxgan
-from jaxgan.benchmark.timing import CAPACITY, Facts, Prepared, peak_of_process
+from jaxgan.benchmark.timing import CAPACITY, Facts, Prepared, compare, peak_of_process
 from jaxgan.gan import GAN, Batch, image_shape
 from jaxgan.networks import Context
 from jaxgan.programs import hlo
@@ -25,6 +26,29 @@ from jaxgan.train_step import train_steps
 IMAGES = 2048  # in the dataset on the device; random ones
 SAME_BITS = "--xla_gpu_exclude_nondeterministic_ops=true"  # only operations whose order of adding up is fixed
 TRACED = 20  # updates
+
+
+def times(recipes: Mapping[str, Recipe], rounds: int) -> dict[str, dict[str, float]]:
+    """Times an update of each recipe in a process of its own.
+
+    Args:
+      recipes: by name; the others are compared with the first.
+      rounds: in each of which every recipe is measured once, for a second.
+
+    Returns:
+      By name `milliseconds`, the median over the rounds, and how many times `slower` than the first it is: the median
+      of the ratios within a round.
+    """
+    with tempfile.TemporaryDirectory() as cache:
+        samples = compare({name: (jax_update, recipe, cache) for name, recipe in recipes.items()}, rounds)
+    first = next(iter(samples.values()))
+    return {
+        name: {
+            "milliseconds": round(1e3 * statistics.median(of), 2),
+            "slower": round(statistics.median(mine / its for mine, its in zip(of, first, strict=True)), 3),
+        }
+        for name, of in samples.items()
+    }
 
 
 def jax_update(recipe: Recipe, cache: str, same_bits: bool = False) -> Prepared:
@@ -91,6 +115,7 @@ def matmul(precision: str) -> Prepared:
     product = jax.jit(jnp.dot)
 
     def dispatch(count: int) -> None:
+        out = x
         for _ in range(count):
             out = product(x, x)
         out.block_until_ready()

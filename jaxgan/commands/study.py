@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple
 
 import tyro
 
-from jaxgan.benchmark import turns
+from jaxgan.benchmark import updates
 from jaxgan.commands.cli import check_flags, check_names, fail, keep_programs, one_line_errors, parse
 from jaxgan.commands.scored_run import Scored
 from jaxgan.commands.scoring import Yardstick
@@ -137,7 +137,7 @@ def carry_out(
         the other rows from it.
       finish: a function of all records, before they are written.
       page: where the table is written, if there is such a page (by default README.md in `out`).
-      timed: recipes whose updates are timed first, as in `turns.times`.
+      timed: recipes whose updates are timed first, as in `updates.times`.
       rounds: of timing; without any the times that were measured before are kept.
     """
     make_folder(out)
@@ -155,7 +155,7 @@ def carry_out(
                     partial.write_text(content)
 
         if rounds:
-            times = turns.times(timed, rounds)
+            times = updates.times(timed, rounds)
             results |= {name: results.get(name, {}) | times[name] for name in times}
             write()
         for count in range(1, max(seeds.values(), default=0) + 1):

@@ -16,7 +16,7 @@ from jax.experimental import topologies
 from jaxgan.run.errors import RunError
 
 HARDWARE = Path(__file__).parent / "hardware"  # of each GPU, what XLA asks it for
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,16 +48,14 @@ class Accelerator:
 
 
 # Without sparsity. A v4 chip is one device of JAX, as the others are.
-ACCELERATORS = {
-    name: Accelerator(*values)
-    for name, *values in [
-        ("h100", "cuda", 79 * GIB, 0.75, 3.35e12, 50 * 2**20, 494.7e12, 989.4e12, "NVIDIA H100 datasheet, SXM5 80 GB"),
-        ("a100", "cuda", 79 * GIB, 0.75, 2.039e12, 40 * 2**20, 156e12, 312e12, "NVIDIA A100 datasheet, SXM 80 GB"),
-        ("v4", "tpu", 32 * GIB, 30.75 / 32, 1.228e12, 160 * 2**20, 275e12, 275e12, "Cloud TPU v4 documentation"),
-        ("v5e", "tpu", 16 * GIB, 15.75 / 16, 0.819e12, 128 * 2**20, 197e12, 197e12, "Cloud TPU v5e documentation"),
-        ("v6e", "tpu", 32 * GIB, 31.25 / 32, 1.64e12, 128 * 2**20, 918e12, 918e12, "Cloud TPU v6e documentation"),
-    ]
+_KNOWN: dict[str, tuple[str, int, float, float, int, float, float, str]] = {
+    "h100": ("cuda", 79 * GIB, 0.75, 3.35e12, 50 * MIB, 494.7e12, 989.4e12, "NVIDIA H100 datasheet, SXM5 80 GB"),
+    "a100": ("cuda", 79 * GIB, 0.75, 2.039e12, 40 * MIB, 156e12, 312e12, "NVIDIA A100 datasheet, SXM 80 GB"),
+    "v4": ("tpu", 32 * GIB, 30.75 / 32, 1.228e12, 160 * MIB, 275e12, 275e12, "Cloud TPU v4 documentation"),
+    "v5e": ("tpu", 16 * GIB, 15.75 / 16, 0.819e12, 128 * MIB, 197e12, 197e12, "Cloud TPU v5e documentation"),
+    "v6e": ("tpu", 32 * GIB, 31.25 / 32, 1.64e12, 128 * MIB, 918e12, 918e12, "Cloud TPU v6e documentation"),
 }
+ACCELERATORS = {name: Accelerator(*values) for name, values in _KNOWN.items()}
 GPUS = 8  # in one machine
 AXES = {"v4": 3, "v5e": 2, "v6e": 2}  # of a slice's topology
 FORMS = "h100[:N], a100[:N], v5e:2x4, v6e:2x4, v4:2x2x1, or cpu"
@@ -111,7 +109,8 @@ def packages(platform: str) -> list[str]:
     They need `--no-deps`: what they would bring along is for running programs.
     """
     if platform == "tpu":
-        return [next(each for each in importlib.metadata.requires("jax") if each.startswith("libtpu")).split(";")[0]]
+        needs = importlib.metadata.requires("jax") or ()
+        return [next(each for each in needs if each.startswith("libtpu")).split(";")[0]]
     version = importlib.metadata.version("jax")
     return [f"jax-cuda13-plugin=={version}", f"jax-cuda13-pjrt=={version}", "nvidia-cuda-nvcc>=13,<14"]
 

@@ -65,6 +65,7 @@ def facts(compiled: jax.stages.Compiled) -> dict[str, Any]:
     dataset = -2 - len(jax.tree.leaves(compiled.args_info[0][-3]))  # whose arrays come before the batches and the count
     taken = [array.bytes_in_memory for array in hlo.parameters(program)]
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis() or {}
+    assert memory is not None  # every compiler that is used here says
     result = memory.output_size_in_bytes - memory.alias_size_in_bytes
     return {
         "state_bytes": sum(taken[:dataset]),

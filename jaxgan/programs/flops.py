@@ -30,7 +30,7 @@ def count_flops(program: Program, steps: Steps) -> int:
 
 
 def _product(step: Instruction) -> int:
-    axes = re.findall(r"\d+", CONTRACTED.search(step.text)[1])
+    axes = re.findall(r"\d+", CONTRACTED.findall(step.text)[0])
     return 2 * math.prod(step.arrays[0].shape) * math.prod(step.operands[0][int(axis)] for axis in axes)
 
 

@@ -2,8 +2,8 @@
 
 A program is a set of computations, lists of instructions. The entry runs one after the other; a loop runs its body, a
 fusion is one launch whose own computation says what is in it. Of `jaxgan.train_steps` the outermost loop is the
-updates: XLA doesn't know how often it turns, and everything here is of one turn of it. The loops within have a number
-of turns that is known, and count as often.
+updates: XLA doesn't know how often it runs, and everything here is of one pass through it. The loops within have a
+known number of passes, and their bodies count as many times.
 """
 
 import dataclasses
@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator
 
 # What takes no time of its own: names for memory, and the ends of what was started before.
-FREE = {"parameter", "constant", "bitcast", "get-tuple-element", "tuple", "after-all", "partition-id", "replica-id"}
-FREE |= {"opt-barrier", "add-dependency"}
+NAMES = {"parameter", "constant", "bitcast", "get-tuple-element", "tuple"}
+FREE = NAMES | {"after-all", "partition-id", "replica-id", "opt-barrier", "add-dependency"}
 COLLECTIVES = {"all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all", "collective-broadcast"}
 HOST = {"infeed", "outfeed", "send", "recv"}  # what moves values between a device and the host
 HOST_MEMORY = "S(5)"  # the memory space of the host in a layout
@@ -28,7 +28,7 @@ COMPUTATION = re.compile(r"(ENTRY)? ?%?([\w.\-]+) \(.*\{$")
 INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\((.*)")
 NAME = re.compile(r"%([\w.\-]+)")
 ARRAY = re.compile(r"\b(?P<type>pred|[a-z]+(?P<bits>\d+)\w*)\[(?P<shape>[\d,]*)\](?:\{(?P<layout>[^}]*)\})?")
-TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 TILE = re.compile(r"T\(([\d,]+)\)")
 
 
@@ -88,14 +88,14 @@ Program = dict[str, list[Instruction]]  # the computations by name, the entry as
 Steps = list[tuple[int, Instruction]]  # what is run, and how many times
 
 
-def read(text: str) -> Program:
-    """The program of a text.
+def read(text: str | None) -> Program:
+    """The program of a text, which is None where a compiler gives none.
 
     Raises:
       ValueError: it has no entry.
     """
     program, current, shapes = {}, [], {}
-    for line in text.splitlines():
+    for line in (text or "").splitlines():
         if found := COMPUTATION.match(line):
             current = program[found[1] or found[2]] = []
             shapes = {}
@@ -135,7 +135,7 @@ def update(program: Program) -> Steps:
     Raises:
       ValueError: the entry has no loop of updates, or more than one.
     """
-    loops = [step for step in program[ENTRY] if step.opcode == "while" and not TURNS.search(step.text)]
+    loops = [step for step in program[ENTRY] if step.opcode == "while" and not TRIPS.search(step.text)]
     if len(loops) != 1:
         raise ValueError(f"the program has {len(loops)} loops that could be the updates")
     return _run(program, loops, 1)
@@ -154,10 +154,10 @@ def _run(program: Program, instructions: list[Instruction], times: int) -> Steps
             branches = (_run(program, program[name], times) for name in step.called(BRANCHES))
             steps += max(branches, key=launches, default=[])
         elif names := RUNS.get(step.opcode):
-            turns = TURNS.search(step.text) if step.opcode == "while" else None
-            # A GPU asks the condition only where it doesn't know the number of turns.
-            for name in step.called("body" if turns else names):
-                steps += _run(program, program[name], times * int(turns[1] if turns else 1))
+            trips = TRIPS.search(step.text) if step.opcode == "while" else None
+            # A GPU asks the condition only where it doesn't know the number of passes.
+            for name in step.called("body" if trips else names):
+                steps += _run(program, program[name], times * int(trips[1] if trips else 1))
         else:
             steps.append((times, step))
     return steps
