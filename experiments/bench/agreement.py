@@ -4,12 +4,12 @@ Each recipe trains on 1, 2, 4, … devices, under `jax.pmap` and under `jax.shar
 device: the program that runs take, one update at a time. A row holds the largest relative difference of either loss,
 over all of these:
 
-float64     over all updates of runs that go their own ways
+float64     over all updates of independent runs
 float32:
 same state  of each update, from the plain run's state there
 one update  after each update, likewise
-5, 10, …    at that update of runs that go their own ways
-one bit     likewise at the last update, of a plain run whose generator began one bit off in every weight
+5, 10, …    at that update of independent runs
+one bit     at the last of those updates, of a plain run in which every weight of the generator starts one bit off
 """
 
 import dataclasses

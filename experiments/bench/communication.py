@@ -1,7 +1,7 @@
-"""What the devices of a run tell one another in each update: `python -m experiments.bench.communication [RECIPE …]`.
+"""What the devices of a run exchange in each update: `python -m experiments.bench.communication [RECIPE …]`.
 
 Counted in the compiled `train_steps`: the bytes of every array that a collective operation reduces or gathers, by
-what it is for. They depend on the recipe and its batch, not on the number of devices. With N devices, a ring
+what it is for. The bytes depend on the recipe and its batch, not on the number of devices. With N devices, a ring
 has each of them send 2 (N - 1) / N times what is reduced, and (N - 1) / N times what is gathered.
 """
 
@@ -16,11 +16,11 @@ from jaxgan.gan import GAN
 from jaxgan.programs import hlo
 from jaxgan.programs.compile_ahead import lower
 
-# What an operation is for, by the scope it stands in. "other" is nothing that a step should need.
+# What an operation is for, by the scope it stands in. There should be none for "other".
 KINDS = {"gradients": "gradients", "moments": r"BatchNorm_\d+", "features": "minibatch_features", "losses": "losses"}
 COLUMNS = (*KINDS, "other")
 
-# One operation for each array, so that each can be told what it is for; and quickly, since nothing is run.
+# One operation for each array, since each has a purpose of its own; compiled quickly, since nothing is run.
 APART = {
     "xla_disable_hlo_passes": "all-reduce-combiner,cpu-all-reduce-combiner,all-gather-combiner",
     "xla_backend_optimization_level": 0,
@@ -36,7 +36,7 @@ class Communication:
 
 
 def main() -> None:
-    """Compiles each recipe's program for two devices, and prints a row for it."""
+    """Compiles each recipe's program for two devices, and prints a row for it, in KiB."""
     jax.config.update("jax_platforms", "cpu")  # the same program, but for how it is scheduled
     jax.config.update("jax_num_cpu_devices", 2)
     flags = parse(Communication, "experiments.bench.communication")
@@ -45,13 +45,10 @@ def main() -> None:
     print("|---" * (2 + len(COLUMNS)) + "|")
     for name in flags.recipes:
         recipe = recipes.get(name)
-        print(row(name, recipe.batch_size, count_bytes(compiled_steps(recipe.build(), recipe.batch_size))), flush=True)
-
-
-def row(name: str, batch_size: int, count: dict[str, int]) -> str:
-    """A row of the table, in KiB."""
-    kib = [count[kind] / 1024 for kind in COLUMNS]
-    return f"| `{name}` | {batch_size} | {' | '.join(f'{k:,.0f}' if k >= 10 else f'{k:.2g}' for k in kib)} |"
+        count = count_bytes(compiled_steps(recipe.build(), recipe.batch_size))
+        kib = [count[kind] / 1024 for kind in COLUMNS]
+        cells = [f"`{name}`", str(recipe.batch_size), *(f"{k:,.0f}" if k >= 10 else f"{k:.2g}" for k in kib)]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def compiled_steps(gan: GAN, batch_size: int) -> str:

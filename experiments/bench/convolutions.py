@@ -5,8 +5,8 @@ For every convolution of a recipe's networks, at its batch size, the millisecond
 operations of a form's products, as a multiple of those that the definition asks for. The forms of a grouped convolution
 are in `jaxgan.convolutions.grouped`.
 
-A star that is not first, and is well behind, asks for another choice. The constants that choices are made by
-are where stars would be first most often:
+Where the star is well behind the first, another form should be chosen. The constants by which forms are chosen have
+the values at which the star is first most often:
 
 NARROW  the values in a patch up to which patches are faster than native, on maps larger than the kernel
 FEW     the features up to which native is faster than patches of more values
@@ -36,7 +36,6 @@ from jaxgan.convolutions.linear import Maps, Pads, Shape
 from jaxgan.gan import GAN, image_shape
 from jaxgan.networks import Context
 from jaxgan.programs import hlo
-from jaxgan.programs.flops import count_flops
 
 TITLES = "conv", "transpose", "kernel"  # of the passes
 
@@ -208,7 +207,7 @@ def measure(function: Callable, args: tuple[jax.Array, ...], limit: float) -> tu
         n = max(2, int(0.08 / once))
         once = statistics.median(seconds(n) for _ in range(3))
     program = hlo.read(compiled.as_text())
-    return once, count_flops(program, hlo.update(program))
+    return once, hlo.count_flops(program, hlo.update(program))
 
 
 def _short(form: Callable) -> str:

@@ -1,7 +1,7 @@
 """How fast images are read: `python -m experiments.bench.reading [--images 5000]` prints a table of images per second.
 
-JPEG files of 128 to 500 pixels, or of --side, made in a temporary folder, are read in turns: by Pillow alone, by
-`experiments.prepare`, prepared and as files in random batches of 64, and by Grain where it is installed.
+JPEG files of 128 to 500 pixels, or of --side, are made in a temporary folder and read in several ways, interleaved: by
+Pillow alone, by `experiments.prepare`, prepared and as files in random batches of 64, and by Grain if it is installed.
 """
 
 import contextlib
@@ -33,12 +33,12 @@ SIZE, BATCH = 64, 64
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """Reads the same images in several ways, in turns, and shows how many a second."""
+    """Reads the same images in several ways, interleaved, and shows how many a second."""
 
     images: int = 5_000
     """How many are made."""
     side: int | None = None
-    """The pixels of their sides; of each by chance where it is not given."""
+    """The pixels of their sides; random for each where it is not given."""
     rounds: int = 5
     """How many times each way is measured."""
 
@@ -51,8 +51,8 @@ def main() -> None:
     count = len(os.sched_getaffinity(0))
     with one_line_errors(), TemporaryDirectory(prefix="read-") as folder, ProcessPoolExecutor(count, forked()) as pool:
         made = files(Path(folder, "files"), flags.images, flags.side, pool)
-        pieces = [made[i : i + BATCH] for i in range(0, len(made), BATCH)]
-        ways = ways_of(folder, made, lambda: sum(pool.map(by_pillow, pieces)), count)
+        batches = [made[i : i + BATCH] for i in range(0, len(made), BATCH)]
+        ways = ways_of(folder, made, lambda: sum(pool.map(by_pillow, batches)), count)
         for way in ways.values():  # what is imported, and files that are read from the disk
             way()
         rates = [{name: way() for name, way in ways.items()} for _ in range(flags.rounds)]

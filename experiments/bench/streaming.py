@@ -1,7 +1,7 @@
 """What streaming costs: `python -m experiments.bench.streaming --data-dir DIR` prints two tables.
 
 Memory: a run on JPEG files of 128 pixels that it makes, of two numbers, beside the same recipe on the embedded digits.
-Speed: `tf2_dcgan` on MNIST, streamed beside resident, in turns, and whether both end in the same state.
+Speed: `tf2_dcgan` on MNIST, streamed beside resident, interleaved, and whether both end in the same state.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ class Streaming:
     steps: int = 200
     """How many updates each run of the first table takes."""
     rounds: int = 3
-    """How many turns the second table takes; 0 leaves it away."""
+    """How many rounds the second table takes; 0 leaves it out."""
     updates: int = 300
     """How many updates each run of the second table takes."""
     folder: Path | None = None

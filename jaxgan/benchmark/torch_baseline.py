@@ -51,7 +51,7 @@ def make_update(
     autocast = functools.partial(torch.autocast, device, torch.bfloat16, enabled=precision != "float32")
     done = 0
 
-    def judge(images: Tensor) -> Tensor:
+    def apply_disc(images: Tensor) -> Tensor:
         if recipe.instance_noise:
             deviation = recipe.instance_noise * recipe.instance_noise_decay**done
             images = torch.add(images, torch.randn_like(images), alpha=deviation)
@@ -63,11 +63,11 @@ def make_update(
             torch.compiler.cudagraph_mark_step_begin()
         with autocast():
             fake = run_gen(draw_z())
-            loss_disc = _disc_loss(recipe, judge(images), judge(fake.detach()))
+            loss_disc = _disc_loss(recipe, apply_disc(images), apply_disc(fake.detach()))
         _descend(recipe, disc, disc_optimizer, loss_disc)
         disc.requires_grad_(False)  # G's loss needs no gradient of D's weights
         with autocast():
-            loss_gen = _gen_loss(recipe, judge(fake))
+            loss_gen = _gen_loss(recipe, apply_disc(fake))
         _descend(recipe, gen, gen_optimizer, loss_gen)
         disc.requires_grad_(True)
         done += 1
@@ -76,7 +76,7 @@ def make_update(
 
 
 def time_update(settings: dict[str, Any], precision: str, compiled: bool) -> Prepared:
-    """That update, to be measured; `settings` are a recipe's, and its name."""
+    """An update by `make_update`, prepared to be timed; `settings` are a recipe's, with its name."""
     base, cuda = peak_of_process(), torch.cuda.is_available()
     synchronise = torch.cuda.synchronize if cuda else lambda: None
     begin = time.perf_counter()

@@ -29,15 +29,15 @@ class Apply(nn.Module):
 class Conv(nn.Conv2d):
     """A SAME convolution of square maps, which pads one pixel more behind than before where the padding is odd.
 
-    With a stride, odd padding is symmetric, which is faster, unless the layer is `exact`. `turned` is a transposed
+    With a stride, odd padding is symmetric, which is faster, unless the layer is `exact`. `flipped` is a transposed
     convolution of stride 1, written as one with a flipped kernel: it pads more before than behind.
     """
 
     exact: bool = False
 
-    def __init__(self, c_in: int, c_out: int, size: int, stride: int = 1, bias: bool = True, turned: bool = False):
+    def __init__(self, c_in: int, c_out: int, size: int, stride: int = 1, bias: bool = True, flipped: bool = False):
         super().__init__(c_in, c_out, size, stride, bias=bias)
-        self.turned = turned
+        self.flipped = flipped
 
     def forward(self, input: Tensor) -> Tensor:
         """[B, C, H, H] -> [B, C', H / stride, H / stride], rounded up."""
@@ -46,7 +46,7 @@ class Conv(nn.Conv2d):
         total = max((-(-x.shape[2] // stride) - 1) * stride + size - x.shape[2], 0)
         less, more = total // 2, total - total // 2
         if less < more and (self.exact or stride == 1):
-            x, more = F.pad(x, ((more, less) if self.turned else (less, more)) * 2), 0
+            x, more = F.pad(x, ((more, less) if self.flipped else (less, more)) * 2), 0
         return F.conv2d(x, self.weight, self.bias, stride, more)
 
 
@@ -132,7 +132,7 @@ def _keras_dcgan(z_size: int) -> Layers:
     gen = [_to_map(1, z_size), nn.ConvTranspose2d(z_size, 192, 4), batch_norm(192), nn.LeakyReLU(0.2)]
     for c_in, c_out in ((192, 96), (96, 48), (48, 24)):
         gen += [ConvTranspose(c_in, c_out, 4, 2), batch_norm(c_out), nn.LeakyReLU(0.2)]
-    gen += [Conv(24, 3, 4, turned=True), nn.Tanh()]
+    gen += [Conv(24, 3, 4, flipped=True), nn.Tanh()]
     disc = [Conv(3, 24, 4, 2), nn.LeakyReLU(0.2), _append_diff()]
     for c_in, c_out in ((24, 48), (48, 96), (96, 192)):
         disc += [Conv(c_in + 1, c_out, 4, 2), batch_norm(c_out), nn.LeakyReLU(0.2), _append_diff()]
@@ -172,7 +172,7 @@ def _tf2_dcgan(z_size: int) -> Layers:
     units = 7 * 7 * 256
     gen = [nn.Linear(z_size, units, bias=False), batch_norm(units, kind=nn.BatchNorm1d), nn.LeakyReLU(0.3)]
     gen += [_to_map(7, 256)]
-    gen += [Conv(256, 128, 5, bias=False, turned=True), batch_norm(128), nn.LeakyReLU(0.3)]
+    gen += [Conv(256, 128, 5, bias=False, flipped=True), batch_norm(128), nn.LeakyReLU(0.3)]
     gen += [ConvTranspose(128, 64, 5, 2, bias=False), batch_norm(64), nn.LeakyReLU(0.3)]
     gen += [ConvTranspose(64, 1, 5, 2, bias=False), nn.Tanh()]
     disc = [Conv(1, 32, 3, 2), nn.LeakyReLU(0.01)]

@@ -18,7 +18,6 @@ from jaxgan.benchmark.timing import CAPACITY, Facts, Prepared, compare, peak_of_
 from jaxgan.gan import GAN, Batch, image_shape
 from jaxgan.networks import Context
 from jaxgan.programs import hlo
-from jaxgan.programs.flops import count_flops
 from jaxgan.randomness import example_keys
 from jaxgan.recipes.settings import Recipe
 from jaxgan.train_step import train_steps
@@ -154,7 +153,7 @@ def _forward_flops(recipe: Recipe) -> list[float]:
         indices = jax.ShapeDtypeStruct((recipe.batch_size,), jnp.int32)
         program = jax.jit(forward, static_argnums=0).lower(net, player.variables, x, indices).compile()
         text = hlo.read(program.as_text())
-        found.append(count_flops(text, hlo.whole(text)))
+        found.append(hlo.count_flops(text, hlo.whole(text)))
     return found
 
 

@@ -11,7 +11,7 @@ shared update with XLA's flag for operations that always give the same bits, whi
 
 ms          for one update: the median, and the quartiles, of the means over dispatches
 images/s    real images
-GFLOP       of the products in one update (`jaxgan.programs.flops`), whatever a convolution was turned into
+GFLOP       of the products in one update (`jaxgan.programs.hlo`), whatever a convolution was turned into
 GFLOP/s     and the share of what a large matrix product reaches on this machine
 compile s   lowering and compiling the update, from no cache; for torch.compile building and the first update
 MiB         the peak of the device's memory, JAX's programs being compiled already; on a CPU of the process, with what

@@ -8,7 +8,7 @@ memory          of one device: the state; the dataset, or where a run would stre
 launches        what is started on the device in an update, the turns of inner loops counted each; on a TPU, which runs
                 the whole program by itself, the operations that are more than one number
 convolutions    calls of cuDNN, or XLA's own; collectives with the bytes that they reduce or gather
-GFLOP           of the convolutions and matrix products in the compiled program (`jaxgan.programs.flops`)
+GFLOP           of the convolutions and matrix products in the compiled program (`jaxgan.programs.hlo`)
 floor ms        the longer of two: those products at the peak that the maker publishes, and the part of the state that
                 the chip cannot hold, once in and once out at the full bandwidth. No run can be faster; launches and
                 latencies come on top, and what is between the products

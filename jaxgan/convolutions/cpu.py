@@ -2,7 +2,7 @@
 
 XLA's CPU convolution takes up to three hundred times as long as the arithmetic where the kernel is as large as the map,
 where the output is larger than the input, where there are few channels, and, inside a loop, in every gradient of a
-kernel. What stands in for it is found by measuring, with `python -m experiments.bench.convolutions`:
+kernel. These forms replace it where `python -m experiments.bench.convolutions` has measured that they are faster:
 
 native       XLA's own, in the one arrangement of axes that it runs fast everywhere
 patches      one matrix product of all patches with the kernel
@@ -65,7 +65,8 @@ def kernel_gradient_form(x: jax.Array, y: jax.Array, stride: int, pads: Pads, ta
         return kernel_gradient_by_frequencies if stride == 1 else kernel_gradient_by_phases
     if stride == 1 and k_h * k_w * features <= NARROW:
         return kernel_gradient_by_patches_of_y
-    if max(k_h, k_w) > 4 and max(y.shape[1:3]) <= min(shape[1:3]) <= 16:  # the larger the map, the slower XLA's own
+    # XLA's own is slower on larger maps, and ten times and more where y is larger than x.
+    if max(k_h, k_w) > 4 and max(y.shape[1:3]) <= min(shape[1:3]) <= 16:
         return native_kernel_gradient
     return kernel_gradient_by_taps if shape[3] >= WIDE and k_w > 3 else kernel_gradient_by_rows
 
@@ -197,7 +198,7 @@ def _sum_over_chunks(function: Map, x: jax.Array, y: jax.Array, values: int) -> 
 def kernel_gradient_by_patches_of_y(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
     """One product, of x with all patches of y, for few features and stride 1.
 
-    What tap t multiplies at output pixel o is input pixel o - low + t: seen from an input pixel, taps come backwards.
+    At output pixel o, tap t multiplies input pixel o - low + t: from an input pixel the taps are seen in reverse order.
     """
     patches = _rows_of_patches(y, taps, 1, _flipped_pads(y, pads, taps, x.shape[1:3]))
     patches = jnp.concatenate(patches, axis=-1).reshape(-1, *taps, y.shape[-1])

@@ -5,10 +5,9 @@ that is exported for a GPU on a machine without one holds what a GPU is to run. 
 gradients are given (`linear`), since a choice that is itself differentiated keeps the residuals of every platform.
 
 A CPU takes the forms of `cpu`, and for groups those of `grouped`. Any other platform takes XLA's convolution, and for
-each gradient the one convolution that JAX makes of it. There a transposed convolution is one that computes all its
-phases (`phases`). The other way, a convolution of the input spread out with zeros, can multiply with the zeros: XLA
-avoids that on a GPU where it sees the gradient of a convolution, by a kernel that is reversed, which that of a layer is
-not.
+each gradient the one convolution that JAX makes of it. There a transposed convolution is one convolution that computes
+all phases (`phases`). A convolution of the input spread out with zeros may multiply with those zeros: on a GPU, XLA
+avoids that only where it recognises the gradient of a convolution, by a reversed kernel, which a layer's is not.
 """
 
 import functools

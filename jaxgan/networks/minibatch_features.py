@@ -42,9 +42,8 @@ def append_similarity(x: jax.Array, axis_name: str | None = None) -> jax.Array:
         holds one feature's map of all examples for that time: with more of them the pairs, B^2 / N on each
         of N devices, take too long before that takes too much memory.
     """
-    similarity = cast(
-        jax.Array, _similarity(axis_name, x.astype(jnp.promote_types(x.dtype, jnp.float32)))
-    )  # a sum over the batch
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # for a sum over the batch
+    similarity = cast(jax.Array, _similarity(axis_name, wide))
     return jnp.concatenate([x, similarity.astype(x.dtype)], axis=-1)
 
 

@@ -2,7 +2,7 @@
 
 Miyato et al. 2018 (arXiv:1802.05957). The singular value is estimated by power iteration: a vector for each weight,
 which is state beside the batch statistics. A step advances it once, before its pass, so that real and generated images
-meet the same weights; the layer itself only reads it. Vectors are functions of the weights alone, and the same on all
+see the same weights; the layer itself only reads it. Vectors are functions of the weights alone, and the same on all
 devices.
 """
 
@@ -84,7 +84,7 @@ def _advanced(w: jax.Array, v: jax.Array) -> jax.Array:
 
 
 def _matrix(w: jax.Array) -> jax.Array:
-    """A weight [..., features] as a matrix, [inputs, features], the transpose of the W that is meant."""
+    """A weight [..., features] as a matrix, [inputs, features]: the transpose of W as above."""
     return w.reshape(-1, w.shape[-1]).astype(jnp.promote_types(w.dtype, jnp.float32))
 
 

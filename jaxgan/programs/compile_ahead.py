@@ -12,7 +12,6 @@ import jaxgan
 from jaxgan import parallel
 from jaxgan.gan import GAN, Batch, image_shape
 from jaxgan.programs import hlo
-from jaxgan.programs.flops import count_flops
 from jaxgan.run.turns import MOST, longest_streamed_turn
 
 
@@ -79,7 +78,7 @@ def facts(compiled: jax.stages.Compiled) -> dict[str, Any]:
         "collectives": hlo.collectives(steps),
         "host_transfers": hlo.host_transfers(inner),
         "types": sorted({array.type for part in program.values() for step in part for array in step.arrays}),
-        "flops": count_flops(program, steps),
+        "flops": hlo.count_flops(program, steps),
         "xla_flops": cost.get("flops"),
         "xla_bytes": cost.get("bytes accessed"),
     }
