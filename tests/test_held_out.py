@@ -21,7 +21,7 @@ def few_subsets_and_an_empty_cache(tmp_path_factory):
 
 
 def test_which_images_are_held_out():
-    by = scoring.yardstick(recipe())
+    by = scoring.scorer(recipe())
     assert (len(by.trained.images), len(by.train.images), len(by.test.images)) == (1797, 899, 898)
     both = np.concatenate([by.train.images, by.test.images])
     assert {x.tobytes() for x in both} == {x.tobytes() for x in by.trained.images}
@@ -44,7 +44,7 @@ def two_kinds():
 
 
 def test_halves_and_choices_have_no_order_of_the_data_in_them(monkeypatch):
-    by = scoring.yardstick(recipe(data=two_kinds))
+    by = scoring.scorer(recipe(data=two_kinds))
     images = by.trained.images
     dark = [np.mean(real.images.mean((1, 2, 3)) < 128) for real in (by.train, by.test)]
     np.testing.assert_allclose(dark, 0.5, atol=0.05)
@@ -64,7 +64,7 @@ def with_duplicates():
 
 
 def test_copies_are_told_where_the_data_have_duplicates():
-    by = scoring.yardstick(recipe(data=with_duplicates))
+    by = scoring.scorer(recipe(data=with_duplicates))
     floor, images = by.floor(500), by.trained.images
     copied = {x.tobytes() for x in by.train.images}
     share = np.mean([x.tobytes() in copied for x in by.test.images])

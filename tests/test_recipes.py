@@ -17,7 +17,7 @@ from jaxgan.gan import image_shape
 from jaxgan.losses import Forward
 from jaxgan.networks import Context
 from jaxgan.penalties import L2, R1
-from jaxgan.recipes.described import describe, is_plain, take_apart
+from jaxgan.recipes.description import describe, is_plain, take_apart
 from jaxgan.recipes.groups import GROUPS
 from jaxgan.schedules import Linear
 from jaxgan.transforms import InstanceNoise

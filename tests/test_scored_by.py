@@ -8,6 +8,7 @@ from small_run import metrics_of, recipe, share_programs
 
 from jaxgan.commands import sample, scored_run, scoring, seeds
 from jaxgan.commands.scored_run import Scored
+from jaxgan.commands.scoring import ScorerOptions
 from jaxgan.evaluation import kernel_distance
 from jaxgan.recipes import RecipeError
 from jaxgan.run import Event, Options, checkpoint, plots, run, tensorboard
@@ -74,7 +75,9 @@ def test_only_scores_of_one_unit_are_compared(tmp_path, capfd):
 def test_other_features_make_another_best(tmp_path, capfd):
     mine = tmp_path / "mine.py"
     mine.write_text("def features(images):\n    return images.reshape(len(images), -1)[:, ::7] / 25500\n")
-    first = scored_run.run_scored(recipe(steps=6), tmp_path / "w", 0, OPTIONS, scored=Scored(3, features=str(mine)))
+    first = scored_run.run_scored(
+        recipe(steps=6), tmp_path / "w", 0, OPTIONS, scored=Scored(3, ScorerOptions(features=str(mine)))
+    )
     assert "features mine.py" in first["best"]["chosen_by"]
     found = scored_run.run_scored(recipe(), tmp_path / "w", 0, OPTIONS, scored=Scored(3))
     assert found["best"]["step"] == 9  # the one step that was scored by the data's own features
@@ -88,7 +91,7 @@ def test_other_features_make_another_best(tmp_path, capfd):
 
 
 def test_what_may_be_compared():
-    by = scoring.yardstick(recipe())
+    by = scoring.scorer(recipe())
     final = {"step": 9, "weights": "averaged", "seed": 0} | scoring.kind(by, 500)
     assert scoring.differences(final, {**final, "seed": 1, "weights": "last"}) == []
     moved = {**final, "reference": final["reference"] | {"data": "folder:elsewhere"}}
@@ -112,7 +115,9 @@ def test_features_that_fail_cost_a_run_its_scores_and_nothing_else(plain, text, 
     """Some at once, some after the real images."""
     path = tmp_path / "mine.py"
     path.write_text(f"import numpy as np\nseen = []\n\ndef features(images):\n    seen.append(0)\n    {text}\n")
-    found = scored_run.run_scored(recipe(), tmp_path / "w", 0, OPTIONS, scored=Scored(3, features=str(path)))
+    found = scored_run.run_scored(
+        recipe(), tmp_path / "w", 0, OPTIONS, scored=Scored(3, ScorerOptions(features=str(path)))
+    )
     assert found["state_sha256"] == plain["state_sha256"]
     assert "best" not in found
     said = capfd.readouterr().err.splitlines()
@@ -120,7 +125,7 @@ def test_features_that_fail_cost_a_run_its_scores_and_nothing_else(plain, text, 
     assert all(why.format(path=path) in line for line in said)
     path.write_text("nothing = 1")
     with pytest.raises(RecipeError, match="must define a function `features`"):
-        scored_run.run_scored(recipe(), tmp_path / "x", 0, OPTIONS, scored=Scored(3, features=str(path)))
+        scored_run.run_scored(recipe(), tmp_path / "x", 0, OPTIONS, scored=Scored(3, ScorerOptions(features=str(path))))
     assert not (tmp_path / "x").exists()
 
 

@@ -15,6 +15,7 @@ from experiments.bench import vmapped_seeds
 from jaxgan.benchmark import timing
 from jaxgan.commands import seed_statistics, seeds
 from jaxgan.commands.scored_run import Scored, run_scored
+from jaxgan.commands.scoring import ScorerOptions
 from jaxgan.evaluation import scores
 from jaxgan.run import Options, RunError, Stopped, WorkdirError, plots, run
 
@@ -166,7 +167,7 @@ def test_runs_that_were_scored_otherwise_are_scored_again_and_not_trained(two, t
     assert study(two, 2) == whole
     assert trained == [1]
     assert summary_of(two, 1)["steps_resumed_from"] == 0  # what is there was not trained anew
-    by_mnist = seeds.run_seeds(SMALL, two, 2, OPTIONS, Scored(EVERY, features="mnist"))
+    by_mnist = seeds.run_seeds(SMALL, two, 2, OPTIONS, Scored(EVERY, ScorerOptions(features="mnist")))
     assert by_mnist["final"]["features"]["name"] == "mnist"
     assert [of["state_sha256"] for of in by_mnist["seeds"]] == [of["state_sha256"] for of in whole["seeds"]]
 

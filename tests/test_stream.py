@@ -285,7 +285,7 @@ def test_errors_come_in_order_and_at_their_turn():
 def test_real_images_beside_generated_ones_are_read_as_they_are_needed(monkeypatch):
     from jaxgan.commands import sample
 
-    monkeypatch.setattr(sample, "PIECE", 4)
+    monkeypatch.setattr(sample, "AT_ONCE", 4)
     asked = []
     found = sample._real(numbered(asked), KEY, 5, None)
     np.testing.assert_array_equal(found, numbered().load().batch(KEY, 0, 5).images)

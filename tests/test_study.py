@@ -211,7 +211,7 @@ def test_methods_are_timed_and_scored_and_go_on(call):
     assert [*seed["distances"]][-1] == "10"
     assert seed["distances"]["10"] > 10 * seed["floor"]
     # The floor is of as many images as there are samples during training.
-    by = scored_run.Scored().yardstick(methods.method("r1_r2", 10), None)
+    by = scoring.scorer(methods.method("r1_r2", 10))
     assert seed["floor"] == by.floor(200)["frechet_distance"] != by.floor(500)["frechet_distance"]
     assert call(methods, "r1_r2", "--rounds", 0) == found
 

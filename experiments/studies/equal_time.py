@@ -11,7 +11,7 @@ import numpy as np
 import jaxgan
 from jaxgan import images, recipes
 from jaxgan.commands import scoring, study
-from jaxgan.commands.scoring import Yardstick
+from jaxgan.commands.scoring import Scorer
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run import checkpoint
 from jaxgan.run.numerics import fixed_numerics, root_key
@@ -42,7 +42,7 @@ def compared(name: str, steps: int) -> Recipe:
     return recipes.get(name).replace(**{"steps": steps} if name == THEN else {})
 
 
-def of_seed(recipe: Recipe, workdir: Path, ended: study.Record, by: Yardstick) -> study.Record:
+def of_seed(recipe: Recipe, workdir: Path, ended: study.Record, by: Scorer) -> study.Record:
     """The scores of the last generator, in which unit they are, and their floor."""
     if not (final := ended.get("final")):
         return {}

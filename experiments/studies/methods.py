@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxgan.commands import scored_run, study
-from jaxgan.commands.scoring import Yardstick
+from jaxgan.commands.scoring import Scorer
 from jaxgan.networks import PlainDisc, PlainGen
 from jaxgan.penalties import R1, R2, WGANGP, Lazy
 from jaxgan.recipes.groups import Data, Objective, Optimization, Schedule
@@ -75,7 +75,7 @@ def method(name: str, steps: int) -> Recipe:
     return BASE.replace(name=name, steps=steps, **METHODS[name][1])
 
 
-def of_seed(recipe: Recipe, workdir: Path, ended: study.Record, by: Yardstick) -> study.Record:
+def of_seed(recipe: Recipe, workdir: Path, ended: study.Record, by: Scorer) -> study.Record:
     """The distances by step, in which unit they are, and the floor, that of as many real images."""
     distances = {str(x["step"]): x["frechet_distance"] for x in comparable(workdir) if "frechet_distance" in x}
     if not distances:

@@ -15,7 +15,7 @@ from experiments.studies import methods
 from experiments.studies.methods import R1_R2
 from jaxgan import images
 from jaxgan.commands import scoring, study
-from jaxgan.commands.scoring import Yardstick
+from jaxgan.commands.scoring import Scorer
 from jaxgan.evaluation import modes
 from jaxgan.networks import PlainGen
 from jaxgan.penalties import WGANGP
@@ -74,7 +74,7 @@ def method(name: str, steps: int) -> Recipe:
     return recipe.replace(steps=steps // recipe.training_ratio)
 
 
-def of_seed(recipe: Recipe, workdir: Path, ended: study.Record, by: Yardstick) -> study.Record:
+def of_seed(recipe: Recipe, workdir: Path, ended: study.Record, by: Scorer) -> study.Record:
     """Counts the modes of a run, once: they are kept in its folder.
 
     Returns:

@@ -320,7 +320,3 @@ def _number(value: float | None) -> str:
 def _print_rows(*rows: Iterable[str]) -> None:
     for row in rows:
         print(f"| {' | '.join(row)} |", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -5,18 +5,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jaxgan.evaluation import Features, classifier, inception_v3, shipped
+from jaxgan.evaluation import Features, classifier, for_data, inception_v3, shipped
+from jaxgan.evaluation.features import OTHER
 from jaxgan.recipes import RecipeError, user_files
 
 INCEPTION = "inception"
 
 
-def choose(name: str | None, inception_weights: str | None = None) -> Features | None:
-    """The features that `--features` names; None where it names none, for those of the data.
+def choose(name: str | None, inception_weights: str | None, data: object) -> Features:
+    """The features that `--features` names; where it names none, those of the classifier that fits a recipe's data.
 
     Args:
       name: what `--features` says.
       inception_weights: what `--inception-weights` says.
+      data: the recipe's.
 
     Raises:
       RecipeError: there are none of that name, or the file does not define them.
@@ -25,7 +27,7 @@ def choose(name: str | None, inception_weights: str | None = None) -> Features |
     if inception_weights and name != INCEPTION:
         raise RecipeError("--inception-weights belongs to --features inception; say both")
     if name is None:
-        return None
+        return classifier(for_data(data) if isinstance(data, str) else OTHER)
     if name == INCEPTION:
         return inception_v3(inception_weights)
     if name.endswith(".py"):

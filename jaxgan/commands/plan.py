@@ -298,7 +298,3 @@ def _update(result: Facts) -> list[tuple[str, str]]:
         rows.append(("floor", "not given for a CPU: experiments.benchmark measures this one"))
     seconds = f"{result['compile_seconds']:.1f} s, after {result['lower_seconds']:.1f} s of tracing"
     return [*rows, ("", ""), ("compiled in", seconds)]
-
-
-if __name__ == "__main__":
-    main()

@@ -300,7 +300,3 @@ def _report(flags: Prepare, result: prepared.About, now: int, seconds: float) ->
     say(
         f"{flags.out}: {result.images:,} images{classes}, {size:,.1f} MiB{rate}, {skipped}; --data prepared:{flags.out}"
     )
-
-
-if __name__ == "__main__":
-    main()

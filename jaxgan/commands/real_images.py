@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -40,10 +39,6 @@ class Real:
     def sha256(self) -> str:
         """Of the images."""
         return data.Dataset(self.data, self.images).sha256()
-
-    def known_by(self) -> dict[str, Any]:
-        """What a score says of them."""
-        return {"data": self.data, "split": self.split, "count": len(self.images), "sha256": self.sha256}
 
     def half(self, which: int) -> "Real":
         """The first (0) or the second (1) of two halves, as `halves` makes them, with half of each class."""

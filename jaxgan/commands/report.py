@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -64,8 +64,8 @@ def page(entries: Sequence[Entry], title: str, command: str) -> str:
     templates = jinja2.Environment(
         loader=folder, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    templates.globals |= {"figures": figures, "runs": runs, "tables": tables, "evenly": evenly}
-    page = templates.get_template("page.html")
+    names: dict[str, Any] = {"figures": figures, "runs": runs, "tables": tables, "evenly": evenly}
+    page = templates.get_template("page.html", globals=names)
     html = page.render(entries=entries, heading=title, command=command, mark=MARK).lstrip()
     # What HTML cannot hold, such as bytes of names that are no text, is shown as \ufffd.
     return NO_TEXT.sub("\ufffd", html.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
@@ -92,7 +92,3 @@ def _check(flags: Report) -> None:
             fail(f"--out {flags.out} cannot be read ({error.strerror}); name another")
         if not ours:
             fail(f"--out {flags.out} is a file that this script has not written; name another")
-
-
-if __name__ == "__main__":
-    main()

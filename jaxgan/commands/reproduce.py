@@ -164,7 +164,3 @@ def _evolution(workdir: Path, count: int = 6) -> np.ndarray:
     chosen = sorted({min(grids, key=lambda step, at=at: abs(step - at)) for at in wanted})
     small = {f"step {step:,}": np.asarray(Image.open(grids[step]).reduce(2)) for step in chosen}
     return images.beside({name: picture.reshape(*picture.shape[:2], -1) for name, picture in small.items()})
-
-
-if __name__ == "__main__":
-    main()

@@ -10,15 +10,15 @@ import itertools
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
+import tyro
 
 import jaxgan
 from jaxgan import GANState, evaluation
 from jaxgan.commands import scoring
-from jaxgan.commands.feature_files import choose
-from jaxgan.commands.scoring import Yardstick
+from jaxgan.commands.scoring import Scorer, ScorerOptions, scorer
 from jaxgan.data import DataError
 from jaxgan.evaluation.neighbours import neighbour_scores
 from jaxgan.evaluation.scores import choice
@@ -39,58 +39,43 @@ class Scored:
 
     evaluate_every: int | None = None
     """Steps between scores (by default 1,000, or a tenth of a longer run); 0 scores none, and not at the end either."""
-    reference: scoring.Split = "test"
-    """The real images that samples are compared with; those of the other split make the floor."""
-    features: str | None = None
-    """A classifier of the package, inception, or a Python file that defines `features` (by default the data's own)."""
-    inception_weights: str | None = None
-    """The file of InceptionV3's weights, for --features inception (by default looked for where others keep it)."""
+    by: Annotated[ScorerOptions, tyro.conf.arg(name="")] = ScorerOptions()
 
     def every(self, recipe: Recipe) -> int:
         """Steps between scores; 0 for none."""
         return max(1_000, recipe.steps // 10) if self.evaluate_every is None else self.evaluate_every
 
-    def yardstick(self, recipe: Recipe, data_dir: str | None) -> Yardstick:
-        """What a recipe's runs are measured with."""
-        return scoring.yardstick(recipe, data_dir, self.reference, choose(self.features, self.inception_weights))
-
 
 def run_scored(
     recipe: Recipe,
-    workdir: str | os.PathLike,
+    workdir: str | os.PathLike[str],
     seed: int = 0,
     options: Options = Options(),
     accepted: Collection[str] = (),
     scored: Scored = Scored(),
 ) -> dict[str, Any]:
-    """Trains as `jaxgan.run.run` does, and scores; a finished run that has no such score yet is scored.
+    """Trains as `jaxgan.run.run` does, whose arguments it takes, and scores as `scored` says.
 
-    Where it cannot be scored, a line says why, and the run goes on without scores: there are too few real images to
-    compare with, say, or features of one's own raise an error.
-
-    Args:
-      recipe: what to train.
-      workdir: the run's folder.
-      seed: of the root key.
-      options: as in `run`.
-      accepted: as in `run`.
-      scored: how it is scored.
+    A finished run that has no such score yet is scored. Where a run cannot be scored, a line says why, and it goes on
+    without scores: there are too few real images to compare with, say, or features of one's own raise an error.
 
     Returns:
       The summary, with the scores of the last state as `final`, and of the best scored one as `best`.
 
     Raises:
-      Exception: those of `run`, and those of `choose`.
+      Exception: those of `run`, and those of `scorer`.
     """
     workdir, every = Path(workdir), scored.every(recipe)
     if every < 0:
         raise RunError(f"--evaluate-every must be at least 1, or 0 for none, not {every}")
     if not every:
         return run(recipe, workdir, seed, options, accepted)
-    by = scored.yardstick(recipe, options.data_dir)
+    by = scorer(recipe, options.data_dir, scored.by)
     summary = run(recipe.replace(events=(*recipe.events, event(by, every))), workdir, seed, options, accepted)
     with processes.synchronized():
-        missing = processes.is_leader() and not _is_scored(summary, by)
+        missing = processes.is_leader()
+        with contextlib.suppress(DataError):
+            missing = missing and not is_scored(summary, by)
     if processes.broadcast(missing)[0]:
         with processes.synchronized():  # Orbax wants all processes, though the leader alone scores
             states, chosen_by = _states(recipe, workdir)
@@ -100,7 +85,7 @@ def run_scored(
     return read_summary(workdir)
 
 
-def event(by: Yardstick, every: int) -> Event:
+def event(by: Scorer, every: int) -> Event:
     """Scores the averaged generator during training, by `COUNT` samples of the same latents each time.
 
     Where that fails, a line says why, once, and there are no scores at that step: a run is not lost for them.
@@ -124,7 +109,7 @@ def _reason(error: Exception) -> str:
     return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
 
 
-def is_scored(summary: Mapping[str, Any], by: Yardstick) -> bool:
+def is_scored(summary: Mapping[str, Any], by: Scorer) -> bool:
     """Whether a run's last state has been scored, in the way that is asked for.
 
     Raises:
@@ -134,16 +119,9 @@ def is_scored(summary: Mapping[str, Any], by: Yardstick) -> bool:
     return bool(final) and not scoring.differences(final, scoring.kind(by, by.default_count()))
 
 
-def _is_scored(summary: Mapping[str, Any], by: Yardstick) -> bool:
-    try:
-        return is_scored(summary, by)
-    except DataError:
-        return False
-
-
-def _scores_at(by: Yardstick, moment: Moment) -> Mapping[str, float | str]:
+def _scores_at(by: Scorer, moment: Moment) -> Mapping[str, float | str]:
     """The scores that make curves, and what they are scored by. The others take longer, and are measured at the end."""
-    real, reference = by.real(by.reference)
+    reference = by.embed(by.real)
     key, state = jax.random.fold_in(moment.state.key, Purpose.SCORES), moment.state
     images, labels = scoring.draw(by.recipe, moment.gan, state, key, min(COUNT, len(reference.features)))
     samples = evaluation.embed(by.features, images)
@@ -151,7 +129,7 @@ def _scores_at(by: Yardstick, moment: Moment) -> Mapping[str, float | str]:
     found |= neighbour_scores(choice(reference.features, len(images)), samples.features)._asdict()
     if samples.probabilities is not None:
         found["inception_score"] = evaluation.inception_score(samples.probabilities).mean
-        if labels is not None and real.classes == by.features.classes:
+        if labels is not None and by.real.classes == by.features.classes:
             found["label_agreement"] = evaluation.label_agreement(samples.probabilities, labels)
     return found | {UNIT: scoring.unit(scoring.kind(by, len(images)))}
 
@@ -167,7 +145,7 @@ def _states(recipe: Recipe, workdir: Path) -> tuple[dict[str, GANState], str | N
 
 
 def _conclude(
-    by: Yardstick,
+    by: Scorer,
     workdir: Path,
     states: Mapping[str, GANState],
     chosen_by: str | None,
@@ -178,12 +156,11 @@ def _conclude(
     gan, found = by.recipe.build(), {}
     try:
         count = by.default_count()
-        least = by.floor(count)
         for which, state in states.items():
             if which == "best" and int(state.step) == int(states["final"].step):
                 found["best"] = found["final"]
                 continue
-            found[which] = scoring.score_state(by, gan, state, count, least)
+            found[which] = scoring.score_state(by, gan, state, count)
             say(scoring.table(found[which]))
     except Exception as error:  # as in `event`
         say(f"no final scores: {_reason(error)}", "stderr")

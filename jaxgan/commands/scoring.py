@@ -13,7 +13,8 @@ A score is a dict that says all it depends on, so that two can be compared, or a
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import jax
@@ -21,6 +22,7 @@ import numpy as np
 
 import jaxgan
 from jaxgan import GAN, GANState, data, evaluation
+from jaxgan.commands.feature_files import choose
 from jaxgan.commands.real_images import LEAST, Real, load, without_border
 from jaxgan.data import DataError
 from jaxgan.evaluation import cache
@@ -37,9 +39,21 @@ VERSION = 2  # of how scores are computed, and of what is kept on disk of real i
 Split = Literal["test", "train"]
 
 
+@dataclasses.dataclass(frozen=True)
+class ScorerOptions:
+    """What samples are scored by."""
+
+    reference: Split = "test"
+    """The real images that samples are compared with; those of the other split make the floor."""
+    features: str | None = None
+    """A classifier of the package, inception, or a Python file that defines `features` (by default the data's own)."""
+    inception_weights: str | None = None
+    """The file of InceptionV3's weights, for --features inception (by default looked for where others keep it)."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class Yardstick:
-    """What the samples of a recipe's runs are measured with. What it needs of the data is read when it is asked for.
+class Scorer:
+    """Scores the samples of a recipe's runs. What it needs of the data is read when it is asked for.
 
     Data with a split named test have it as their held-out images. Of other data one half counts as held out, though a
     run was trained on it.
@@ -57,6 +71,7 @@ class Yardstick:
     reference: Split = "test"
     data_dir: str | None = None
     track: Track = untracked
+    _memory: dict[str, cache.Arrays] = dataclasses.field(default_factory=dict[str, cache.Arrays])
 
     @functools.cached_property
     def trained(self) -> Real:
@@ -85,42 +100,19 @@ class Yardstick:
     def _has_test(self) -> bool:
         return isinstance(self.recipe.data, str) and "test" in data.splits(self.recipe.data, self.data_dir)
 
-    def real(self, split: Split) -> tuple[Real, Embedded]:
-        """The images of a split, and their features, which are kept on disk."""
-        return (self.train, self._train) if split == "train" else (self.test, self._test)
+    @property
+    def real(self) -> Real:
+        """The real images that samples are compared with."""
+        return self.test if self.reference == "test" else self.train
 
-    @functools.cached_property
-    def _train(self) -> Embedded:
-        return self._embed(self.train)
+    @property
+    def others(self) -> Real:
+        """The real images that the floor is of."""
+        return self.train if self.reference == "test" else self.test
 
-    @functools.cached_property
-    def _test(self) -> Embedded:
-        return self._embed(self.test)
+    def embed(self, real: Real) -> Embedded:
+        """The features of real images, computed once."""
 
-    @functools.cached_property
-    def trained_features(self) -> Embedded:
-        """Those of `trained`."""
-        return self._train if self.trained is self.train else self._embed(self.trained)
-
-    @functools.cached_property
-    def unseen(self) -> evaluation.Nearest:
-        """How near held-out images are to training images; of a fixed choice of twice `CLOSE` held-out images."""
-        seen = not self._has_test or "test" in self.recipe.split  # then without those held-out images among them
-        train, test = self.train if seen else self.trained, self.test
-
-        def make() -> cache.Arrays:
-            features = self._train if seen else self.trained_features
-            return evaluation.nearest(choice(self._test.features, 2 * CLOSE), features.features)._asdict()
-
-        return evaluation.Nearest(**self._kept(["nearest", train.sha256, test.sha256], make))
-
-    @functools.cached_property
-    def _unseen_closeness(self) -> tuple[np.ndarray, np.ndarray]:
-        """That of two halves of `unseen`: one says what is close, and the other is measured by it."""
-        closeness = self.unseen.closeness
-        return tuple(closeness[half] for half in halves(len(closeness)))
-
-    def _embed(self, real: Real) -> Embedded:
         def make() -> cache.Arrays:
             what = f"features of {len(real.images):,} real images"
             embedded = evaluation.embed(self.features, real.images, self.track, what)
@@ -128,36 +120,56 @@ class Yardstick:
 
         return Embedded(**self._kept(["features", real.sha256], make))
 
-    def _kept(self, decided_by: list[Any], make: Any) -> cache.Arrays:
-        """Arrays that real images and features decide, kept on disk."""
-        return cache.cached([*decided_by, self.features.sha256, VERSION], make) if self.features.kept else make()
+    def _unseen(self) -> evaluation.Nearest:
+        """How near held-out images are to training images; of a fixed choice of twice `CLOSE` held-out images."""
+        seen = not self._has_test or "test" in self.recipe.split  # then without those held-out images among them
+        train, test = self.train if seen else self.trained, self.test
+
+        def make() -> cache.Arrays:
+            chosen = choice(self.embed(test).features, 2 * CLOSE)
+            return evaluation.nearest(chosen, self.embed(train).features)._asdict()
+
+        return evaluation.Nearest(**self._kept(["nearest", train.sha256, test.sha256], make))
+
+    def _unseen_closeness(self) -> tuple[np.ndarray, np.ndarray]:
+        """That of two halves of the unseen images: the first says what is close, the second is measured by it."""
+        closeness = self._unseen().closeness
+        first, second = halves(len(closeness))
+        return closeness[first], closeness[second]
+
+    def _kept(self, decided_by: list[Any], make: Callable[[], cache.Arrays]) -> cache.Arrays:
+        """Arrays that real images and features decide: kept here, and on disk where a digest says all of the latter."""
+        key = json.dumps(decided_by)
+        if key not in self._memory:
+            decided_by = [*decided_by, self.features.sha256, VERSION]
+            self._memory[key] = cache.cached(decided_by, make) if self.features.kept else make()
+        return self._memory[key]
 
     def default_count(self) -> int:
-        """How many samples are drawn: as many as there are held-out images for the floor, or `COUNT`."""
-        others = self.test if self.reference == "train" else self.train
-        return min(COUNT, len(others.images))
+        """How many samples are drawn: as many as there are images for the floor, or `COUNT`."""
+        return min(COUNT, len(self.others.images))
 
     def floor(self, count: int) -> dict[str, float]:
-        """The scores of held-out real images, as many as `count` or as there are.
+        """The scores of the other real images, as many as `count` or as there are.
 
         With their number, `count`, and the share of held-out images that are copies of training images, `duplicates`.
         """
-        others, embedded = self.real("train" if self.reference == "test" else "test")
-        reference, against = self.real(self.reference)
-        chosen = choice(np.arange(len(others.images)), count)
-        held_out = Embedded(*(None if x is None else x[chosen] for x in embedded))
-        labels = others.labels[chosen] if self.recipe.classes and others.classes == self.features.classes else None
+        others, chosen = self.others, choice(np.arange(len(self.others.images)), count)
+        labels = others.labels if self.recipe.classes and others.classes == self.features.classes else None
+        labels = None if labels is None else labels[chosen]
 
         def make() -> cache.Arrays:
-            found = evaluation.score(held_out, against, labels, self.track, f"scores of {len(chosen):,} real images")
-            judge, judged = self._unseen_closeness
-            found |= {
-                "nearest_train": np.median(self.unseen.distances),
-                "memorized": evaluation.memorized(judged, judge),
-            }
-            return found | {"duplicates": np.mean(self.unseen.closeness == 0), "count": len(chosen)}
+            features, probabilities = self.embed(others)
+            held_out = Embedded(features[chosen], None if probabilities is None else probabilities[chosen])
+            what = f"scores of {len(chosen):,} real images"
+            found = evaluation.score(held_out, self.embed(self.real), labels, self.track, what)
+            unseen, (calibration, unseen_closeness) = self._unseen(), self._unseen_closeness()
+            found["nearest_train"] = float(np.median(unseen.distances))
+            found["memorized"] = evaluation.memorized(unseen_closeness, calibration)
+            found["duplicates"] = float(np.mean(unseen.closeness == 0))
+            return {name: np.asarray(value) for name, value in found.items()} | {"count": np.asarray(len(chosen))}
 
-        decided_by = ["floor", reference.sha256, others.sha256, self.trained.sha256, len(chosen)]
+        decided_by = ["floor", self.real.sha256, others.sha256, self.trained.sha256, len(chosen)]
         decided_by += [None if labels is None else labels.tolist()]
         found = {name: float(value) for name, value in self._kept(decided_by, make).items()}
         return found | {"count": int(found["count"])}
@@ -175,25 +187,24 @@ class Yardstick:
         """
         what = f"{len(images):,} samples"
         embedded = evaluation.embed(self.features, images, self.track, f"features of {what}")
-        reference, against = self.real(self.reference)
-        if reference.classes != self.features.classes:
-            labels = None
-        found = evaluation.score(embedded, against, labels, self.track, f"scores of {what}")
-        return found | memorizing(embedded, self.trained_features, self._unseen_closeness[0])
+        labels = labels if self.real.classes == self.features.classes else None
+        found = evaluation.score(embedded, self.embed(self.real), labels, self.track, f"scores of {what}")
+        return found | memorizing(embedded, self.embed(self.trained), self._unseen_closeness()[0])
 
 
-def yardstick(
+def scorer(
     recipe: Recipe,
     data_dir: str | None = None,
-    reference: Split = "test",
-    features: Features | None = None,
+    options: ScorerOptions = ScorerOptions(),
     track: Track = untracked,
-) -> Yardstick:
-    """What a recipe's runs are measured with; the features are by default those of the data's own classifier."""
-    if features is None:
-        name = evaluation.for_data(recipe.data) if isinstance(recipe.data, str) else evaluation.features.OTHER
-        features = evaluation.classifier(name)
-    return Yardstick(recipe, features, reference, data_dir, track)
+) -> Scorer:
+    """What scores a recipe's runs, of data in `data_dir`.
+
+    Raises:
+      Exception: those of `features.choose`.
+    """
+    features = choose(options.features, options.inception_weights, recipe.data)
+    return Scorer(recipe, features, options.reference, data_dir, track)
 
 
 def draw(
@@ -205,7 +216,7 @@ def draw(
     return without_border(recipe, images), None if labels is None else np.asarray(labels)
 
 
-def shown(items: Iterable, what: str) -> Iterable[Any]:
+def shown(items: Iterable[Any], what: str) -> Iterable[Any]:
     """The items, with a progress bar on a terminal and a line elsewhere: a `Track`."""
     from rich.console import Console
     from rich.progress import track
@@ -218,40 +229,33 @@ def shown(items: Iterable, what: str) -> Iterable[Any]:
 
 
 def score_state(
-    by: Yardstick,
-    gan: GAN,
-    state: GANState,
-    count: int,
-    least: dict[str, float],
-    weights: str = "averaged",
-    seed: int = 0,
+    scorer: Scorer, gan: GAN, state: GANState, count: int, weights: str = "averaged", seed: int = 0
 ) -> dict[str, Any]:
     """The score of a state's generator, with all that it depends on and its floor.
 
     Args:
-      by: what it is measured with.
+      scorer: what scores it.
       gan: the static description.
       state: whose generator is scored.
       count: how many samples.
-      least: the floor, as `by.floor(count)` gives.
       weights: `last`, or what else the averaged generator is called.
       seed: decides the samples' latents.
 
     Raises:
-      ValueError: as in `Yardstick.score`.
+      Exception: those of `Scorer.score`.
     """
-    images, labels = draw(by.recipe, gan, state, root_key(seed), count, weights != "last")
+    images, labels = draw(scorer.recipe, gan, state, root_key(seed), count, weights != "last")
     of = {"step": int(state.step), "weights": weights, "count": count, "seed": seed}
-    return of | kind(by, count) | {"scores": by.score(images, labels), "floor": least}
+    return of | kind(scorer, count) | {"scores": scorer.score(images, labels), "floor": scorer.floor(count)}
 
 
-def kind(by: Yardstick, count: int) -> dict[str, Any]:
+def kind(scorer: Scorer, count: int) -> dict[str, Any]:
     """What two scores must have in common to be compared: `differences` looks at it."""
-    reference = by.test if by.reference == "test" else by.train
+    features, real = scorer.features, scorer.real
     return {
         "count": count,
-        "features": {"name": by.features.name, "sha256": by.features.sha256},
-        "reference": reference.known_by(),
+        "features": {"name": features.name, "sha256": features.sha256},
+        "reference": {"data": real.data, "split": real.split, "count": len(real.images), "sha256": real.sha256},
         "version": VERSION,
     }
 
@@ -270,17 +274,18 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
     They may be where the latents' seeds or the weights differ: those say which samples, and of what they are.
     """
-    fields = {  # what is compared, and what is shown of it
-        "samples": lambda score: (score["count"], score["count"]),
-        "features": lambda score: 2 * ((score["features"]["name"], score["features"]["sha256"][:8]),),
-        "reference": lambda score: (
-            score["reference"].get("sha256"),
-            tuple(str(value)[:12] for value in score["reference"].values()),
-        ),
-        "version": lambda score: (score.get("version", 1), score.get("version", 1)),  # older scores do not say it
-    }
-    both = {name: (get(one), get(other)) for name, get in fields.items()}
-    return [f"{name}: {a[1]} and {b[1]}" for name, (a, b) in both.items() if a[0] != b[0]]
+
+    def fields(score: dict[str, Any]) -> dict[str, tuple[Any, Any]]:  # what is compared, and what is shown of it
+        features, reference = (score["features"]["name"], score["features"]["sha256"][:8]), score["reference"]
+        return {
+            "samples": (score["count"], score["count"]),
+            "features": (features, features),
+            "reference": (reference.get("sha256"), tuple(str(value)[:12] for value in reference.values())),
+            "version": (score.get("version", 1), score.get("version", 1)),  # older scores do not say it
+        }
+
+    both = zip(fields(one).items(), fields(other).values(), strict=True)
+    return [f"{name}: {shown} and {its}" for (name, (a, shown)), (b, its) in both if a != b]
 
 
 def duplicates(least: dict[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ from jaxgan import recipes
 from jaxgan.commands import seed_statistics
 from jaxgan.commands.cli import check_flags, check_json, fail, keep_programs, one_line_errors
 from jaxgan.commands.scored_run import Scored, is_scored, run_scored
+from jaxgan.commands.scoring import scorer
 from jaxgan.commands.train import Settings, folder_name, for_data, read_flags
 from jaxgan.data.digests import FILES
 from jaxgan.recipes.settings import Recipe
@@ -101,7 +102,7 @@ def run_seeds(
     try:
         for seed in range(seeds):
             _check_folder(recipe, folder / f"seed-{seed}", seed)
-        by = scored.yardstick(recipe, options.data_dir) if scored.every(recipe) else None
+        by = scorer(recipe, options.data_dir, scored.by) if scored.every(recipe) else None
         found, diverged, result = {}, {}, {}
         for seed in range(seeds):
             summary = read_summary(folder / f"seed-{seed}")
@@ -186,7 +187,3 @@ def _check(flags: Seeds) -> None:
     if flags.runs == "":
         fail("--runs is empty; name a folder, or leave the flag away")
     check_json(flags.json)
-
-
-if __name__ == "__main__":
-    main()

@@ -18,7 +18,7 @@ import tyro
 from jaxgan.benchmark import updates
 from jaxgan.commands.cli import check_flags, check_names, fail, keep_programs, one_line_errors, parse
 from jaxgan.commands.scored_run import Scored
-from jaxgan.commands.scoring import Yardstick
+from jaxgan.commands.scoring import Scorer, scorer
 from jaxgan.commands.seed_statistics import mean_and_deviation
 from jaxgan.commands.seeds import run_seeds
 from jaxgan.files import atomic_write
@@ -74,7 +74,7 @@ class Flags:
 def command(
     study: Study,
     recipe: Callable[[str, int], Recipe],
-    of_seed: Callable[[Recipe, Path, Record, Yardstick], Record],
+    of_seed: Callable[[Recipe, Path, Record, Scorer], Record],
     scores: int = 0,
     finish: Callable[[Flags, dict[str, Record]], None] = lambda flags, results: None,
     args: list[str] | None = None,
@@ -103,7 +103,7 @@ def command(
         made, folder = recipe(name, flags.steps), flags.runs / name
         scored = Scored(max(1, made.steps // scores) if scores else 0)
         options = Options(flags.data_dir, log_every=20, sample_every=max(1, made.steps // 10))
-        found, by = run_seeds(made, folder, seeds, options, scored)["seeds"], scored.yardstick(made, flags.data_dir)
+        found, by = run_seeds(made, folder, seeds, options, scored)["seeds"], scorer(made, flags.data_dir)
         for i, seed in enumerate(found):
             if "diverged" not in seed:
                 found[i] = {"seed": seed["seed"]} | of_seed(made, folder / f"seed-{seed['seed']}", seed, by)

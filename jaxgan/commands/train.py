@@ -19,7 +19,7 @@ from jaxgan.commands.scored_run import Scored, run_scored
 from jaxgan.data import DataError
 from jaxgan.gan import image_shape
 from jaxgan.recipes import RecipeError
-from jaxgan.recipes.described import describe, is_plain
+from jaxgan.recipes.description import describe, is_plain
 from jaxgan.recipes.fields import plain_kind
 from jaxgan.recipes.groups import GROUPS
 from jaxgan.recipes.settings import Recipe

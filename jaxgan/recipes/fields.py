@@ -5,7 +5,7 @@ import math
 import types
 from typing import Any, Literal, Union, get_args, get_origin
 
-from jaxgan.recipes.described import describe
+from jaxgan.recipes.description import describe
 
 # Which values a setting may have: in words, and as a function.
 POSITIVE = ("at least 1", lambda x: x >= 1)

@@ -12,7 +12,7 @@ import optax
 
 from jaxgan import losses
 from jaxgan.penalties import L2, Penalty, Regularizer
-from jaxgan.recipes.described import describe
+from jaxgan.recipes.description import describe
 from jaxgan.recipes.fields import CLIP, DECAY, FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, check, setting
 from jaxgan.schedules import PerStep, TimeDecay
 from jaxgan.schedules import Schedule as StepSchedule

@@ -9,7 +9,7 @@ import flax.linen as nn
 from jaxgan import GAN
 from jaxgan.data import DataError, Dataset, Source, of_items, open_source
 from jaxgan.gan import image_shape
-from jaxgan.recipes.described import describe, is_plain, take_apart
+from jaxgan.recipes.description import describe, is_plain, take_apart
 from jaxgan.recipes.groups import GROUPS, Compute, Data, Objective, Optimization, Schedule
 from jaxgan.transforms import RandomFlip
 
@@ -72,6 +72,18 @@ class Recipe:
             if name in kind.__dataclass_fields__:
                 return getattr(getattr(self, group), name)
         raise AttributeError(f"a recipe has no {name!r}")
+
+    @property
+    def batch_size(self) -> int:
+        return self.source.batch_size
+
+    @property
+    def steps(self) -> int:
+        return self.schedule.steps
+
+    @property
+    def accumulate(self) -> int:
+        return self.compute.accumulate
 
     def replace(self, **changes: Any) -> "Recipe":
         """The recipe with other values, of its own fields or of settings in any group.
@@ -230,5 +242,5 @@ class Recipe:
 
 
 def taken_apart(gan: GAN) -> dict[str, Any]:
-    """The fields of a GAN that its updates depend on, as `described.take_apart` gives them."""
+    """The fields of a GAN that its updates depend on, as `description.take_apart` gives them."""
     return {name: take_apart(value) for name, value in vars(gan).items() if name != "schedules"}

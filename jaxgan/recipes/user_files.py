@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from jaxgan.recipes.described import FILE_MODULE
+from jaxgan.recipes.description import FILE_MODULE
 
 OWN = ("jaxgan", "experiments")  # packages of this project, not of the user
 INSTALLED = tuple({os.path.realpath(sysconfig.get_path(k)) for k in ("stdlib", "platstdlib", "purelib", "platlib")})

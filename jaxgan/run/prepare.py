@@ -22,10 +22,14 @@ from jaxgan.sampling import ROWS
 class Recipe(Protocol):
     """What a run needs of a recipe; `jaxgan.recipes.settings.Recipe` is one."""
 
-    batch_size: int
-    accumulate: int
-    steps: int
-    events: tuple[Event, ...]
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def accumulate(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def events(self) -> tuple[Event, ...]: ...
 
     def build(self) -> GAN:
         """The static description of the GAN."""

@@ -15,7 +15,7 @@ LARGE = (640, 200_000)  # pixels wide and bytes, at most: a grid to look at
 SMALL = (224, 24_000)  # one of a strip
 POINTS = 250  # of a curve, at most
 CRISP = 200  # narrower grids are shown enlarged, pixel by pixel
-STYLE = {
+STYLE: Any = {
     "font.size": 9,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -113,7 +113,7 @@ def _drawn(size: tuple[float, float], draw: Callable[[Any], None], alt: str) -> 
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.subplots())
         figure.savefig(file, format="svg", metadata={"Date": None})
-    return Picture(_uri("svg+xml", file), *(round(96 * inches) for inches in size), alt)
+    return Picture(_uri("svg+xml", file), round(96 * size[0]), round(96 * size[1]), alt)
 
 
 def grid(path: Path, alt: str, limits: tuple[int, int]) -> Picture | str:

@@ -28,8 +28,8 @@ class Run:
       workdir: the folder.
       config: config.json.
       summary: summary.json; empty where the run has not ended.
-      final: the last generator's scores, of the summary; None where they are not there, or not whole.
-      best: the best generator's, where they are measured as the final ones are.
+      final: the last generator's scores, of the summary; empty where they are not there, or not whole.
+      best: the best generator's; empty also where they are not measured as the final ones are.
       curves: by name of the metric, its steps and its values; of scores, those of `unit`.
       unit: what the newest scores during training were measured in; None where that is not known.
       last_step: of metrics.jsonl; 0 where it has no line.
@@ -39,8 +39,8 @@ class Run:
     workdir: Path
     config: dict[str, Any]
     summary: dict[str, Any]
-    final: dict[str, Any] | None
-    best: dict[str, Any] | None
+    final: dict[str, Any]
+    best: dict[str, Any]
     curves: Curves
     unit: str | None
     last_step: int
@@ -48,7 +48,6 @@ class Run:
 
     @property
     def seed(self) -> Any:
-        """Of the root key."""
         return self.config.get("seed")
 
     @property
@@ -108,11 +107,10 @@ def workdirs(folders: Iterable[Path]) -> list[Path]:
     Raises:
       WorkdirError: a folder is neither.
     """
-    found = {}
+    found: dict[Path, Path] = {}
     for folder in folders:
-        seeds = sorted(
-            (path for path in folder.glob("seed-*") if SEED.fullmatch(path.name)), key=lambda p: int(p.name[5:])
-        )
+        seeds = [path for path in folder.glob("seed-*") if SEED.fullmatch(path.name)]
+        seeds.sort(key=lambda path: int(path.name[5:]))
         held = [path for path in (folder, *seeds) if (path / "config.json").is_file()]
         if not held:
             missing = "neither a config.json nor a seed-0 with one" if folder.is_dir() else "no such folder"
@@ -138,9 +136,9 @@ def read(workdir: Path) -> Run:
     with contextlib.suppress(OSError):  # a run without curves
         curves, unit = read_curves(workdir), metrics.unit(workdir)
     summary = read_summary(workdir)
-    final, best = (summary.get(which) if _is_whole(summary.get(which)) else None for which in ("final", "best"))
+    final, best = _whole(summary.get("final")), _whole(summary.get("best"))
     if not final or (best and scoring.differences(final, best)):
-        best = None
+        best = {}
     last = max((int(steps[-1]) for steps, _ in curves.values()), default=0)
     curves = {name: curve for name, curve in curves.items() if name not in RESERVED}
     return Run(workdir, config, summary, final, best, curves, unit, last, grids(workdir))
@@ -152,15 +150,14 @@ def entries(runs: Sequence[Run]) -> list[Entry]:
     A second run of the same seed is not another seed: it is an entry of its own. A run that has not ended belongs to
     those that have, where these are of one length.
     """
-    groups: dict[tuple, list[Run]] = {}
-    lengths: dict[str, set] = {}
+    groups: dict[tuple[str, int | None, int], list[Run]] = {}
+    lengths: dict[str, set[int | None]] = {}
     for run in runs:
         lengths.setdefault(_settings(run), set()).add(run.steps)
     for run in runs:
         settings, steps, again = _settings(run), run.steps, 0
-        known = lengths[settings] - {None}
-        if steps is None and len(known) == 1:
-            steps = min(known)
+        if steps is None and len(known := lengths[settings] - {None}) == 1:
+            (steps,) = known
         while any(other.seed == run.seed for other in groups.get((settings, steps, again), [])):
             again += 1
         groups.setdefault((settings, steps, again), []).append(run)
@@ -187,7 +184,8 @@ def only(entries: Sequence[Entry], which: Callable[[Run], Any]) -> list[Entry]:
 
 def scored_alike(entries: Sequence[Entry]) -> list[list[Entry]]:
     """The scored runs, in groups within which scores may be compared."""
-    groups, rest = [], only(entries, lambda run: run.final)
+    groups: list[list[Entry]] = []
+    rest = only(entries, lambda run: run.final)
     while rest:
         one = rest[0].runs[0].final
         groups.append(only(rest, lambda run, one=one: not scoring.differences(one, run.final)))
@@ -200,16 +198,15 @@ def curves_alike(entries: Sequence[Entry]) -> list[tuple[str, list[Entry]]]:
 
     A run that does not say it is drawn apart.
     """
-    found = []
-    for unit in dict.fromkeys(run.unit for entry in entries for run in entry.runs if run.unit):
-        found.append((f"Scored by: {unit}.", only(entries, lambda run, unit=unit: run.unit == unit)))
+    units = dict.fromkeys(run.unit for entry in entries for run in entry.runs if run.unit)
+    found = [(f"Scored by: {unit}.", only(entries, lambda run, unit=unit: run.unit == unit)) for unit in units]
     why = "It is not known what these were measured with: not to be compared with others."
     return found + [(why, [entry]) for entry in only(entries, lambda run: not run.unit)]
 
 
-def value_of(score: dict[str, Any] | None, name: str, of: str = "scores") -> float | None:
+def value_of(score: dict[str, Any], name: str, of: str = "scores") -> float | None:
     """A score, or its floor, by name; None where it is no finite number."""
-    value = score[of].get(name) if score else None
+    value = score.get(of, {}).get(name)
     return value if type(value) in (int, float) and math.isfinite(value) else None
 
 
@@ -241,12 +238,13 @@ def _short(path: Path, paths: Iterable[Path]) -> str:
     return str(Path(*path.parts[-count:]))
 
 
-def _is_whole(score: Any) -> bool:
-    """Whether a score says all that it depends on, as `jaxgan.commands.scoring` lists."""
+def _whole(score: Any) -> dict[str, Any]:
+    """A score that says all it depends on, as `jaxgan.commands.scoring` lists; {} for another."""
     kinds = {"step": int, "count": int, "seed": int, "weights": str}
     kinds |= dict.fromkeys(("features", "reference", "scores", "floor"), dict)
-    return (
+    is_whole = (
         isinstance(score, dict)
         and all(isinstance(score.get(name), kind) for name, kind in kinds.items())
         and all(isinstance(score["features"].get(name), str) for name in ("name", "sha256"))
     )
+    return score if is_whole else {}

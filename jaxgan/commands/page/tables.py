@@ -3,12 +3,12 @@
 import json
 import math
 import re
-import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from jaxgan.commands import scoring
 from jaxgan.commands.page.runs import Entry, Run, span, value_of, values_of
+from jaxgan.commands.seed_statistics import mean_and_deviation
 from jaxgan.evaluation.scores import HIGHER, LOWER
 from jaxgan.run.plots import LOSSES
 
@@ -32,8 +32,8 @@ class Table(NamedTuple):
     """A table; each cell is text, a `Cell`, or an entry to be named, and the first of a row is its head."""
 
     caption: str
-    head: list[str | Entry]
-    rows: list[list[str | Cell | Entry]]
+    head: Sequence[str | Entry]
+    rows: Sequence[Sequence[str | Cell | Entry]]
     style: str | None = None
 
 
@@ -44,7 +44,7 @@ def absent(why: str) -> Cell:
 
 def main_scores(entries: Sequence[Entry]) -> Table:
     """The Fréchet distances of runs that were scored alike: a row for each entry."""
-    rows = []
+    rows: list[list[str | Cell | Entry]] = []
     for entry, last, best in zip(entries, means(entries, MAIN), means(entries, MAIN, "best"), strict=True):
         seeds = [str(run.seed) for run in entry.runs]
         count = f"{len(seeds)}" + (f" of {entry.count}" if len(seeds) < entry.count else "")
@@ -91,22 +91,20 @@ def means(entries: Sequence[Entry], name: str, which: str = "final") -> list[Cel
 def _mean(values: dict[Run, float]) -> Cell:
     if not values:
         return absent("not measured")
-    mean, std = statistics.fmean(values.values()), statistics.stdev(values.values()) if len(values) > 1 else None
+    mean, std = mean_and_deviation([*values.values()])
     each = ", ".join(f"seed {run.seed}: {number(value)}".replace(" ", NBSP) for run, value in values.items())
     return Cell(with_deviation(mean, std), hover=each if len(values) > 1 else None, value=mean)
 
 
 def not_scored(entries: Sequence[Entry]) -> Table:
     """The runs that have no final scores, or go on."""
-    rows = []
-    for entry in entries:
-        for run in entry.runs:
-            if run.lacks:
-                curves = {net: run.curves[name][1] for name, net in LOSSES["loss"].items() if name in run.curves}
-                losses = ", ".join(f"{net} {number(values[-1])}" for net, values in curves.items())
-                steps = f"{max(run.last_step, run.steps or 0):,}"
-                shown = losses or absent("none logged")
-                rows.append([entry, str(run.config["recipe"]), str(run.seed), steps, absent(run.lacks), shown])
+    rows: list[list[str | Cell | Entry]] = []
+    for of, run in ((entry, run) for entry in entries for run in entry.runs if run.lacks):
+        curves = {net: run.curves[name][1] for name, net in LOSSES["loss"].items() if name in run.curves}
+        losses = ", ".join(f"{net} {number(values[-1])}" for net, values in curves.items())
+        steps = f"{max(run.last_step, run.steps or 0):,}"
+        shown = losses or absent("none logged")
+        rows.append([of, str(run.config["recipe"]), str(run.seed), steps, absent(run.lacks), shown])
     head = ["Run", "Recipe", "Seed", "Steps", "Scores", "Last losses"]
     return Table("Runs without final scores, or that go on", head, rows)
 
