@@ -156,7 +156,7 @@ def test_a_plan_for_this_machine(tmp_path):
     found = planned(str(file), "cpu")
     assert (found["recipe"], found["batch_size"], found["images"]) == ("mine", 16, 60_000)
     assert found["convolutions"] == 0
-    assert found["floor_ms"] is None
+    assert found["roofline_ms"] is None
     assert found["fits"]
     assert found["argument_bytes"] == found["state_bytes"] + found["dataset_bytes"] + found["batches_bytes"]
     assert found["batches_bytes"] == 4 * (100 * 16 + 1)

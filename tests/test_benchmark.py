@@ -103,7 +103,7 @@ def test_measures_and_writes_what_it_measured(tmp_path):
     assert result["bound"] == pytest.approx((4 * gen + 8 * disc) / (3 * gen + 7 * disc), rel=0.02)
     assert 0 < result["speedup"] < math.inf
     assert 0 < result["first_update_seconds"] < result["start_seconds"] < math.inf
-    assert all(0 < number < math.inf for number in (*result["loop"].values(), *result["floor"].values()))
+    assert all(0 < number < math.inf for number in (*result["loop"].values(), *result["roofline"].values()))
     assert result["machine"]["matmul_gflops"] > 0
     assert result["machine"]["jax"] == jax.__version__
 

@@ -24,22 +24,22 @@ FACTS |= {"state_bytes": 4 * GIB, "flops": 989_400_000_000}
 
 
 def test_memory_is_what_the_program_takes_and_works_in_of_what_jax_takes():
-    found = plan.judge(FACTS, read_target("h100"), "float32")
+    found = plan.estimate(FACTS, read_target("h100"), "float32")
     assert (found["total_bytes"], found["room_bytes"], found["fits"]) == (59.25 * GIB, 59.25 * GIB, True)  # 3/4 of 79
-    assert not plan.judge(FACTS | {"program_bytes": GIB + GIB // 4 + 1}, read_target("h100"), "float32")["fits"]
-    assert plan.judge(FACTS, read_target("v5e:2x4"), "float32")["room_bytes"] == 15.75 * GIB
-    assert plan.judge({"out_of_memory": "…"}, read_target("v5e:2x4"), "float32")["fits"] is False
+    assert not plan.estimate(FACTS | {"program_bytes": GIB + GIB // 4 + 1}, read_target("h100"), "float32")["fits"]
+    assert plan.estimate(FACTS, read_target("v5e:2x4"), "float32")["room_bytes"] == 15.75 * GIB
+    assert plan.estimate({"out_of_memory": "…"}, read_target("v5e:2x4"), "float32")["fits"] is False
 
 
-def test_the_floor_is_the_longer_of_products_and_of_the_state():
+def test_the_roofline_is_the_longer_of_products_and_of_the_state():
     """At 494.7 TFLOP/s in TF32 2 ms; 4 GiB less 50 MiB of cache, in and out, at 3.35 TB/s 2.53 ms."""
-    found = plan.judge(FACTS, read_target("h100"), "float32")
+    found = plan.estimate(FACTS, read_target("h100"), "float32")
     assert found["products_ms"] == pytest.approx(2)
-    assert found["floor_ms"] == found["state_ms"] == pytest.approx(2.5328, rel=1e-4)
-    assert plan.judge(FACTS, read_target("h100"), "bf16")["products_ms"] == pytest.approx(1)
-    few = plan.judge(FACTS | {"state_bytes": 50 * 2**20}, read_target("h100"), "float32")
-    assert (few["state_ms"], few["floor_ms"]) == (0, few["products_ms"])
-    assert plan.judge(FACTS, read_target("cpu"), "float32")["floor_ms"] is None
+    assert found["roofline_ms"] == found["state_ms"] == pytest.approx(2.5328, rel=1e-4)
+    assert plan.estimate(FACTS, read_target("h100"), "bf16")["products_ms"] == pytest.approx(1)
+    few = plan.estimate(FACTS | {"state_bytes": 50 * 2**20}, read_target("h100"), "float32")
+    assert (few["state_ms"], few["roofline_ms"]) == (0, few["products_ms"])
+    assert plan.estimate(FACTS, read_target("cpu"), "float32")["roofline_ms"] is None
 
 
 def test_images_are_streamed_where_a_run_would_stream_them():

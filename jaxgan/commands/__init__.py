@@ -16,7 +16,7 @@ def commands() -> dict[str, str]:
     for path in sorted(FOLDER.glob("*.py")):
         tree = ast.parse(path.read_bytes())  # to import them all takes seconds
         if path.name != "__init__.py" and any(isinstance(x, ast.FunctionDef) and x.name == "main" for x in tree.body):
-            found[path.stem] = ast.get_docstring(tree).splitlines()[0]
+            found[path.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
     return found
 
 

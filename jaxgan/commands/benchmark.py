@@ -3,10 +3,10 @@
 The first table has a row for each variant of the update: `shared` and `alternating` as `jaxgan.train_step.train_steps`
 takes them, several in one dispatch over random images on the device; with --torch also PyTorch's
 (`jaxgan.benchmark.torch_baseline`; float32 products in TF32 on a GPU, as JAX's are). Each is a process of its own, and
-they are measured in turn, over several rounds.
+in each of several rounds all are measured one after the other.
 
-Time on an accelerator is dear, and compiling is the host's work: with --accelerator the programs of all recipes are
-compiled at once, and then measured in turn, one at a time; no whole runs are taken. There is then also `same bits`, the
+Time on an accelerator is expensive, and compiling is the host's work: with --accelerator the programs of all recipes
+are compiled at once, and then measured one at a time; whole runs are left out. There is then also `same bits`, the
 shared update with XLA's flag for operations that always give the same bits, which is for GPUs.
 
 ms          for one update: the median, and the quartiles, of the means over dispatches
@@ -26,26 +26,28 @@ The second has a row for each recipe:
 speed-up    of shared over alternating: the median over rounds
 bound       what their products would give: (4 G + 8 D) / (3 G + 7 D), of a forward pass of each network over a batch
 of torch    the ms of shared over those of the faster of PyTorch's two
-floor ms    of its update: the longer of those FLOPs at the rate of a matrix product, and its bytes at that of a copy
+roofline ms of its update: the longer of those FLOPs at the rate of a matrix product, and its bytes at that of a copy
             (as XLA counts them: the body of a loop once)
-gap         its ms over the floor's
+gap         its ms over the roofline's
 loop ms     for one update of a whole run, `experiments.train` with the logs and samples that fall due within some
-            seconds; a checkpoint comes once a minute, and is not among them, and nor are scores (--evaluate-every 0).
-            Not of its first two seconds, in which Python imports what writes pictures and event files
+            seconds, but without checkpoints, of which there is one a minute, and scores (--evaluate-every 0). Its
+            first two seconds, in which Python imports what writes pictures and event files, do not count
 loop %      the speed of that: the update's own ms, measured just before and after, over the loop's
 first s     from the start of a process to the losses of its first update, where JAX has kept the programs that it
             compiled before (JAX_COMPILATION_CACHE_DIR)
 whole s     of that run of one update to the end of its process, sampling and saving included but no scores
 
-On a busy machine PyTorch's figures suffer far more than JAX's: its threads wait for one another by spinning. Compare
-them on an idle one.
+Compare with PyTorch on an idle machine: its threads wait for one another by spinning, so that other work slows it far
+more than JAX.
 """
 
 import dataclasses
 import importlib.util
 import itertools
+import json
 import math
 import os
+import re
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable
@@ -62,13 +64,11 @@ from jaxgan.programs import compile_ahead
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run.workdir import write_json
 
-COLUMNS = "recipe", "variant", "ms", "quartiles", "images/s", "GFLOP", "GFLOP/s", "compile s"
-COLUMNS += "MiB", "planned", "launches", "busy"
-SUMMARY = "recipe", "speed-up", "bound", "reached", "of torch", "floor ms", "gap", "loop ms", "loop %"
-SUMMARY += "first s", "whole s"
+COLUMNS = "recipe | variant | ms | quartiles | images/s | GFLOP | GFLOP/s | compile s | MiB | planned | launches | busy"
+SUMMARY = "recipe | speed-up | bound | reached | of torch | roofline ms | gap | loop ms | loop % | first s | whole s"
 UPDATES = "shared", "alternating"
-KEYS = {"shared": "shared", "alternating": "alternating", "same bits": "same_bits"}
-KEYS |= {"torch eager": "torch_eager", "torch.compile": "torch_compile"}
+# Each variant by what the table calls it, and what the JSON does.
+KEYS = {name: re.sub(r"\W", "_", name) for name in (*UPDATES, "same bits", "torch eager", "torch.compile")}
 MACHINE = 0.3  # seconds in each round for the matrix product, and for the copy
 MIB = 2**20
 MEMORY = "peak", "base", "compiling_peak", "argument", "working", "program"
@@ -105,7 +105,7 @@ def main() -> None:
     chosen = _check(flags)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes share a GPU
     results: list[Result] = []
-    _print_rows(COLUMNS, ["---"] * len(COLUMNS))
+    _print_rows(COLUMNS.split(" | "), ["---"] * (COLUMNS.count("|") + 1))
     with one_line_errors():
         for group in [chosen] if flags.accelerator else [[recipe] for recipe in chosen]:
             names = ", ".join(recipe.name for recipe in group)
@@ -116,7 +116,7 @@ def main() -> None:
             if flags.json:
                 write_json(flags.json, results)
     print()
-    _print_rows(SUMMARY, ["---"] * len(SUMMARY), *map(_summary, results))
+    _print_rows(SUMMARY.split(" | "), ["---"] * (SUMMARY.count("|") + 1), *map(_summary, results))
     print("\n" + "; ".join(f"{name} {value}" for name, value in results[-1]["machine"].items()))
     if failed := [f"{r['recipe']}, {name}: {why}" for r in results for name, why in r["failed"].items()]:
         fail("; ".join(failed), 1)
@@ -132,9 +132,8 @@ def _check(flags: Benchmark) -> list[Recipe]:
     if flags.torch and importlib.util.find_spec("torch") is None:
         fail("--torch needs PyTorch: pip install torch")
     check_json(flags.json)
-    changes = {} if flags.batch_size is None else {"batch_size": flags.batch_size}
-    if flags.precision != "float32":
-        changes["precision"] = flags.precision
+    changes = {"batch_size": flags.batch_size, "precision": None if flags.precision == "float32" else flags.precision}
+    changes = {name: value for name, value in changes.items() if value is not None}
     try:
         return [recipes.get(name).replace(**changes) for name in flags.recipes]
     except ValueError as error:
@@ -142,7 +141,7 @@ def _check(flags: Benchmark) -> list[Recipe]:
 
 
 def _measure(group: list[Recipe], flags: Benchmark, say: Callable[[str], None]) -> list[Result]:
-    """All about some recipes, as --json writes it; `say` hears what is being done."""
+    """All about some recipes, as --json writes it, floats to six digits; `say` hears what is being done."""
     facts: dict[Job, timing.Facts] = {}
     runs: dict[str, Result] = {}
     at_once = os.cpu_count() or 1 if flags.accelerator else 1
@@ -185,18 +184,18 @@ def _measure(group: list[Recipe], flags: Benchmark, say: Callable[[str], None]) 
                     facts[job] = worker.facts | facts.get(job, {}) | ended
     samples = {job: [each[job] for each in rounds] for job in workers}
     results = [_tell(recipe, flags, facts, samples) | runs.get(recipe.name, {}) for recipe in group]
-    return [
-        _rounded(result)
-        | {"failed": {name: str(why) for (of, name), why in failed.items() if of in ("", result["recipe"])}}
-        for result in results
-    ]
+    for result in results:
+        result["failed"] = {name: str(why) for (of, name), why in failed.items() if of in ("", result["recipe"])}
+    return json.loads(json.dumps(results), parse_float=lambda text: float(f"{float(text):.6g}"))
 
 
-def _work(group: list[Recipe], flags: Benchmark, cache: str) -> dict[Job, tuple]:
-    """What is to be measured in turn, for each recipe and of the machine: what prepares it, with its arguments."""
-    work: dict[Job, tuple] = {}
+def _work(group: list[Recipe], flags: Benchmark, cache: str) -> dict[Job, tuple[Any, ...]]:
+    """What is to be measured, for each recipe and of the machine: what prepares it, with its arguments."""
+    work: dict[Job, tuple[Any, ...]] = {}
     for recipe in group:
-        variants = {update: (updates.jax_update, recipe.replace(update=update), cache) for update in UPDATES}
+        variants: dict[str, tuple[Any, ...]] = {
+            update: (updates.jax_update, recipe.replace(update=update), cache) for update in UPDATES
+        }
         if flags.accelerator:
             variants["same bits"] = *variants["shared"], True
         if flags.torch:
@@ -214,19 +213,17 @@ def _tell(
     recipe: Recipe, flags: Benchmark, facts: dict[Job, timing.Facts], samples: dict[Job, list[list[float]]]
 ) -> Result:
     """What the rounds came to: of `facts` reported by each worker, and `samples` by worker and round, in seconds."""
-    rates = {"matmul": "flops", "copy": "bytes"}
     matmul, copy = (
-        facts[job][what] / _milliseconds(samples[job]) / 1e6 if (job := ("", name)) in samples else None
-        for name, what in rates.items()
+        facts["", name][what] / _milliseconds(samples["", name]) / 1e6 if ("", name) in samples else None
+        for name, what in (("matmul", "flops"), ("copy", "bytes"))
     )
     of = {name: facts[recipe.name, name] for name in KEYS if (recipe.name, name) in samples}
     times = {name: samples[recipe.name, name] for name in of}
     ms = {name: _milliseconds(each) for name, each in times.items()}
-    machine = facts.get(("", "matmul"), {}).get("machine", {})
+    machine: Result = facts.get(("", "matmul"), {}).get("machine", {})
     machine = machine | {"matmul_gflops": matmul, "copy_gb_per_second": copy}
-    for each in of.values():
-        machine |= {"torch": each["torch"]} if "torch" in each else {}
-    result = {"recipe": recipe.name, "update": recipe.update, "batch_size": recipe.batch_size}
+    machine |= next(({"torch": each["torch"]} for each in of.values() if "torch" in each), {})
+    result: Result = {"recipe": recipe.name, "update": recipe.update, "batch_size": recipe.batch_size}
     result |= {"precision": flags.precision, "machine": machine}
     result |= {KEYS[name]: _variant(recipe, of[name], times[name], matmul) for name in of}
     if set(UPDATES) <= of.keys():
@@ -239,8 +236,8 @@ def _tell(
         result["bound"] = (4 * gen + 8 * disc) / (3 * gen + 7 * disc)
         result |= {"forward_flops_gen": gen, "forward_flops_disc": disc}
         if matmul and copy and own["xla_bytes"]:
-            floor = max(own["flops"] / matmul, own["xla_bytes"] / copy) / 1e6
-            result["floor"] = {"ms": floor, "bytes": own["xla_bytes"], "gap": ms[recipe.update] / floor}
+            least = max(own["flops"] / matmul, own["xla_bytes"] / copy) / 1e6
+            result["roofline"] = {"ms": least, "bytes": own["xla_bytes"], "gap": ms[recipe.update] / least}
     return result
 
 
@@ -266,18 +263,9 @@ def _variant(recipe: Recipe, facts: timing.Facts, samples: list[list[float]], ma
     return result | kept | memory
 
 
-def _rounded(value: Any) -> Any:
-    """The same tree, with six digits of each float."""
-    if isinstance(value, dict):
-        return {k: _rounded(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_rounded(v) for v in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
 def _rows(result: Result) -> list[list[str]]:
     """The rows of the first table."""
-    rows = []
+    rows: list[list[str]] = []
     for name, key in KEYS.items():
         if r := result.get(key):
             planned = sum(r.get(f"{part}_mib", 0) for part in ("argument", "working", "program"))
@@ -296,17 +284,17 @@ def _rows(result: Result) -> list[list[str]]:
             ]
             rows.append([f"`{result['recipe']}`", name, *cells])
         elif name in result["failed"]:
-            rows.append([f"`{result['recipe']}`", name, "failed", *["-"] * (len(COLUMNS) - 3)])
+            rows.append([f"`{result['recipe']}`", name, "failed", *["-"] * (COLUMNS.count("|") - 2)])
     return rows
 
 
 def _summary(result: Result) -> list[str]:
     """The row of the second table."""
     speedup, bound = result.get("speedup"), result.get("bound")
-    floor, loop = result.get("floor", {}), result.get("loop", {})
-    numbers = speedup, bound, speedup and bound and speedup / bound, result.get("of_torch")
-    numbers += floor.get("ms"), floor.get("gap"), loop.get("ms_per_update"), loop.get("percent_of_bare")
-    numbers += result.get("first_update_seconds"), result.get("start_seconds")
+    roofline, loop = result.get("roofline", {}), result.get("loop", {})
+    numbers = [speedup, bound, speedup and bound and speedup / bound, result.get("of_torch")]
+    numbers += [roofline.get("ms"), roofline.get("gap"), loop.get("ms_per_update"), loop.get("percent_of_bare")]
+    numbers += [result.get("first_update_seconds"), result.get("start_seconds")]
     return [f"`{result['recipe']}`", *map(_number, numbers)]
 
 

@@ -5,11 +5,11 @@ the target, by the same compiler that a run there would use, and read. So there 
 
 memory          of one device: the state; the dataset, or where a run would stream it the images of a turn; what the
                 program works in, as XLA plans it. On a GPU cuDNN's own workspaces, which it chooses there, come on top
-launches        what is started on the device in an update, the turns of inner loops counted each; on a TPU, which runs
-                the whole program by itself, the operations that are more than one number
+launches        what is started on the device in an update, each iteration of an inner loop counted; on a TPU, which
+                runs the whole program by itself, the operations that are more than one number
 convolutions    calls of cuDNN, or XLA's own; collectives with the bytes that they reduce or gather
 GFLOP           of the convolutions and matrix products in the compiled program (`jaxgan.programs.hlo`)
-floor ms        the longer of two: those products at the peak that the maker publishes, and the part of the state that
+roofline ms     the longer of two: those products at the peak that the maker publishes, and the part of the state that
                 the chip cannot hold, once in and once out at the full bandwidth. No run can be faster; launches and
                 latencies come on top, and what is between the products
 """
@@ -95,7 +95,7 @@ def main() -> None:
 
         def plan(batch_size: int) -> Facts:
             found = _compile(request | {"settings": settings | {"batch_size": batch_size}}, environment)
-            return about | {"batch_size": batch_size} | found | judge(found, target, recipe.precision)
+            return about | {"batch_size": batch_size} | found | estimate(found, target, recipe.precision)
 
         unit = target.devices * recipe.accumulate
         result = largest(plan, recipe.batch_size, unit) if flags.largest else plan(recipe.batch_size)
@@ -106,7 +106,7 @@ def main() -> None:
         write_json(flags.json, result)
 
 
-def answer() -> None:
+def compile_request() -> None:
     """Compiles what `_compile` asks for on stdin, and writes to stdout what it found, both as JSON."""
     jax.config.update("jax_enable_compilation_cache", False)  # how long it takes is to be known
     request = json.load(sys.stdin)
@@ -120,13 +120,13 @@ def answer() -> None:
 
 
 def _compile(request: dict[str, Any], environment: dict[str, str]) -> Facts:
-    """What `answer` finds; its mistakes end this process.
+    """What `compile_request` finds; its mistakes end this process.
 
     In a process of its own: a compiler that fails may end it, and what JAX and the compilers are told in the
     environment has to be there from the first.
     """
     done = subprocess.run(
-        [sys.executable, "-c", "from jaxgan.commands.plan import answer; answer()"],
+        [sys.executable, "-c", "from jaxgan.commands.plan import compile_request; compile_request()"],
         input=json.dumps(request),
         capture_output=True,
         text=True,
@@ -167,14 +167,13 @@ def _recipe(flags: Plan, target: Target) -> tuple[Recipe, dict[str, Any]]:
 
 
 def _images(flags: Plan, recipe: Recipe) -> int:
-    """How many there are."""
-    if flags.data_size is not None and flags.data_size < 1:
-        fail(f"--data-size {flags.data_size}: a dataset has at least 1 image")
     if flags.data_size is not None:
+        if flags.data_size < 1:
+            fail(f"--data-size {flags.data_size}: a dataset has at least 1 image")
         return flags.data_size
     splits = SIZES.get(recipe.data, {}) if isinstance(recipe.data, str) else {}
-    sizes = [splits.get(part) for part in recipe.split.split("+")]
-    if None in sizes:
+    sizes = [splits[part] for part in recipe.split.split("+") if part in splits]
+    if len(sizes) <= recipe.split.count("+"):
         fail(f"--data-size: say how many images there are; it is not known here of the data of {recipe.name}")
     return sum(sizes)
 
@@ -185,8 +184,8 @@ def room(target: Target) -> int:
     return int(known.memory * known.usable) if known else host_memory()
 
 
-def judge(facts: Facts, target: Target, precision: str) -> Facts:
-    """Whether it fits, and the floor.
+def estimate(facts: Facts, target: Target, precision: str) -> Facts:
+    """Whether it fits, and the least time of an update.
 
     Args:
       facts: as from `compile_and_read`.
@@ -194,35 +193,37 @@ def judge(facts: Facts, target: Target, precision: str) -> Facts:
       precision: what the networks compute in.
 
     Returns:
-      `room_bytes`; `total_bytes`, None where the compiler ran out of memory; `fits`; `floor_ms`, None for a CPU, and
-      what it is the longer of, `products_ms` and `state_ms`.
+      `room_bytes`; `total_bytes`, None where the compiler ran out of memory; `fits`; `roofline_ms`, None for a CPU,
+      and what it is the longer of, `products_ms` and `state_ms`.
     """
     if "out_of_memory" in facts:
         return {"room_bytes": room(target), "total_bytes": None, "fits": False}
     total = facts["argument_bytes"] + facts["working_bytes"] + facts["program_bytes"]
     found = {"room_bytes": room(target), "total_bytes": total, "fits": total <= room(target)}
     if (known := target.accelerator) is None:
-        return found | {"floor_ms": None}
+        return found | {"roofline_ms": None}
     products = 1e3 * facts["flops"] / getattr(known, precision)
     state = 1e3 * 2 * max(0, facts["state_bytes"] - known.cache) / known.bandwidth
-    return found | {"products_ms": products, "state_ms": state, "floor_ms": max(products, state)}
+    return found | {"products_ms": products, "state_ms": state, "roofline_ms": max(products, state)}
 
 
 def largest(plan: Callable[[int], Facts], first: int, unit: int) -> Facts | None:
-    """The plan of the largest batch that fits, to a part in `NEAR`.
+    """The plan of the largest batch that fits, to one part in `NEAR`.
 
-    Memory is nearly affine in the batch: two plans give a guess, which is then confirmed, and what is a little larger
-    refuted. Where it is not so, the guesses stay between what fits and what does not.
+    Memory is nearly affine in the batch: two plans give a guess, which is then tried, and after it a batch that is a
+    little larger and should not fit. Where memory is not affine, guesses stay between what fits and what does not.
 
     Args:
-      plan: of a batch; its `fits`, `total_bytes` and `room_bytes` are looked at. Each is a line on stderr.
+      plan: a function of a batch, of whose result `fits`, `total_bytes` and `room_bytes` are used. Each call is a line
+        on stderr.
       first: where to begin.
       unit: batches are multiples of it.
 
     Returns:
       The plan; None where not even `unit` fits.
     """
-    best, refuted, sizes, batch = None, None, [], max(1, first // unit) * unit
+    best: Facts | None = None
+    refuted, sizes, batch = 0, list[tuple[int, int]](), max(1, first // unit) * unit
     for tries in itertools.count(1):
         found = plan(batch)
         total = found["total_bytes"]
@@ -243,8 +244,8 @@ def largest(plan: Callable[[int], Facts], first: int, unit: int) -> Facts | None
                 start = min(max(0, sum(b <= low for b, _ in sizes) - 1), len(sizes) - 2)
                 (a, bytes_a), (b, bytes_b) = sizes[start : start + 2]
                 guess = int(b + (found["room_bytes"] - bytes_b) * (b - a) / max(1, bytes_b - bytes_a))
-        # Next to one that does not fit, the next guess would hardly tell more. Where the guess fits, what is next to
-        # it is to be refuted.
+        # No guess is right beside a batch that is known not to fit, where it would tell little. Where the guess fits
+        # already, the next larger batch is tried.
         batch = min(max(min(guess, high - (high - low) // 8) // unit * unit, low + near), high - unit)
 
 
@@ -252,7 +253,7 @@ def table(result: Facts) -> str:
     """What a person reads."""
     where = "streamed" if result["streamed"] else "on each device"
     title = f"{result['recipe']} on {result['on']}: batches of {result['batch_size']}, {result['precision']}"
-    rows = _memory(result) if "out_of_memory" in result else [*_memory(result), *_update(result)]
+    rows = _memory(result) + ([] if "out_of_memory" in result else _update(result))
     lines = (f"{name:<24}{value}".rstrip() for name, value in rows)
     return "\n".join([f"{title}, {result['images']:,} images {where}", "", *lines])
 
@@ -274,7 +275,6 @@ def _memory(result: Facts) -> list[tuple[str, str]]:
 
 
 def _update(result: Facts) -> list[tuple[str, str]]:
-    """What is in an update, the floor, and how long it took to compile."""
     found, gflop = result["collectives"].items(), result["flops"] / 1e9
     said = ", ".join(f"{count} {opcode} of {size / 1024:,.0f} KiB in all" for opcode, (count, size) in found)
     rows = [
@@ -292,9 +292,9 @@ def _update(result: Facts) -> list[tuple[str, str]]:
     rows.append(("", ""))
     if known := read_target(result["on"]).accelerator:
         peak = f"{getattr(known, result['precision']) / 1e12:,.0f} TFLOP/s and {known.bandwidth / 1e12:.3g} TB/s"
-        rows.append(("floor", f"{result['floor_ms']:.3g} ms an update ({peak}: {known.source})"))
+        rows.append(("roofline", f"{result['roofline_ms']:.3g} ms an update ({peak}: {known.source})"))
         rows.append(("", "no run can be faster; launches and latencies come on top"))
     else:
-        rows.append(("floor", "not given for a CPU: experiments.benchmark measures this one"))
+        rows.append(("roofline", "not given for a CPU: experiments.benchmark measures this one"))
     seconds = f"{result['compile_seconds']:.1f} s, after {result['lower_seconds']:.1f} s of tracing"
     return [*rows, ("", ""), ("compiled in", seconds)]

@@ -81,7 +81,8 @@ def prepare(flags: Prepare) -> prepared.About:
     extra(prepared.RECORDS, flags.images)
     shape = _shape(flags)
     root, files, odd = _listed(flags)
-    about = {"size": list(shape), "fit": flags.fit, "files": len(files), "listing": _digest(root, files)}
+    about: dict[str, Any] = {"size": list(shape), "fit": flags.fit, "files": len(files)}
+    about["listing"] = _digest(root, files)
     nbytes, length = math.prod(shape), images_of_a_shard(len(files), math.prod(shape))
     shards = [
         Shard(str(flags.out), number, flags.images, root, files[start : start + length], shape, flags.fit)
@@ -125,7 +126,7 @@ def _shape(flags: Prepare) -> Shape:
 
 
 def _listed(flags: Prepare) -> tuple[str, list[folder.Parts], list[list[str]]]:
-    """The folder of images, the files there, and with the reason what is no file."""
+    """The folder of images, the files there, and what there is no file, with the reason."""
     kind, _, path = flags.images.partition(":")
     if kind != "folder":
         there = f"; give folder:{flags.images}" if os.path.isdir(flags.images) else ""
@@ -143,7 +144,7 @@ def _listed(flags: Prepare) -> tuple[str, list[folder.Parts], list[list[str]]]:
 
 
 def _digest(root: str, files: list[folder.Parts]) -> str:
-    """That of the files' names, sizes and times, by which a folder is known that has changed."""
+    """Of the files' names, sizes and times: it changes with the folder."""
     digest = hashlib.sha256()
     for parts in files:
         try:
@@ -156,7 +157,7 @@ def _digest(root: str, files: list[folder.Parts]) -> str:
 
 @contextlib.contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Makes a folder, and sees to it that no other process prepares into it."""
+    """Makes a folder, and keeps other processes from preparing into it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         held = os.open(out, os.O_RDONLY)
@@ -195,7 +196,7 @@ def _known(flags: Prepare, about: dict[str, Any], shards: list[Shard]) -> dict[i
 
 
 def _journal(out: Path) -> tuple[dict[str, Any], list[Written]] | None:
-    """What was asked for and what has been written, as a run says that has not finished; None where there is none."""
+    """What an unfinished run was asked for and has written, by its journal; None where there is none."""
     with contextlib.suppress(FileNotFoundError):
         first, *others = (out / prepared.UNFINISHED).read_text().splitlines(keepends=True)
         return json.loads(first), [Written(**json.loads(line)) for line in others if line.endswith("\n")]
@@ -203,7 +204,7 @@ def _journal(out: Path) -> tuple[dict[str, Any], list[Written]] | None:
 
 
 def _finished(out: Path, shards: list[Shard]) -> tuple[dict[str, Any] | None, list[Written]]:
-    """The same of one that has finished; (None, []) where none has."""
+    """The same of a finished run; (None, []) where there is none."""
     try:
         about = prepared.read_about(str(out))
     except FileNotFoundError:
@@ -216,7 +217,7 @@ def _finished(out: Path, shards: list[Shard]) -> tuple[dict[str, Any] | None, li
 
 
 def _difference(then: dict[str, Any], now: dict[str, Any], flags: Prepare) -> str:
-    """In words, what was asked for when a folder was begun that is not asked for now; "" where nothing."""
+    """How what was asked for when a folder was begun differs from what is asked for now, in words; or ""."""
     if list(then["size"]) != now["size"]:
         one, other = ("x".join(map(str, x)) for x in (then["size"], now["size"]))
         return f"images of {one}, not {other}"
@@ -228,7 +229,6 @@ def _difference(then: dict[str, Any], now: dict[str, Any], flags: Prepare) -> st
 
 
 def _refuse(flags: Prepare, skipped: list[list[str]]) -> None:
-    """With --strict, refuses the first file that would be left out."""
     if flags.strict and skipped:
         raise DataError(f"{flags.images}: {skipped[0][0]} {skipped[0][1]}; mend or remove it, or go without --strict")
 
@@ -241,12 +241,11 @@ def _check_space(out: Path, needed: int) -> None:
 
 
 def _command(flags: Prepare) -> str:
-    """What goes on with this, from any folder."""
+    """The command that goes on with this, from any folder."""
     path = os.path.abspath(folder.place(flags.images, flags.images.partition(":")[2]))
-    parts = ["python", "-m", "experiments.prepare", f"folder:{path}", "--size", flags.size]
-    parts += ["--out", os.path.abspath(flags.out)]
-    parts += ["--fit", flags.fit] if flags.fit != "crop" else []
-    return shlex.join(parts + (["--channels", str(flags.channels)] if flags.channels != 3 else []))
+    parts = [f"folder:{path}", "--size", flags.size, "--out", os.path.abspath(flags.out)]
+    parts += ["--fit", flags.fit, "--channels", str(flags.channels)]
+    return f"python -m experiments.prepare {shlex.join(parts)}"
 
 
 def _finish(
@@ -258,9 +257,8 @@ def _finish(
     kept = [parts for shard in shards for parts in shard.files if "/".join(parts) not in without]
     if not kept:
         name, reason = skipped[0]
-        raise DataError(
-            f"{flags.images}: none of {about['files']:,} files is an image that can be used: {name} {reason}"
-        )
+        of = f"none of {about['files']:,} files is an image that can be used"
+        raise DataError(f"{flags.images}: {of}: {name} {reason}")
     labels, classes = folder.labels_of(kept)
     if labels is None:
         (flags.out / prepared.LABELS).unlink(missing_ok=True)
@@ -277,7 +275,7 @@ def _finish(
         images=len(kept),
         classes=classes,
         shards=sizes,
-        skipped=odd + skipped,
+        skipped=tuple((name, reason) for name, reason in odd + skipped),
         labels_note=folder.labels_note(flags.images, root, kept),
     )
     write_json(flags.out / prepared.ABOUT, dataclasses.asdict(result))
@@ -297,6 +295,5 @@ def _report(flags: Prepare, result: prepared.About, now: int, seconds: float) ->
     classes = f" in {len(result.classes):,} classes" if result.classes else " without labels"
     rate = f", {now / seconds:,.0f} images/s" if now else ", all there before"
     skipped = f"{len(result.skipped):,} skipped" if result.skipped else "none skipped"
-    say(
-        f"{flags.out}: {result.images:,} images{classes}, {size:,.1f} MiB{rate}, {skipped}; --data prepared:{flags.out}"
-    )
+    images = f"{result.images:,} images{classes}, {size:,.1f} MiB{rate}, {skipped}"
+    say(f"{flags.out}: {images}; --data prepared:{flags.out}")

@@ -94,7 +94,7 @@ def draw(path: Path, recipe: str, runs: Mapping[int, Curves], diverged: Collecti
             style = ":" if seed in diverged else "-"
             axes.plot(thinned(x), thinned(smooth(y)), style, color=colour, alpha=0.6, linewidth=0.8)
         of_mean = [drawn[seed] for seed in ended if seed in drawn]
-        x = functools.reduce(np.intersect1d, [steps for steps, _ in of_mean] or [[]])  # the steps that all have
+        x = functools.reduce(np.intersect1d, [steps for steps, _ in of_mean] or [np.array([])])  # that all have
         if not len(x):
             axes.plot([], [], color=colour, label=label)
             return

@@ -103,7 +103,9 @@ def run_seeds(
         for seed in range(seeds):
             _check_folder(recipe, folder / f"seed-{seed}", seed)
         by = scorer(recipe, options.data_dir, scored.by) if scored.every(recipe) else None
-        found, diverged, result = {}, {}, {}
+        found: dict[int, dict[str, Any]] = {}
+        diverged: dict[int, str] = {}
+        result: dict[str, Any] = {}
         for seed in range(seeds):
             summary = read_summary(folder / f"seed-{seed}")
             if summary.get("step") == recipe.steps and (by is None or is_scored(summary, by)):
@@ -135,14 +137,14 @@ def _check_folder(recipe: Recipe, workdir: Path, seed: int) -> None:
 def _write(recipe: Recipe, folder: Path, found: dict[int, dict[str, Any]], diverged: dict[int, str]) -> dict[str, Any]:
     """Writes seeds.json and seeds.png of what has ended; returns what seeds.json holds."""
     _refuse_other_data(folder, found)
-    of_seeds = {seed: {"seed": seed, "diverged": why} for seed, why in diverged.items()}
+    of_seeds: dict[int, dict[str, Any]] = {seed: {"seed": seed, "diverged": why} for seed, why in diverged.items()}
     for seed, summary in found.items():
         lines = read_metrics(folder / f"seed-{seed}")
         about = {"seed": seed, "seconds": lines[-1]["seconds"] if lines else None}
         about |= {"scored": sum("frechet_distance" in line for line in lines)}
         kept = ("step", "state_sha256", "final", "best")
         of_seeds[seed] = about | {name: summary[name] for name in kept if name in summary}
-    result = {"recipe": recipe.name, "steps": recipe.steps, "config": recipe.config()}
+    result: dict[str, Any] = {"recipe": recipe.name, "steps": recipe.steps, "config": recipe.config()}
     result |= {"seeds": [of_seeds[seed] for seed in sorted(of_seeds)], "diverged": len(diverged)}
     for which in WHICH:
         scores = {seed: found[seed][which] for seed in sorted(found) if which in found[seed]}

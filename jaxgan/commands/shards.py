@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, forkserver
 from multiprocessing.context import BaseContext
@@ -22,7 +22,7 @@ from jaxgan.data import DataError, Fit, Shape, folder, pixels, prepared
 from jaxgan.data.progress import on_terminal, progress
 from jaxgan.run.screen import QUIET, say
 
-# What the processes import, the scripts with it that start them.
+# What the processes need, with what their start imports anyway.
 PRELOADED = [
     "jaxgan.commands.cli",
     "jaxgan.commands.shards",
@@ -50,7 +50,6 @@ class Shard:
 
     @property
     def path(self) -> str:
-        """Its file."""
         return os.path.join(self.out, f"images-{self.number:05d}.array_record")
 
 
@@ -63,7 +62,7 @@ class Written:
     skipped: list[list[str]]
 
 
-def written(shards: list[Shard], processes: int) -> Iterator[Written]:
+def written(shards: list[Shard], processes: int) -> Generator[Written, None, None]:
     """Writes shards, each by one of the processes; what has been written, as it is.
 
     Raises:
@@ -98,32 +97,28 @@ def written(shards: list[Shard], processes: int) -> Iterator[Written]:
 
 
 def forked() -> BaseContext:
-    """How processes are started: what they import takes a second or two, and is imported once, for all of them."""
+    """How processes are started: forked from a server, which imports once what takes each a second or two."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     return context
 
 
 def start_server() -> None:
-    """Starts the process that those which decode are forked from: it imports what they need, and this one goes on."""
+    """Starts that server, which imports what the processes need while this process goes on."""
     forked()
     forkserver.ensure_running()
 
 
 def _ready(stop: Event) -> None:
-    """Begins a process that decodes. It ends when the one that it works for is gone, however that was ended."""
+    """Begins a process that decodes. It ends when its parent is gone, however that was ended."""
     global _stop
     _stop = stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for that one to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     warnings.simplefilter("ignore")  # Pillow's, of odd files
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    if parent := multiprocessing.parent_process():
+        watch = [parent.sentinel]
+        threading.Thread(target=lambda: (connection.wait(watch), os._exit(1)), daemon=True).start()
 
 
 def _write(shard: Shard) -> Written:

@@ -94,8 +94,8 @@ def command(
       args: the command line.
       **defaults: of the flags; `rows` are those that have a recipe.
     """
-    flags = functools.partial(Flags, runs=Path("runs") / study.name, **defaults)
-    flags = parse(flags, f"experiments.studies.{study.name}", args)
+    usual = Flags(runs=Path("runs") / study.name, **defaults)
+    flags = parse(Flags, f"experiments.studies.{study.name}", args, default=usual)
     check_names(flags.rows, defaults["rows"], study.heading)
     check_flags(flags, seeds=0, steps=10, rounds=0)
 
@@ -154,7 +154,7 @@ def carry_out(
                 with atomic_write(page) as partial:
                     partial.write_text(content)
 
-        if rounds:
+        if timed and rounds:
             times = updates.times(timed, rounds)
             results |= {name: results.get(name, {}) | times[name] for name in times}
             write()

@@ -105,7 +105,10 @@ def read_flags(script: type, module: str, args: list[str]) -> tuple[Any, Recipe,
     name = _name(args)
     recipe = recipes.get(name)
     _check_plain(recipe, args)
-    flags = parse(script, module, args, description=_description(script), registry=_plain_settings(recipe))
+    width = max(map(len, recipes.RECIPES))
+    about = [f"  {name:<{width}}  {recipe.about}" for name, recipe in recipes.RECIPES.items()]
+    description = "\n".join([script.__doc__ or "", "", "Recipes:", *about])
+    flags = parse(script, module, args, description=description, registry=_plain_settings(recipe))
     if flags.recipe != name:
         raise RecipeError(f"the recipe comes first: python -m {module} {flags.recipe} …")
     if getattr(flags, "workdir", None) == "":
@@ -182,7 +185,9 @@ def _plain_settings(recipe: Recipe) -> ConstructorRegistry:
     @registry.struct_rule
     def of(info: StructTypeInfo) -> StructConstructorSpec | None:
         if info.type is Recipe:
-            titled = {group: Annotated[kind, arg(name=TITLES.get(group, group))] for group, kind in GROUPS.items()}
+            titled: dict[str, Any] = {
+                group: Annotated[kind, arg(name=TITLES.get(group, group))] for group, kind in GROUPS.items()
+            }
             fields = [StructFieldSpec(group, kind, getattr(recipe, group)) for group, kind in titled.items()]
         elif info.type in GROUPS.values():
             fields = [
@@ -197,17 +202,10 @@ def _plain_settings(recipe: Recipe) -> ConstructorRegistry:
     return registry
 
 
-def _description(script: type) -> str:
-    """What `--help` says first: what this is, and a line on each recipe."""
-    width = max(map(len, recipes.RECIPES))
-    lines = [f"  {name:<{width}}  {recipe.about}" for name, recipe in recipes.RECIPES.items()]
-    return "\n".join([script.__doc__, "", "Recipes:", *lines])
-
-
 def folder_name(recipe: Recipe, usual: Recipe, seed: int = 0) -> str:
     """RECIPE, and whatever else makes this another run than the recipe's own."""
-    here, usual = {"seed": seed} | recipe.config(), {"seed": 0} | usual.config()
-    changes = [f"{name}={value}" for name, value in here.items() if value != usual[name]]
+    here, there = {"seed": seed} | recipe.config(), {"seed": 0} | usual.config()
+    changes = [f"{name}={value}" for name, value in here.items() if value != there[name]]
     return re.sub(r"[^\w.=-]+", "_", "-".join([recipe.name, *changes]))
 
 

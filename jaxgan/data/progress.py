@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 from jaxgan.data.dataset import one_line
@@ -10,7 +10,7 @@ from jaxgan.data.dataset import one_line
 T = TypeVar("T")
 
 
-def progress(items: Iterable[T], count: int, name: str, doing: str = "loading") -> Iterator[T]:
+def progress(items: Iterable[T], count: int, name: str, doing: str = "loading") -> Generator[T, None, None]:
     """`count` items; on a terminal, with a progress bar on stderr where there are many."""
     if count < 20 or not on_terminal():
         yield from items

@@ -1,4 +1,4 @@
-"""Settings as values that JSON can hold: what a run's `config.json` says of modules, functions and objects."""
+"""Settings as JSON values and as text: what `config.json` says of modules, functions and objects."""
 
 import dataclasses
 import functools
@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 FILE_MODULE = "recipe_file"  # what a config says for the module of a user's file; in a process, @ and more follow
 
@@ -58,8 +60,8 @@ def take_apart(value: Any, code: bool = True, seen: dict[int, int] | None = None
     seen = {} if seen is None else seen
     if is_plain(value):
         return value
-    if isinstance(value, np.ndarray | np.generic | jax.Array) and not isinstance(value, jax.core.Tracer):
-        if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+    if isinstance(value, np.ndarray | np.generic | jax.Array) and not isinstance(value, Tracer):
+        if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
             value = jax.random.key_data(value)
         array = np.asarray(value)
         content = array.item() if array.ndim == 0 else hashlib.sha256(array.tobytes()).hexdigest()[:16]

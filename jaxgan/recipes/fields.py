@@ -3,24 +3,25 @@
 import dataclasses
 import math
 import types
+from collections.abc import Callable
 from typing import Any, Literal, Union, get_args, get_origin
 
 from jaxgan.recipes.description import describe
 
-# Which values a setting may have: in words, and as a function.
-POSITIVE = ("at least 1", lambda x: x >= 1)
-NOT_NEGATIVE = ("at least 0", lambda x: x >= 0)
-RATE = ("at least 0 and finite", lambda x: 0 <= x < math.inf)
-SHARE = ("from 0 to 1", lambda x: 0 <= x <= 1)
-DECAY = ("at least 0 and below 1", lambda x: 0 <= x < 1)
-FACTOR = ("above 0 and at most 1", lambda x: 0 < x <= 1)
-CLIP = ("above 0 and finite", lambda x: 0 < x < math.inf)
-ANY = ("", lambda x: True)
+Allowed = tuple[str, Callable[[Any], bool]]  # which values a setting may have: in words, and as a function
+POSITIVE: Allowed = ("at least 1", lambda x: x >= 1)
+NOT_NEGATIVE: Allowed = ("at least 0", lambda x: x >= 0)
+RATE: Allowed = ("at least 0 and finite", lambda x: 0 <= x < math.inf)
+SHARE: Allowed = ("from 0 to 1", lambda x: 0 <= x <= 1)
+DECAY: Allowed = ("at least 0 and below 1", lambda x: 0 <= x < 1)
+FACTOR: Allowed = ("above 0 and at most 1", lambda x: 0 < x <= 1)
+CLIP: Allowed = ("above 0 and finite", lambda x: 0 < x < math.inf)
+ANY: Allowed = ("", lambda x: True)
 # What a setting of a plain type must be: in words, and as types.
 PLAIN = {int: ("a whole number", int), float: ("a number", int | float), str: ("a name", str)}
 
 
-def setting(default: Any, text: str, allowed: tuple = ANY) -> Any:
+def setting(default: Any, text: str, allowed: Allowed = ANY) -> Any:
     """A field of a group: its default, what `--help` says of it, and which values it may have."""
     return dataclasses.field(default=default, metadata={"help": text, "allowed": allowed})
 
@@ -50,12 +51,12 @@ def check(group: Any) -> None:
             raise ValueError(f"{flag} must be {words}, not {shown}")
 
 
-def kinds(field: dataclasses.Field) -> tuple[Any, ...]:
+def kinds(field: dataclasses.Field[Any]) -> tuple[Any, ...]:
     """What a setting may be: first the type of its plain values, then None, or what else there is in recipes."""
     return get_args(field.type) if get_origin(field.type) in (Union, types.UnionType) else (field.type,)
 
 
-def plain_kind(field: dataclasses.Field) -> Any:
+def plain_kind(field: dataclasses.Field[Any]) -> Any:
     """What a flag of a setting gives: the type of its plain values, without functions and objects of one's own."""
     kind, *others = kinds(field)
     return kind | None if type(None) in others else kind

@@ -6,7 +6,7 @@ of one's own instead, in a recipe of one's own: a loss, an optimiser, a schedule
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import optax
 
@@ -114,6 +114,7 @@ class Objective:
 
 
 Optimizer = Callable[..., optax.GradientTransformation]
+Net = Literal["gen", "disc"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +158,7 @@ class Optimization:
         elif not (isinstance(own, str) or callable(own)):
             several = 'or {"gen": f, "disc": g} of such'
             raise ValueError(f"optimizer must be adam, rmsprop, {of_one}, {several}, not {describe(own)}")
-        if self.optimizer == "rmsprop" and self.beta1 != 0:
+        if own == "rmsprop" and self.beta1 != 0:
             raise ValueError("--beta1 belongs to --optimizer adam; set it to 0 for rmsprop")
         if callable(self.beta2) and self.optimizer != "adam":
             raise ValueError("a schedule of beta2 belongs to --optimizer adam; give a number for another")
@@ -165,7 +166,7 @@ class Optimization:
             if callable(getattr(self, f"{net}_learning_rate")) and getattr(self, f"{net}_time_decay"):
                 raise ValueError(f"--{net}-time-decay belongs to a learning rate that is a number, not a schedule")
 
-    def build(self, net: Literal["gen", "disc"], updates: int = 1) -> optax.GradientTransformation:
+    def build(self, net: Net, updates: int = 1) -> optax.GradientTransformation:
         """The optimiser of a network that is updated so many times in a step; made once, and kept."""
         made = self.__dict__.setdefault("_made", {})  # with this object, which is otherwise frozen
         if (net, updates) not in made:
@@ -176,8 +177,8 @@ class Optimization:
         """The settings alone: what was made of them is functions within functions, which cannot be pickled."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
-    def _optimizer(self, net: Literal["gen", "disc"], updates: int) -> optax.GradientTransformation:
-        rate, beta2 = self.rate(net, updates), self.beta2
+    def _optimizer(self, net: Net, updates: int) -> optax.GradientTransformation:
+        rate, beta2 = cast("optax.ScalarOrSchedule", self.rate(net, updates)), self.beta2
         if callable(beta2):
             descend = optax.inject_hyperparams(optax.adam)(rate, b1=self.beta1, b2=_by_step(beta2, updates))
         elif self.optimizer == "adam":
@@ -194,7 +195,7 @@ class Optimization:
                 )
         return optax.chain(optax.clip(self.clip), descend) if self.clip else descend
 
-    def rate(self, net: Literal["gen", "disc"], updates: int = 1) -> float | StepSchedule:
+    def rate(self, net: Net, updates: int = 1) -> float | StepSchedule:
         """The learning rate of a network, or what it is at each of its updates, so many in a step."""
         rate, decay = getattr(self, f"{net}_learning_rate"), getattr(self, f"{net}_time_decay")
         return TimeDecay(rate, decay) if decay else _by_step(rate, updates)

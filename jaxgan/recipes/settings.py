@@ -10,7 +10,7 @@ from jaxgan import GAN
 from jaxgan.data import DataError, Dataset, Source, of_items, open_source
 from jaxgan.gan import image_shape
 from jaxgan.recipes.description import describe, is_plain, take_apart
-from jaxgan.recipes.groups import GROUPS, Compute, Data, Objective, Optimization, Schedule
+from jaxgan.recipes.groups import GROUPS, Compute, Data, Net, Objective, Optimization, Schedule
 from jaxgan.transforms import RandomFlip
 
 # The settings that a field of the GAN is built from, where they are others than the one of its name. What `schedules`
@@ -103,15 +103,13 @@ class Recipe:
 
     def build(self) -> GAN:
         """The static description that `jaxgan.init` and `jaxgan.train_step` take."""
-        updates = {"gen": 1, "disc": self.training_ratio}  # of each network in a step
-        optimizers = {net: self.optimization.build(net, k) for net, k in updates.items()}
-        rates = ((net, self.optimization.rate(net, k)) for net, k in updates.items())
+        updates: dict[Net, int] = {"gen": 1, "disc": self.training_ratio}  # of each network in a step
         return GAN(
             gen=self.gen,
             disc=self.disc,
             loss=self.objective.build_loss(),
-            gen_optimizer=optimizers["gen"],
-            disc_optimizer=optimizers["disc"],
+            gen_optimizer=self.optimization.build("gen"),
+            disc_optimizer=self.optimization.build("disc", self.training_ratio),
             z_size=self.z_size,
             prior=self.prior,
             classes=self.classes,
@@ -127,9 +125,9 @@ class Recipe:
             accumulate=self.accumulate,
             precision=self.precision,
             schedules=tuple(
-                (f"learning_rate_{net}", lambda step, rate=rate, k=updates[net]: rate(k * step))
-                for net, rate in rates
-                if callable(rate)
+                (f"learning_rate_{net}", lambda step, rate=rate, k=k: rate(k * step))
+                for net, k in updates.items()
+                if callable(rate := self.optimization.rate(net, k))
             ),
         )
 
@@ -174,7 +172,7 @@ class Recipe:
         return {name: describe(value) for name, value in config.items() if name not in left_out} | built | digest
 
     def built_otherwise(self) -> dict[str, Any]:
-        """The fields of the GAN that a `build` of one's own makes otherwise than the settings say, described."""
+        """The fields of the GAN that a `build` of one's own makes otherwise than the settings say, as text."""
         if type(self).build is Recipe.build:
             return {}
         gan = self.build()
@@ -203,7 +201,7 @@ class Recipe:
         return f"the same is built with {describe(usual)}" if same else ""
 
     def config_defaults(self) -> dict[str, Any]:
-        """The value of each field of `config()` in a run that was begun before there was such a field."""
+        """The values that fields of `config()` had before they were added, in runs that were begun then."""
         fields = (field for kind in GROUPS.values() for field in dataclasses.fields(kind))
         return {field.name: describe(field.default) for field in fields}
 

@@ -8,14 +8,14 @@ order. A name that is computed is not seen.
 import ast
 import contextlib
 import hashlib
-import importlib.machinery
 import importlib.util
+import inspect
 import json
 import os
 import sys
 import sysconfig
 from collections.abc import Iterator
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,12 +32,12 @@ class _Folder(str):
 
 def loaded() -> dict[str, ModuleType]:
     """The user's files that have been run in this process, or begun, the first one first: each path to its module."""
-    return {module.__file__: module for name, module in sys.modules.items() if name.startswith(f"{FILE_MODULE}@")}
+    return {str(module.__file__): module for name, module in sys.modules.items() if name.startswith(f"{FILE_MODULE}@")}
 
 
 def _running() -> dict[str, Any] | None:
     """The globals of the user's file whose code is at work; None where none is."""
-    frame = sys._getframe()
+    frame = inspect.currentframe()
     while frame and not str(frame.f_globals.get("__name__")).startswith(f"{FILE_MODULE}@"):
         frame = frame.f_back
     return frame and frame.f_globals
@@ -70,10 +70,12 @@ def load(path: Path) -> tuple[ModuleType, str]:
     _make_importable(str(path.parent))
     _forget_namesakes(_imported(path, source))
     name = f"{FILE_MODULE}@{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"  # one for each file
-    module = sys.modules[name] = importlib.util.module_from_spec(importlib.util.spec_from_file_location(name, path))
-    module.__got__ = {}  # other files that it has run, and what they import
+    spec = importlib.util.spec_from_file_location(name, path, loader=SourceFileLoader(name, str(path)))
+    assert spec
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    got = module.__dict__["__got__"] = {}  # other files that it has run, and what they import
     exec(compile(source, str(path), "exec"), module.__dict__)  # what was read, no cached bytecode
-    files = _imported(path, source) | module.__got__
+    files: dict[Path, str | None] = _imported(path, source) | got
     files.pop(path, None)
     if running := _running():
         running["__got__"].update({path: None} | files)
@@ -97,7 +99,7 @@ def _make_importable(folder: str) -> None:
 def _forget_namesakes(files: dict[Path, str | None]) -> None:
     """Lets modules be imported anew where those of the same name are other files, imported for another recipe."""
     for file, name in files.items():
-        there = getattr(sys.modules.get(name), "__file__", None)
+        there = getattr(sys.modules.get(name or ""), "__file__", None)
         if there and os.path.realpath(there) != os.path.realpath(file):
             for module in [module for module in sys.modules if f"{module}.".startswith(f"{name}.")]:
                 del sys.modules[module]
@@ -131,7 +133,7 @@ def _named(tree: ast.AST, folder: Path, package: str) -> Iterator[tuple[Path, st
     Each with its name as a module, and the package that it is in.
     """
     for node in ast.walk(tree):
-        names = []
+        names: list[str] = []
         match node:
             case ast.Import():
                 names = [alias.name for alias in node.names]
@@ -143,12 +145,17 @@ def _named(tree: ast.AST, folder: Path, package: str) -> Iterator[tuple[Path, st
                 names = [text] if called in ("import_module", "__import__") else []
                 if called in ("get", "load_file") and text.endswith(".py"):
                     yield _beside(folder, Path(text)), None, ""
-        for spec in (spec for name in names for spec in _specs(name)):
-            yield Path(spec.origin), spec.name, spec.parent
+            case _:
+                continue
+        for name in names:
+            yield from _modules(name)
 
 
-def _specs(name: str) -> Iterator[ModuleSpec]:
-    """The user's own modules that are loaded for a dotted name: the packages around it, and itself; as far as found."""
+def _modules(name: str) -> Iterator[tuple[Path, str, str]]:
+    """The user's own modules that are loaded for a dotted name: the packages around it, and itself; as far as found.
+
+    Each with its file, its name, and the package that it is in.
+    """
     top, *inner = name.split(".")
     if top in OWN or not top:
         return
@@ -158,8 +165,8 @@ def _specs(name: str) -> Iterator[ModuleSpec]:
             if spec := finder.find_spec(top, None):
                 break
     while spec is not None and not _is_installed(spec):
-        if spec.has_location:  # a folder without __init__.py has none
-            yield spec
+        if spec.has_location and spec.origin:  # a folder without __init__.py has none
+            yield Path(spec.origin), spec.name, spec.parent or ""
         if not inner or spec.submodule_search_locations is None:
             return
         spec = PathFinder.find_spec(f"{spec.name}.{inner.pop(0)}", spec.submodule_search_locations)
