@@ -1,4 +1,4 @@
-"""The same recipe under several seeds, and what their scores spread over: `python -m experiments.seeds RECIPE`."""
+"""The same recipe under several seeds, and how their scores vary: `python -m experiments.seeds RECIPE`."""
 
 from jaxgan.commands.seeds import main
 

@@ -141,7 +141,7 @@ def _check(flags: Benchmark) -> list[Recipe]:
 
 
 def _measure(group: list[Recipe], flags: Benchmark, say: Callable[[str], None]) -> list[Result]:
-    """All about some recipes, as --json writes it, floats to six digits; `say` hears what is being done."""
+    """The results of recipes as --json writes them, floats to six digits; `say` is told what is being done."""
     facts: dict[Job, timing.Facts] = {}
     runs: dict[str, Result] = {}
     at_once = os.cpu_count() or 1 if flags.accelerator else 1
@@ -212,7 +212,7 @@ def _work(group: list[Recipe], flags: Benchmark, cache: str) -> dict[Job, tuple[
 def _tell(
     recipe: Recipe, flags: Benchmark, facts: dict[Job, timing.Facts], samples: dict[Job, list[list[float]]]
 ) -> Result:
-    """What the rounds came to: of `facts` reported by each worker, and `samples` by worker and round, in seconds."""
+    """The result of a recipe, from the `facts` of each worker, and its `samples` by round, in seconds."""
     matmul, copy = (
         facts["", name][what] / _milliseconds(samples["", name]) / 1e6 if ("", name) in samples else None
         for name, what in (("matmul", "flops"), ("copy", "bytes"))
@@ -246,7 +246,7 @@ def _milliseconds(samples: list[list[float]]) -> float:
 
 
 def _variant(recipe: Recipe, facts: timing.Facts, samples: list[list[float]], matmul: float | None) -> Result:
-    """Of a variant; `matmul` is the GFLOP/s of a large matrix product."""
+    """The figures of a variant; `matmul` is the GFLOP/s of a large matrix product."""
     ms, flops = _milliseconds(samples), facts.get("flops")
     gflops = flops / ms / 1e6 if flops else None
     result = {
@@ -264,7 +264,6 @@ def _variant(recipe: Recipe, facts: timing.Facts, samples: list[list[float]], ma
 
 
 def _rows(result: Result) -> list[list[str]]:
-    """The rows of the first table."""
     rows: list[list[str]] = []
     for name, key in KEYS.items():
         if r := result.get(key):
@@ -289,7 +288,6 @@ def _rows(result: Result) -> list[list[str]]:
 
 
 def _summary(result: Result) -> list[str]:
-    """The row of the second table."""
     speedup, bound = result.get("speedup"), result.get("bound")
     roofline, loop = result.get("roofline", {}), result.get("loop", {})
     numbers = [speedup, bound, speedup and bound and speedup / bound, result.get("of_torch")]

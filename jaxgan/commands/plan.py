@@ -41,14 +41,14 @@ from jaxgan.run.memory import are_too_large, host_memory
 from jaxgan.run.workdir import write_json
 
 MIB = 2**20
-# Images in the splits of what the `data` of the package's own recipes names.
+# How many images the data of the package's own recipes have, by split.
 SIZES = {
     "digits": {"train": 1_797},
     "mnist": {"train": 60_000, "test": 10_000},
     "cifar10": {"train": 50_000, "test": 10_000},
 }
-NEAR = 64  # a batch that is larger by a part of that many is not looked for
-FAR = 16  # times what is known to fit: no guess goes further
+NEAR = 64  # the search for the largest batch ends within one part in so many of it
+FAR = 16  # a guess is at most so many times a batch that is known to fit
 MIDDLE = 5  # every so many tries the middle is taken, for memory that is not affine in the batch
 
 
@@ -148,7 +148,7 @@ def _compile(request: dict[str, Any], environment: dict[str, str]) -> Facts:
 
 
 def _recipe(flags: Plan, target: Target) -> tuple[Recipe, dict[str, Any]]:
-    """The recipe that is meant, and which settings are other than its own."""
+    """The recipe with the settings that the flags give, and these."""
     given = {"batch_size": flags.batch_size, "precision": flags.precision}
     settings = {name: value for name, value in given.items() if value is not None}
     recipe = recipes.get(flags.recipe)
@@ -179,7 +179,7 @@ def _images(flags: Plan, recipe: Recipe) -> int:
 
 
 def room(target: Target) -> int:
-    """The bytes that arrays and programs may take on one device."""
+    """The bytes that arrays and programs may take on a device."""
     known = target.accelerator
     return int(known.memory * known.usable) if known else host_memory()
 
@@ -250,7 +250,7 @@ def largest(plan: Callable[[int], Facts], first: int, unit: int) -> Facts | None
 
 
 def table(result: Facts) -> str:
-    """What a person reads."""
+    """The result as lines of text."""
     where = "streamed" if result["streamed"] else "on each device"
     title = f"{result['recipe']} on {result['on']}: batches of {result['batch_size']}, {result['precision']}"
     rows = _memory(result) + ([] if "out_of_memory" in result else _update(result))

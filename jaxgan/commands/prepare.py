@@ -32,10 +32,10 @@ from jaxgan.files import atomic_write
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import append, write_json
 
-SHARD = 64 * 2**20  # bytes of a shard at most, as long as there are no more shards than readers can keep open
-MOST = 512
-SHARED, SMALLEST = 64, 64  # smaller ones, so that there are as many for the cores to share, but none of fewer images
-NAMED = 5  # skipped files on stderr
+SHARD = 64 * 2**20  # bytes of a shard at most, unless there are MOST shards
+MOST = 512  # shards: a reader keeps all of them open
+SHARED, SMALLEST = 64, 64  # shards are smaller, so that the cores have as many to share, but each has so many images
+NAMED = 5  # skipped files that are named on stderr
 OURS = re.compile(r"images-\d{5}\.array_record(\.\d+\.partial)?|(prepared\.json|labels\.npy)(\.partial)?")
 
 
@@ -72,10 +72,10 @@ def main(args: list[str] | None = None) -> None:
 
 
 def prepare(flags: Prepare) -> prepared.About:
-    """Prepares a folder; what its prepared.json then says.
+    """Prepares a folder, and gives what its prepared.json says.
 
     Raises:
-      DataError: it cannot be done.
+      DataError: it cannot be prepared.
     """
     begin = time.perf_counter()
     extra(prepared.RECORDS, flags.images)
@@ -111,7 +111,7 @@ def prepare(flags: Prepare) -> prepared.About:
 
 
 def images_of_a_shard(images: int, nbytes: int) -> int:
-    """How many images each shard holds, for so many of so many bytes each; the same on every machine."""
+    """How many of `images`, each of `nbytes` bytes, a shard holds; the same on every machine."""
     of_share, of_bytes = max(SMALLEST, -(-images // SHARED)), max(1, SHARD // nbytes)
     return max(min(of_share, of_bytes), -(-images // MOST))
 
@@ -244,7 +244,7 @@ def _command(flags: Prepare) -> str:
     """The command that goes on with this, from any folder."""
     path = os.path.abspath(folder.place(flags.images, flags.images.partition(":")[2]))
     parts = [f"folder:{path}", "--size", flags.size, "--out", os.path.abspath(flags.out)]
-    parts += ["--fit", flags.fit, "--channels", str(flags.channels)]
+    parts += ["--fit", flags.fit] * (flags.fit != "crop") + ["--channels", "1"] * (flags.channels == 1)
     return f"python -m experiments.prepare {shlex.join(parts)}"
 
 

@@ -61,7 +61,7 @@ def load(recipe: Recipe, split: str, data_dir: str | None) -> Real:
 
 
 def _in_memory(source: data.Source) -> data.Dataset:
-    """The images, or a fixed choice of them, by no order that they have, where all would take too much memory."""
+    """All images or, where these would take too much memory, a fixed random choice of them."""
     if source.nbytes <= WHOLE:
         return source.load()
     count = max(LEAST, min(CHOSEN, source.size, WHOLE * source.size // (2 * source.nbytes)))

@@ -17,7 +17,7 @@ from jaxgan.files import atomic_write
 from jaxgan.run.plots import evenly
 from jaxgan.run.screen import say
 
-MARK = '<meta name="generator" content="jaxgan experiments.report">'  # by which a page of this script is known
+MARK = '<meta name="generator" content="jaxgan experiments.report">'  # marks a page that may be replaced
 NO_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
 
 
@@ -67,7 +67,7 @@ def page(entries: Sequence[Entry], title: str, command: str) -> str:
     names: dict[str, Any] = {"figures": figures, "runs": runs, "tables": tables, "evenly": evenly}
     page = templates.get_template("page.html", globals=names)
     html = page.render(entries=entries, heading=title, command=command, mark=MARK).lstrip()
-    # What HTML cannot hold, such as bytes of names that are no text, is shown as \ufffd.
+    # What HTML cannot hold, such as bytes of names that are no text, becomes \ufffd.
     return NO_TEXT.sub("\ufffd", html.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 

@@ -1,7 +1,7 @@
 """Trains and scores the recipes, and draws the results that are shown: `python -m experiments.reproduce [RECIPE …]`.
 
 Started again, it goes on where it was stopped; what is finished is only drawn again. The first seed of each comes
-first, then the second of each, so that what there is time for says most.
+first, then the second of each.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """A run that is scored: during training, as an event, and at its end, its last state and its best.
 
-The best checkpoint is chosen by the scores during training, of few samples. What is reported of it is measured on
-other, more samples, so that it is not the luck of the choice.
+The best checkpoint is chosen by the scores during training, of few samples. Its reported scores are those of other,
+more samples, since the lowest of many distances is partly luck.
 """
 
 import contextlib
@@ -88,7 +88,7 @@ def run_scored(
 def event(by: Scorer, every: int) -> Event:
     """Scores the averaged generator during training, by `COUNT` samples of the same latents each time.
 
-    Where that fails, a line says why, once, and there are no scores at that step: a run is not lost for them.
+    Where that fails, a line says why, once, and the run goes on without scores at that step.
     """
     failures = itertools.count()
 

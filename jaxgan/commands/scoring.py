@@ -289,7 +289,7 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def duplicates(least: dict[str, Any]) -> list[str]:
-    """A line on what of the held-out images is no new image, where any is."""
+    """A line on how many held-out images are copies of training images, where any are."""
     share = least.get("duplicates") or 0
     return [f"{share:.2%} of the held-out real images are copies of training images"] if share else []
 

@@ -1,4 +1,4 @@
-"""The same recipe under several seeds, and what their scores spread over: `python -m experiments.seeds RECIPE`.
+"""The same recipe under several seeds, and how their scores vary: `python -m experiments.seeds RECIPE`.
 
 Each seed is a run of its own, the same to the last bit as that seed trained alone, in a folder of the study:
 
@@ -37,7 +37,7 @@ WHICH = {"final": "last step", "best": "best Fréchet distance during training"}
 
 @dataclasses.dataclass(frozen=True)
 class Seeds:
-    """Trains a recipe under several seeds, one after the other, and says what their scores spread over."""
+    """Trains a recipe under several seeds, one after the other, and says how their scores vary."""
 
     recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
     """One of the recipes below, or a Python file that defines RECIPE; it decides the defaults, and comes first."""
@@ -59,7 +59,12 @@ def main(args: list[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else args
     with one_line_errors("--traceback" in args):
         flags, usual, recipe = read_flags(Seeds, "experiments.seeds", args)
-        _check(flags)
+        check_flags(flags, seeds=1)
+        if flags.scored.evaluate_every is not None and flags.scored.evaluate_every < 1:
+            fail(f"--evaluate-every must be at least 1, not {flags.scored.evaluate_every}: a study is of scores")
+        if flags.runs == "":
+            fail("--runs is empty; name a folder, or leave the flag away")
+        check_json(flags.json)
         folder = Path(flags.runs or f"runs/seeds/{folder_name(recipe, usual)}")
         keep_programs()
         recipe = for_data(recipe, usual, flags.options.data_dir)
@@ -81,7 +86,7 @@ def main(args: list[str] | None = None) -> None:
 def run_seeds(
     recipe: Recipe, folder: Path, seeds: int = 5, options: Options = Options(), scored: Scored = Scored()
 ) -> dict[str, Any]:
-    """Trains and scores a recipe under the seeds 0, 1, …; a seed that diverges does not keep the others from it.
+    """Trains and scores a recipe under the seeds 0, 1, …; if one diverges, the others go on.
 
     Args:
       recipe: what to train.
@@ -101,7 +106,11 @@ def run_seeds(
     """
     try:
         for seed in range(seeds):
-            _check_folder(recipe, folder / f"seed-{seed}", seed)
+            workdir = folder / f"seed-{seed}"
+            if recipes.changed_since(read_config(workdir), recipe):
+                files = f"{recipe.name}.py, or a file that it imports,"
+                raise WorkdirError(f"{files} is not what {workdir} was begun with; name another --runs")
+            check(workdir, *config_of(recipe, seed))
         by = scorer(recipe, options.data_dir, scored.by) if scored.every(recipe) else None
         found: dict[int, dict[str, Any]] = {}
         diverged: dict[int, str] = {}
@@ -110,7 +119,7 @@ def run_seeds(
             summary = read_summary(folder / f"seed-{seed}")
             if summary.get("step") == recipe.steps and (by is None or is_scored(summary, by)):
                 found[seed] = summary
-        if found:  # before anything is trained, what could not be compared is refused
+        if found:  # what could not be compared is refused before anything is trained
             result = _write(recipe, folder, found, diverged)
         for seed in [seed for seed in range(seeds) if seed not in found]:
             say(f"\nseed {seed} ({seed + 1} of {seeds})")
@@ -123,15 +132,6 @@ def run_seeds(
         return result
     except (RunError, WorkdirError) as error:
         raise type(error)(str(error).replace("--workdir", "--runs")) from error
-
-
-def _check_folder(recipe: Recipe, workdir: Path, seed: int) -> None:
-    """Refuses a folder that is another run's."""
-    if recipes.changed_since(read_config(workdir), recipe):
-        raise WorkdirError(
-            f"{recipe.name}.py, or a file that it imports, is not what {workdir} was begun with; name another --runs"
-        )
-    check(workdir, *config_of(recipe, seed))
 
 
 def _write(recipe: Recipe, folder: Path, found: dict[int, dict[str, Any]], diverged: dict[int, str]) -> dict[str, Any]:
@@ -179,13 +179,3 @@ def _refuse_other_data(folder: Path, seeds: Collection[int]) -> None:
         alike = [other for other in digests if str(digests[other]).startswith(FILES) == str(digest).startswith(FILES)]
         if digest != digests[first := min(alike)]:
             raise RunError(f"{folder}: seed {first} and seed {seed} are of different data; name another --runs")
-
-
-def _check(flags: Seeds) -> None:
-    """Ends the program where the flags are wrong."""
-    check_flags(flags, seeds=1)
-    if flags.scored.evaluate_every is not None and flags.scored.evaluate_every < 1:
-        fail(f"--evaluate-every must be at least 1, not {flags.scored.evaluate_every}: a study is of scores")
-    if flags.runs == "":
-        fail("--runs is empty; name a folder, or leave the flag away")
-    check_json(flags.json)

@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import datetime
 import errno
 import multiprocessing
 import os
@@ -38,7 +39,7 @@ _stop: Event | None = None  # in a process that decodes: set when what it writes
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One to be written: in which folder, its number, the files of its images, and how they are read."""
+    """A shard to be written: in which folder, its number, the files of its images, and how they are read."""
 
     out: str
     number: int
@@ -55,7 +56,7 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """One that is there: its number, its bytes, and the files that it lacks, with the reasons."""
+    """A shard that has been written: its number, its bytes, and the files that it lacks, with the reasons."""
 
     shard: int
     bytes: int
@@ -63,7 +64,7 @@ class Written:
 
 
 def written(shards: list[Shard], processes: int) -> Generator[Written, None, None]:
-    """Writes shards, each by one of the processes; what has been written, as it is.
+    """Writes shards, each by one of the processes, and yields each when it is written.
 
     Raises:
       DataError: one cannot be written, or a process was ended.
@@ -84,9 +85,8 @@ def written(shards: list[Shard], processes: int) -> Generator[Written, None, Non
                 images += len(by_future[future].files)
                 now = time.perf_counter()
                 if now - said > QUIET and not on_terminal():
-                    left = int((total - images) / images * (now - begin))
-                    clock = f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
-                    say(f"{images:,} of {total:,} images, {images / (now - begin):,.0f} images/s, {clock} left")
+                    left = datetime.timedelta(seconds=int((total - images) / images * (now - begin)))
+                    say(f"{images:,} of {total:,} images, {images / (now - begin):,.0f} images/s, {left} left")
                     said = now
     except BrokenProcessPool as error:
         raise DataError("a process that decodes was ended (out of memory?); the same command goes on") from error

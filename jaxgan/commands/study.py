@@ -1,7 +1,8 @@
 """One runner of studies: a study is a table of recipes, seeds and columns.
 
-What is missing is trained: the first seed of each row, then the second of each, so that what there is time for says
-most. After each NAME.json is written, and the table made from it, between <!-- NAME --> and <!-- end --> of a page.
+What is missing is trained: the first seed of each row, then the second of each, so that a study that is stopped early
+has as much of each. After each seed NAME.json is written, and the table made from it, between <!-- NAME --> and
+<!-- end --> of a page.
 """
 
 import dataclasses
@@ -133,8 +134,8 @@ def carry_out(
       study: the table.
       out: the folder of NAME.json.
       seeds: of each row how many; other rows are shown as they were measured before.
-      measure: trains what is missing of a row's first seeds, so many, and gives its record. A RunError does not keep
-        the other rows from it.
+      measure: a function of a row and a number of seeds, which trains what is missing of these and gives the row's
+        record. After a RunError the other rows go on.
       finish: a function of all records, before they are written.
       page: where the table is written, if there is such a page (by default README.md in `out`).
       timed: recipes whose updates are timed first, as in `updates.times`.
@@ -174,7 +175,7 @@ def carry_out(
 
 
 def table(study: Study, results: Mapping[str, Record]) -> str:
-    """The results as a table in Markdown. Of what was scored otherwise than the first row there are only times."""
+    """The results as a table in Markdown. Rows that were scored otherwise than the first show their times alone."""
     rows = {name: results[name] for name in study.rows if name in results}
     units = {name: values(of, "scored_by")[:1] for name, of in rows.items() if of.get("seeds")}
     others = [name for name in units if units[name] != next(iter(units.values()))]

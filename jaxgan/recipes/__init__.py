@@ -71,7 +71,7 @@ def changed_since(config: dict[str, Any], recipe: Recipe) -> bool:
 
 
 def in_changed_file(recipe: Recipe) -> tuple[str, ...]:
-    """The fields of a config in which a run differs from the recipe of its file where that has been changed."""
+    """The fields of a run's config that may differ after the recipe's file has been changed."""
     built = recipe.built_otherwise()
     return ("recipe_file_sha256", *built, *recipe.replaced_settings(built))
 

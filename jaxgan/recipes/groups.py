@@ -11,12 +11,12 @@ from typing import Any, Literal, cast
 import optax
 
 from jaxgan import losses
-from jaxgan.penalties import L2, Penalty, Regularizer
+from jaxgan.penalties import Penalty, Regularizer
 from jaxgan.recipes.description import describe
 from jaxgan.recipes.fields import CLIP, DECAY, FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, check, setting
 from jaxgan.schedules import PerStep, TimeDecay
 from jaxgan.schedules import Schedule as StepSchedule
-from jaxgan.transforms import InstanceNoise, Transform
+from jaxgan.transforms import Transform
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,19 +98,9 @@ class Objective:
             raise ValueError("--disc-loss-scale belongs to the package's own losses; leave it at 1 for yours")
 
     def build_loss(self) -> losses.Loss:
-        """The losses of both networks."""
         if self.loss == "non_saturating":
             return losses.non_saturating(self.real_label, self.disc_loss_scale)
         return getattr(losses, self.loss)(self.disc_loss_scale) if isinstance(self.loss, str) else self.loss
-
-    def build_transforms(self) -> tuple[Transform, ...]:
-        """Instance noise where there is any, and the others."""
-        noise = (InstanceNoise(self.instance_noise, self.instance_noise_decay),) if self.instance_noise else ()
-        return noise + self.transforms
-
-    def build_regularizers(self) -> tuple[Regularizer, ...]:
-        """The L2 norm where it has a weight, and the others."""
-        return ((L2(self.gen_l2),) if self.gen_l2 else ()) + self.regularizers
 
 
 Optimizer = Callable[..., optax.GradientTransformation]
@@ -167,14 +157,14 @@ class Optimization:
                 raise ValueError(f"--{net}-time-decay belongs to a learning rate that is a number, not a schedule")
 
     def build(self, net: Net, updates: int = 1) -> optax.GradientTransformation:
-        """The optimiser of a network that is updated so many times in a step; made once, and kept."""
-        made = self.__dict__.setdefault("_made", {})  # with this object, which is otherwise frozen
+        """The optimiser of a network that is updated so many times in a step; made once."""
+        made = self.__dict__.setdefault("_made", {})  # in this object, which is otherwise frozen
         if (net, updates) not in made:
             made[net, updates] = self._optimizer(net, updates)
         return made[net, updates]
 
     def __getstate__(self) -> dict[str, Any]:
-        """The settings alone: what was made of them is functions within functions, which cannot be pickled."""
+        """The settings alone: the optimisers made of them hold closures, which cannot be pickled."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def _optimizer(self, net: Net, updates: int) -> optax.GradientTransformation:
@@ -245,7 +235,7 @@ class Compute:
 
 
 def _by_step(value: float | StepSchedule, updates: int) -> float | StepSchedule:
-    """A value, or a schedule of the step, for an optimiser that has so many updates in each; as it is for one."""
+    """A value or a schedule of the step, for an optimiser that counts updates, so many of them in each step."""
     return PerStep(value, updates) if callable(value) and updates > 1 else value
 
 

@@ -1,7 +1,5 @@
 """Systems of the years after the six, as recipes: as published, and small forms of them for two CPU cores."""
 
-import dataclasses
-
 from jaxgan import networks
 from jaxgan.penalties import R1, R2, WGANGP
 from jaxgan.recipes.groups import Data, Objective, Optimization, Schedule
@@ -9,39 +7,7 @@ from jaxgan.recipes.settings import Recipe
 from jaxgan.recipes.systems import SYSTEMS
 from jaxgan.schedules import Cosine, Linear
 
-
-def _r3gan(
-    *,
-    name: str,
-    about: str,
-    gen: networks.R3GANGen,
-    disc: networks.R3GANDisc,
-    batch_size: int,
-    rates: tuple[float, float],
-    gammas: tuple[float, float],
-    images: int,
-    half_life: float,
-    schedule: Schedule,
-) -> Recipe:
-    """R3GAN's recipe for CIFAR-10: what changes does so by a cosine, while D sees so many real images."""
-    steps = images // batch_size
-    gamma = Cosine(*gammas, steps)
-    return Recipe(
-        name=name,
-        about=about,
-        gen=gen,
-        disc=disc,
-        source=Data(data="cifar10", batch_size=batch_size, mirror=True),
-        objective=Objective(z_size=64, loss="relativistic", penalties=(R1(gamma), R2(gamma))),
-        optimization=Optimization(
-            gen_learning_rate=Cosine(*rates, steps),
-            disc_learning_rate=Cosine(*rates, steps),
-            beta1=0.0,
-            beta2=Cosine(0.9, 0.99, steps),
-        ),
-        schedule=dataclasses.replace(schedule, ema_half_life=half_life),
-    )
-
+_R3GAN = 20_000_000 // 512  # updates over which rates and weights change: so many real images
 
 _PUBLISHED = (
     Recipe(
@@ -70,17 +36,24 @@ _PUBLISHED = (
         ),
         schedule=Schedule(steps=50_000, update="alternating", training_ratio=5, ema_decay=0.0),
     ),
-    _r3gan(
+    Recipe(
         name="r3gan",
         about="R3GAN (2024), CIFAR-10: relativistic pairs, R1 and R2, no normalisation anywhere",
         gen=networks.R3GANGen(),
         disc=networks.R3GANDisc(),
-        batch_size=512,
-        rates=(2e-4, 5e-5),
-        gammas=(0.05, 0.005),
-        images=20_000_000,  # over which rates and weights change
-        half_life=5_000_000,
-        schedule=Schedule(steps=80_000, update="alternating"),
+        source=Data(data="cifar10", batch_size=512, mirror=True),
+        objective=Objective(
+            z_size=64,
+            loss="relativistic",
+            penalties=(R1(Cosine(0.05, 0.005, _R3GAN)), R2(Cosine(0.05, 0.005, _R3GAN))),
+        ),
+        optimization=Optimization(
+            gen_learning_rate=Cosine(2e-4, 5e-5, _R3GAN),
+            disc_learning_rate=Cosine(2e-4, 5e-5, _R3GAN),
+            beta1=0.0,
+            beta2=Cosine(0.9, 0.99, _R3GAN),
+        ),
+        schedule=Schedule(steps=80_000, update="alternating", ema_half_life=5_000_000),
     ),
 )
 
@@ -97,17 +70,19 @@ _SMALL = (
         steps=6_000,
         ema_decay=0.999,
     ),
-    _r3gan(
+    _PUBLISHED[2].replace(
         name="r3gan_small",
         about="r3gan, small: a quarter of an hour on two cores",
         gen=networks.R3GANGen((128, 64, 32, 16), blocks=1),
         disc=networks.R3GANDisc((128, 64, 32, 16), blocks=1),
         batch_size=32,
-        rates=(1e-3, 1e-4),
-        gammas=(0.1, 0.02),
-        images=8_000 * 32,
-        half_life=20_000,
-        schedule=Schedule(steps=8_000),
+        penalties=(R1(Cosine(0.1, 0.02, 8_000)), R2(Cosine(0.1, 0.02, 8_000))),
+        gen_learning_rate=Cosine(1e-3, 1e-4, 8_000),
+        disc_learning_rate=Cosine(1e-3, 1e-4, 8_000),
+        beta2=Cosine(0.9, 0.99, 8_000),
+        steps=8_000,
+        update="shared",
+        ema_half_life=20_000,
     ),
 )
 

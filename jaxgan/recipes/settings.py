@@ -9,9 +9,10 @@ import flax.linen as nn
 from jaxgan import GAN
 from jaxgan.data import DataError, Dataset, Source, of_items, open_source
 from jaxgan.gan import image_shape
+from jaxgan.penalties import L2
 from jaxgan.recipes.description import describe, is_plain, take_apart
 from jaxgan.recipes.groups import GROUPS, Compute, Data, Net, Objective, Optimization, Schedule
-from jaxgan.transforms import RandomFlip
+from jaxgan.transforms import InstanceNoise, RandomFlip
 
 # The settings that a field of the GAN is built from, where they are others than the one of its name. What `schedules`
 # says is logged only.
@@ -104,6 +105,7 @@ class Recipe:
     def build(self) -> GAN:
         """The static description that `jaxgan.init` and `jaxgan.train_step` take."""
         updates: dict[Net, int] = {"gen": 1, "disc": self.training_ratio}  # of each network in a step
+        noise = (InstanceNoise(self.instance_noise, self.instance_noise_decay),)
         return GAN(
             gen=self.gen,
             disc=self.disc,
@@ -118,9 +120,9 @@ class Recipe:
             update=self.update,
             training_ratio=self.training_ratio,
             augmentations=(RandomFlip(),) * self.mirror + self.augmentations,
-            transforms=self.objective.build_transforms(),
+            transforms=noise * bool(self.instance_noise) + self.transforms,
             penalties=self.penalties,
-            regularizers=self.objective.build_regularizers(),
+            regularizers=(L2(self.gen_l2),) * bool(self.gen_l2) + self.regularizers,
             ema_decay=self.schedule.kept(self.batch_size),
             accumulate=self.accumulate,
             precision=self.precision,
@@ -186,7 +188,7 @@ class Recipe:
         return {setting for field in fields for setting in BUILT_FROM.get(field, (field,))} - used
 
     def without_effect(self, setting: str, usual: Any) -> str:
-        """Why a setting might as well have its usual value in this recipe; empty where it makes a difference."""
+        """Why a setting makes no difference to its usual value in this recipe; empty where it does."""
         if setting in ("split", "border", "fit") and callable(self.data):
             return f"its data are {describe(self.data)}"
         if setting == "split" and (self.data == "digits" or self.data.startswith(("folder:", "prepared:"))):
@@ -202,8 +204,7 @@ class Recipe:
 
     def config_defaults(self) -> dict[str, Any]:
         """The values that fields of `config()` had before they were added, in runs that were begun then."""
-        fields = (field for kind in GROUPS.values() for field in dataclasses.fields(kind))
-        return {field.name: describe(field.default) for field in fields}
+        return {field.name: describe(field.default) for kind in GROUPS.values() for field in dataclasses.fields(kind)}
 
     def with_config(self, config: dict[str, Any]) -> "Recipe":
         """This recipe with the plain settings and the classes of a run's `config.json`; what it lacks stays as it is.

@@ -36,7 +36,7 @@ def loaded() -> dict[str, ModuleType]:
 
 
 def _running() -> dict[str, Any] | None:
-    """The globals of the user's file whose code is at work; None where none is."""
+    """The globals of the user's file that is being run; None where none is."""
     frame = inspect.currentframe()
     while frame and not str(frame.f_globals.get("__name__")).startswith(f"{FILE_MODULE}@"):
         frame = frame.f_back
@@ -97,7 +97,7 @@ def _make_importable(folder: str) -> None:
 
 
 def _forget_namesakes(files: dict[Path, str | None]) -> None:
-    """Lets modules be imported anew where those of the same name are other files, imported for another recipe."""
+    """Removes modules from sys.modules that have these names but are other files, imported for another recipe."""
     for file, name in files.items():
         there = getattr(sys.modules.get(name or ""), "__file__", None)
         if there and os.path.realpath(there) != os.path.realpath(file):

@@ -58,7 +58,7 @@ class Run:
 
     @property
     def lacks(self) -> str:
-        """Why it has no final scores, or why they are not its last word; nothing where all is well."""
+        """Why it has no final scores, or none of its last step; empty where it has them."""
         if not self.summary:
             seen = f"step {self.last_step:,} is the last one logged" if self.last_step else "nothing is logged yet"
             return f"not finished: {seen}"

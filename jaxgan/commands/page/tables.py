@@ -13,8 +13,8 @@ from jaxgan.evaluation.scores import HIGHER, LOWER
 from jaxgan.run.plots import LOSSES
 
 MAIN = "frechet_distance"
-BESIDE = (MAIN, "kernel_distance_error")  # no other scores: it has a table of its own, and this is the error of one
-NONE = "\N{EN DASH}"  # in the place of what is not there
+BESIDE = (MAIN, "kernel_distance_error")  # not among the other scores: it has its own table, and this is an error
+NONE = "\N{EN DASH}"  # for a value that there is not
 NBSP = "\N{NO-BREAK SPACE}"
 
 
@@ -38,7 +38,7 @@ class Table(NamedTuple):
 
 
 def absent(why: str) -> Cell:
-    """In the place of what is not there, with the reason."""
+    """A dash for a value that there is not, with the reason."""
     return Cell(NONE, [why])
 
 
