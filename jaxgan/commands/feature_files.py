@@ -13,12 +13,7 @@ INCEPTION = "inception"
 
 
 def choose(name: str | None, inception_weights: str | None, data: object) -> Features:
-    """The features that `--features` names; where it names none, those of the classifier that fits a recipe's data.
-
-    Args:
-      name: what `--features` says.
-      inception_weights: what `--inception-weights` says.
-      data: the recipe's.
+    """The features that `--features NAME` means; without a name those of the classifier that fits a recipe's data.
 
     Raises:
       RecipeError: there are none of that name, or the file does not define them.

@@ -185,12 +185,7 @@ def room(target: Target) -> int:
 
 
 def estimate(facts: Facts, target: Target, precision: str) -> Facts:
-    """Whether it fits, and the least time of an update.
-
-    Args:
-      facts: as from `compile_and_read`.
-      target: what it was compiled for.
-      precision: what the networks compute in.
+    """Whether a program fits on its target, and the least time of an update, by what `compile_and_read` found.
 
     Returns:
       `room_bytes`; `total_bytes`, None where the compiler ran out of memory; `fits`; `roofline_ms`, None for a CPU,
@@ -213,14 +208,8 @@ def largest(plan: Callable[[int], Facts], first: int, unit: int) -> Facts | None
     Memory is nearly affine in the batch: two plans give a guess, which is then tried, and after it a batch that is a
     little larger and should not fit. Where memory is not affine, guesses stay between what fits and what does not.
 
-    Args:
-      plan: a function of a batch, of whose result `fits`, `total_bytes` and `room_bytes` are used. Each call is a line
-        on stderr.
-      first: where to begin.
-      unit: batches are multiples of it.
-
-    Returns:
-      The plan; None where not even `unit` fits.
+    Begins with `first`; all batches are multiples of `unit`, and None is returned where not even that fits. Each call
+    of `plan`, of whose result `fits`, `total_bytes` and `room_bytes` are used, is a line on stderr.
     """
     best: Facts | None = None
     refuted, sizes, batch = 0, list[tuple[int, int]](), max(1, first // unit) * unit

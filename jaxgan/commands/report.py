@@ -51,13 +51,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def page(entries: Sequence[Entry], title: str, command: str) -> str:
-    """The whole page. Whatever users have named is escaped in it.
-
-    Args:
-      entries: what is compared.
-      title: its heading.
-      command: how it is made again.
-    """
+    """The whole page, with its heading and the command that makes it. Whatever users have named is escaped in it."""
     import jinja2
 
     folder = jinja2.FileSystemLoader(Path(runs.__file__).parent)

@@ -231,15 +231,9 @@ def shown(items: Iterable[Any], what: str) -> Iterable[Any]:
 def score_state(
     scorer: Scorer, gan: GAN, state: GANState, count: int, weights: str = "averaged", seed: int = 0
 ) -> dict[str, Any]:
-    """The score of a state's generator, with all that it depends on and its floor.
+    """The score of `count` samples of a state's generator, with all that it depends on and its floor.
 
-    Args:
-      scorer: what scores it.
-      gan: the static description.
-      state: whose generator is scored.
-      count: how many samples.
-      weights: `last`, or what else the averaged generator is called.
-      seed: decides the samples' latents.
+    `weights` is `last`, or what else the averaged generator is called; `seed` decides the samples' latents.
 
     Raises:
       Exception: those of `Scorer.score`.

@@ -22,10 +22,7 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def over_seeds(scores: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
-    """The scores of several seeds, by name, with what all of them depend on.
-
-    Args:
-      scores: by seed, as from `scoring.score_state`; at least one.
+    """The scores of one or more seeds, each as from `scoring.score_state`, by name, with what they depend on.
 
     Returns:
       `seeds` and `steps`, a list each; `count`, `features`, `reference`, `version` and `floor`, as of any of them; and
@@ -72,13 +69,10 @@ def table(which: str, found: dict[str, Any]) -> str:
 
 
 def draw(path: Path, recipe: str, runs: Mapping[int, Curves], diverged: Collection[int] = ()) -> None:
-    """Draws the scores during training, and the losses: the mean over seeds, its standard deviation, and each seed.
+    """Draws a PNG of the scores during training, and the losses: each seed, their mean and its standard deviation.
 
-    Args:
-      path: the picture, a PNG.
-      recipe: its name.
-      runs: the curves of each seed, as from `read_curves`; of losses their running means are drawn.
-      diverged: seeds that are drawn, dotted, but are not part of the mean.
+    `runs` has the curves of each seed, as from `read_curves`; of losses their running means are drawn. Seeds that have
+    `diverged` are dotted, and not part of the mean.
     """
     ended = [seed for seed in runs if seed not in diverged]
     title = f"{recipe}: {len(ended)} {'seed' if len(ended) == 1 else 'seeds'}"

@@ -86,14 +86,10 @@ def main(args: list[str] | None = None) -> None:
 def run_seeds(
     recipe: Recipe, folder: Path, seeds: int = 5, options: Options = Options(), scored: Scored = Scored()
 ) -> dict[str, Any]:
-    """Trains and scores a recipe under the seeds 0, 1, …; if one diverges, the others go on.
+    """Trains and scores a recipe under so many seeds, 0, 1, …; if one diverges, the others go on.
 
-    Args:
-      recipe: what to train.
-      folder: of the study.
-      seeds: how many.
-      options: as in `run`.
-      scored: how the runs are scored, if at all; finished ones that were scored otherwise are scored again.
+    Each is a run in `folder`, with the `options` of `run`. Finished runs that were scored otherwise than `scored` says
+    are scored again.
 
     Returns:
       What seeds.json holds: `recipe`, `steps` and `config`; `seeds`, a list with `seed` and either `diverged`, why, or

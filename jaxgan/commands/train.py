@@ -89,12 +89,10 @@ def _name(args: list[str]) -> str:
 
 
 def read_flags(script: type, module: str, args: list[str]) -> tuple[Any, Recipe, Recipe]:
-    """Parses the flags of a script that trains a recipe.
+    """Parses the flags of a script that trains a recipe, whose module's name is `module`.
 
-    Args:
-      script: its own flags; its docstring is what `--help` says first. `recipe` is one of them.
-      module: its name.
-      args: the command line; the recipe comes first, since it decides the defaults of the others.
+    `script` has its own flags, `recipe` among them, and its docstring is what `--help` says first. In `args` the recipe
+    comes first, since it decides the defaults of the others.
 
     Returns:
       The flags, the recipe that is named, and the recipe with the settings that the flags give.
@@ -130,12 +128,7 @@ def _flag(setting: str) -> str:
 
 
 def for_data(recipe: Recipe, usual: Recipe, data_dir: str | None) -> Recipe:
-    """A recipe with classes for data that it was not made for: with as many as these have.
-
-    Args:
-      recipe: as the flags make it.
-      usual: without them; where the data are the same, `recipe` stays as it is.
-      data_dir: where TensorFlow Datasets keeps its data.
+    """A recipe as the flags make it, with as many classes as its data have, if these are not those of `usual`.
 
     Raises:
       DataError: the data cannot be had, or have no labels.

@@ -34,9 +34,8 @@ def get(name: str) -> Recipe:
     if name.endswith(".py"):
         return load_file(Path(name))
     if name not in RECIPES:
-        raise RecipeError(
-            f"no recipe is named {name!r}; there are {', '.join(RECIPES)}, or name a Python file that defines RECIPE"
-        )
+        known = f"{', '.join(RECIPES)}, or name a Python file that defines RECIPE"
+        raise RecipeError(f"no recipe is named {name!r}; there are {known}")
     return RECIPES[name]
 
 
@@ -54,9 +53,8 @@ def load_file(path: Path) -> Recipe:
     try:
         file.open().close()
     except OSError as error:
-        raise RecipeError(
-            f"{path} cannot be read ({error.strerror}); name a Python file that defines RECIPE"
-        ) from error
+        why = f"cannot be read ({error.strerror}); name a Python file that defines RECIPE"
+        raise RecipeError(f"{path} {why}") from error
     module, digest = user_files.load(file)
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):
@@ -77,12 +75,10 @@ def in_changed_file(recipe: Recipe) -> tuple[str, ...]:
 
 
 def of_run(workdir: Path, file: Path | None = None, accept_changed_file: bool = False) -> Recipe:
-    """The recipe of a run, from its `config.json`.
+    """The recipe of a run, from the `config.json` in its folder.
 
-    Args:
-      workdir: the run's folder.
-      file: the Python file that defines the recipe, where a file does; a workdir never makes code run by itself.
-      accept_changed_file: whether that file may be another than the run began with.
+    Where a Python file defines it, `file` is that one, as a workdir never makes code run by itself; with
+    `accept_changed_file` it may be another than the run began with.
 
     Raises:
       RecipeError: the config cannot be read, or does not fit the recipe.

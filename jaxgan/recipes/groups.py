@@ -66,24 +66,12 @@ class Objective:
         "Cross-entropy with the non-saturating generator's loss, least squares (LSGAN), the hinge loss, the "
         "Wasserstein loss, or cross-entropy of pairs of a real and a generated image.",
     )
-    real_label: float = setting(
-        1.0, "The label of real images in the non_saturating loss; 0.9 is one-sided label smoothing.", SHARE
-    )
-    disc_loss_scale: float = setting(
-        1.0, "A factor on the discriminator's loss; 0.5 makes a sum over real and generated images their mean.", RATE
-    )
-    generated_labels: Literal["uniform", "real"] = setting(
-        "uniform", "The labels of generated images: drawn, or those of the real images of the batch."
-    )
-    gen_l2: float = setting(
-        0.0, "This times the squared L2 norm of the generator's parameters is added to its loss.", RATE
-    )
-    instance_noise: float = setting(
-        0.0, "The standard deviation, at first, of noise that is added to all images the discriminator sees.", RATE
-    )
-    instance_noise_decay: float = setting(
-        1.0, "What the standard deviation of instance noise is multiplied by at each step.", FACTOR
-    )
+    real_label: float = setting(1.0, "The label of real images in the non_saturating loss; 0.9 smooths it.", SHARE)
+    disc_loss_scale: float = setting(1.0, "A factor on the discriminator's loss; 0.5 makes its sum a mean.", RATE)
+    generated_labels: Literal["uniform", "real"] = setting("uniform", "Of generated images: drawn, or the real ones'.")
+    gen_l2: float = setting(0.0, "A factor on the squared L2 norm of G's parameters, which is added to its loss.", RATE)
+    instance_noise: float = setting(0.0, "The first standard deviation of noise on all images that D sees.", RATE)
+    instance_noise_decay: float = setting(1.0, "A factor on that standard deviation at each step.", FACTOR)
     transforms: tuple[Transform, ...] = setting((), "")
     penalties: tuple[Penalty, ...] = setting((), "")
     regularizers: tuple[Regularizer, ...] = setting((), "")
@@ -123,17 +111,11 @@ class Optimization:
     )
     gen_learning_rate: float | StepSchedule = setting(1e-4, "The learning rate of the generator.", RATE)
     disc_learning_rate: float | StepSchedule = setting(1e-4, "The learning rate of the discriminator.", RATE)
-    gen_time_decay: float = setting(
-        0.0, "The generator's learning rate at its update t is divided by 1 + gen_time_decay * t, as in Keras.", RATE
-    )
+    gen_time_decay: float = setting(0.0, "G's learning rate at its update t is divided by 1 + this * t (Keras).", RATE)
     disc_time_decay: float = setting(0.0, "Likewise for the discriminator.", RATE)
     beta1: float = setting(0.9, "The decay of the mean gradient in Adam; RMSprop keeps none, so 0.", DECAY)
-    beta2: float | StepSchedule = setting(
-        0.999, "The decay of the mean squared gradient, in Adam and in RMSprop.", DECAY
-    )
-    clip: float | None = setting(
-        None, "Each element of a gradient is clipped to [-clip, clip]; None leaves it as it is.", CLIP
-    )
+    beta2: float | StepSchedule = setting(0.999, "The decay of the mean squared gradient (Adam and RMSprop).", DECAY)
+    clip: float | None = setting(None, "Each element of a gradient is clipped to [-clip, clip]; None: it is not.", CLIP)
 
     def __post_init__(self):
         check(self)
@@ -199,12 +181,8 @@ class Schedule:
     update: Literal["shared", "alternating"] = setting(
         "shared", "Both networks from one forward pass, or the discriminator and then the generator."
     )
-    training_ratio: int = setting(
-        1, "Updates of the discriminator, each on its own images, for one of the generator.", POSITIVE
-    )
-    ema_decay: float = setting(
-        0.999, "The share of the averaged generator kept at each step; 0 samples from the last weights.", DECAY
-    )
+    training_ratio: int = setting(1, "Updates of D, each on its own images, for one of the generator.", POSITIVE)
+    ema_decay: float = setting(0.999, "The share of the averaged generator kept at each step; 0: no average.", DECAY)
     ema_half_life: float = setting(
         0.0, "Real images after which half of the averaged generator is forgotten; 0 leaves it to --ema-decay.", RATE
     )

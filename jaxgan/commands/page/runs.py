@@ -114,9 +114,8 @@ def workdirs(folders: Iterable[Path]) -> list[Path]:
         held = [path for path in (folder, *seeds) if (path / "config.json").is_file()]
         if not held:
             missing = "neither a config.json nor a seed-0 with one" if folder.is_dir() else "no such folder"
-            raise WorkdirError(
-                f"{folder} holds no run (there is {missing}); give the workdir of a run of experiments.train"
-            )
+            give = "give the workdir of a run of experiments.train"
+            raise WorkdirError(f"{folder} holds no run (there is {missing}); {give}")
         for path in held[:1] if folder in held else held:
             found.setdefault(path.resolve(), path)
     return list(found.values())
