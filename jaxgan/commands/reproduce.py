@@ -14,19 +14,17 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-import jaxgan
 from jaxgan import images, recipes
+from jaxgan.commands import sample
 from jaxgan.commands.cli import check_flags, check_names, parse
 from jaxgan.commands.scored_run import Scored
 from jaxgan.commands.seeds import run_seeds
 from jaxgan.commands.study import Record, Study, carry_out, machine
 from jaxgan.recipes.settings import Recipe
-from jaxgan.run import Options, RunError, checkpoint
+from jaxgan.run import Options, RunError
 from jaxgan.run.metrics import read_metrics
-from jaxgan.run.numerics import root_key
 from jaxgan.run.report import grids as sample_grids
 from jaxgan.run.workdir import read_summary
-from jaxgan.sampling import grid_labels
 
 # Updates on two CPU cores, and how many seeds. Where None, the document's own number takes less than 40 minutes; for
 # tf2_dcgan it is the number after which the document shows its samples.
@@ -43,6 +41,12 @@ UPDATES = {
     "sngan_small": (None, 1),
     "r3gan_small": (None, 1),
     "r3gan_small_conditional": (None, 1),
+}
+
+# What the command `sample` draws besides samples, by the ends of the files' names.
+PICTURES = {
+    "canton_lsgan": {"-patch": ["--latent-grid", "8", "8"]},
+    "gan_elements": {"-beside-real": ["--beside-real"], "-interpolation": ["--interpolate", "11", "--count", "6"]},
 }
 
 
@@ -131,28 +135,14 @@ def _reproduce(name: str, seeds: int, flags: Reproduce) -> Record:
 
 def _draw(recipe: Recipe, workdir: Path, flags: Reproduce) -> None:
     """The pictures of a finished run."""
-    gan, key = recipe.build(), root_key(0)
-    state = checkpoint.read(workdir / "checkpoints", jaxgan.init(gan, key))
-
-    def save(kind: str, picture: np.ndarray) -> None:
-        images.save_png(flags.out / f"{recipe.name}{kind}.png", picture)
-
-    labels = grid_labels(gan)  # a row of each class, where there are classes
-    count = 64 if labels is None else len(labels)
-    samples = images.grid(np.asarray(jaxgan.sample(gan, state, key, count, labels=labels)), columns=8)
-    save("", samples)
+    for kind, how in {"": [], **PICTURES.get(recipe.name, {})}.items():
+        data = ["--data-dir", flags.data_dir] if flags.data_dir and "--beside-real" in how else []
+        sample.main([str(workdir), "--out", str(flags.out / f"{recipe.name}{kind}.png"), *how, *data])
     shutil.copy(workdir / "losses.png", flags.out / f"{recipe.name}-losses.png")
     if recipe.name == "digits":
         shutil.copy(workdir.parent / "seeds.png", flags.out / "digits-seeds.png")
     if recipe.name == "keras_mnist":
-        save("-evolution", _evolution(workdir))
-    if recipe.name == "canton_lsgan":
-        save("-patch", images.grid(np.asarray(jaxgan.sample(gan, state, key, 1, latent_grid=(8, 8)))))
-    if recipe.name == "gan_elements":
-        real = recipe.load_data(flags.data_dir).batch(key, 0, 64).images
-        save("-beside-real", images.beside({"real": images.grid(real), "generated": samples}))
-        paths = np.asarray(jaxgan.sampling.interpolate(gan, state, key, 6, 11))
-        save("-interpolation", images.grid(paths.reshape(-1, *paths.shape[2:]), columns=11))
+        images.save_png(flags.out / "keras_mnist-evolution.png", _evolution(workdir))
 
 
 def _evolution(workdir: Path, count: int = 6) -> np.ndarray:
