@@ -199,7 +199,7 @@ def test_a_checkpoint_of_another_gan_is_named_and_never_called_damaged(tmp_path,
     with pytest.raises(CheckpointError, match=f"checkpoint {tmp_path}/5 does not fit the recipe: ") as error:
         restore(tmp_path, here)
     text = str(error.value)
-    assert text.endswith("use the recipe as it was, or name another --workdir")
+    assert text.endswith("use the recipe as it was, or name another `workdir`")
     assert not re.search("damaged|rename|\n", text)
     if not swapped:
         assert re.search(message, text)

@@ -219,16 +219,16 @@ def test_a_border_around_images_that_are_resized():
 
 
 def test_a_border_wider_than_the_image_is_refused():
-    assert "--border 4 leaves nothing of an image of 8x8" in error_of("digits", None, (8, 8, 1), "train", 4)
+    assert "`border` 4 leaves nothing of an image of 8x8" in error_of("digits", None, (8, 8, 1), "train", 4)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("",), ["--data is empty", "folder:PATH"]),
+        (("",), ["`data` is empty", "folder:PATH"]),
         (("digits", None, (8, 8, 2)), ["8x8x2", "grey (1) or RGB (3)"]),
         (("digits", None, (0, 8, 1)), ["0x8x1", "at least 1x1"]),
-        (("digits", None, None, "train", -1), ["--border must be at least 0, not -1"]),
+        (("digits", None, None, "train", -1), ["`border` must be at least 0, not -1"]),
     ],
 )
 def test_arguments_that_cannot_be_are_refused(arguments, words):

@@ -71,7 +71,7 @@ def test_images_are_resized_and_padded_as_those_of_other_data(mnist):
 def test_a_missing_mnist_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(room, "_online", lambda: False)
     message = error_of("stacked_mnist", str(tmp_path))
-    assert all(word in message for word in ["mnist: ", "no network", "--data-dir"]), message
+    assert all(word in message for word in ["mnist: ", "no network", "`data_dir`"]), message
     assert "split 'tset'" in error_of("stacked_mnist", str(TFDS), None, "tset") or not TFDS.is_dir()
 
 

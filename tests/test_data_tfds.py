@@ -196,7 +196,7 @@ def test_the_folder_of_the_data_is_only_a_name(tmp_path, monkeypatch, name):
     [
         ("no_such_dataset", ["digits", "folder:PATH", "tensorflow.org/datasets/catalog"]),
         ("ag_news_subset", ["no images", "title", "description"]),
-        ("mnist", ["no network", "--data-dir", "array_record"]),
+        ("mnist", ["no network", "`data_dir`", "array_record"]),
         ("mnist:9.9.9", []),
         ("mnist/3.0.1", []),
         ("mnist:3.*.*", ["no network"]),
@@ -242,7 +242,7 @@ def test_preparing_that_fails_says_why(tmp_path, monkeypatch, error, words):
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
     message = error_of("mnist", str(tmp_path))
     assert message.startswith("mnist: ")
-    assert all(word in message for word in [*words, str(tmp_path / "mnist"), "--data-dir"]), message
+    assert all(word in message for word in [*words, str(tmp_path / "mnist"), "`data_dir`"]), message
 
 
 @pytest.mark.parametrize("split", ["tset", "train+", "", "train[:0]"])

@@ -60,7 +60,7 @@ def test_there_is_a_cache_where_there_is_a_place(homeless, monkeypatch, variable
 
 
 def test_what_needs_a_home_directory_says_so_and_makes_none(homeless):
-    with pytest.raises(data.DataError, match=r"^mnist: there is no home directory .*--data-dir$"):
+    with pytest.raises(data.DataError, match=r"^mnist: there is no home directory .*`data_dir`$"):
         data.open_source("mnist")
     with pytest.raises(inception_weights.WeightsError, match=r"^there is no home directory .*name that file$"):
         inception_weights.find()

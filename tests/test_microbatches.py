@@ -79,7 +79,7 @@ def test_microbatches_take_less_memory():
 
 def test_microbatches_of_a_discriminator_that_compares_images_are_refused(tmp_path):
     other = recipes.get("keras_dcgan").replace(data="digits", batch_size=8, steps=1, accumulate=2)
-    with pytest.raises(RunError, match="--accumulate 2: the discriminator compares the images of a batch"):
+    with pytest.raises(RunError, match="`accumulate` 2: the discriminator compares the images of a batch"):
         run(other, tmp_path / "w", 0, OPTIONS)
     assert not (tmp_path / "w").exists()
 

@@ -101,7 +101,7 @@ def test_targets(text, target):
     "text", ["", "h200", "h100:0", "h100:9", "h100:", "v5e", "v5e:2", "v5e:0x4", "v5e:2x4x1", "v4:2x2", "cpu:2"]
 )
 def test_wrong_targets(text):
-    with pytest.raises(RunError, match="--on"):
+    with pytest.raises(RunError, match="`on`"):
         read_target(text)
 
 

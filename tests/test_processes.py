@@ -271,10 +271,10 @@ def test_where_one_has_no_data_both_say_so(start, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"coordinator": "127.0.0.1:1234"}, "--num-processes and --process-id missing"),
-        ({"coordinator": "here", "num_processes": 2, "process_id": 0}, "--coordinator must be HOST:PORT, not here"),
+        ({"coordinator": "127.0.0.1:1234"}, "`num_processes` and `process_id` missing"),
+        ({"coordinator": "here", "num_processes": 2, "process_id": 0}, "`coordinator` must be HOST:PORT, not here"),
         ({"coordinator": "h:99999", "num_processes": 2, "process_id": 0}, "must be HOST:PORT"),
-        ({"coordinator": "h:1234", "num_processes": 2, "process_id": 2}, "--process-id must be from 0 .* not 2 of 2"),
+        ({"coordinator": "h:1234", "num_processes": 2, "process_id": 2}, "`process_id` must be from 0 .* not 2 of 2"),
         (
             {"coordinator": "nowhere.invalid:1", "num_processes": 2, "process_id": 1},
             "nowhere.invalid:1 cannot be reached",

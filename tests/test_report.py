@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from small_data import opened
 
 from jaxgan import images
+from jaxgan.commands import process
 from jaxgan.run import metrics, plots, report, screen, tensorboard
 from jaxgan.run.workdir import append
 
@@ -222,6 +223,7 @@ def test_an_output_that_nobody_reads_costs_nothing(monkeypatch, stream):
     os.close(read)
     with open(write, "w") as file:
         monkeypatch.setattr(sys, stream, file)
+        monkeypatch.setattr(screen, "write", process.write)
         screen.say("first", stream)
         print("later", file=file, flush=True)  # anyone's
     screen.say("the file is closed", stream)

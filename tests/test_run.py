@@ -283,12 +283,12 @@ def test_a_run_from_before_there_were_microbatches_goes_on(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
-        ({"batch_size": 10}, {"devices": 4}, r"--batch-size 10 .* over 4 devices; choose a multiple of 4"),
-        ({"batch_size": 12}, {}, r"--batch-size 12 .* over 8 devices"),
-        ({"accumulate": 4}, {"devices": 8}, r"--batch-size 16 .* --accumulate 4 microbatches; choose a multiple of 32"),
-        ({}, {"devices": 99}, r"--devices: 99 devices asked for, 8 available"),
-        ({}, {"devices": 0}, r"--devices must be at least 1, not 0"),
-        ({}, {"log_every": 0}, r"--log-every must be at least 1"),
+        ({"batch_size": 10}, {"devices": 4}, r"`batch_size` 10 .* over 4 devices; choose a multiple of 4"),
+        ({"batch_size": 12}, {}, r"`batch_size` 12 .* over 8 devices"),
+        ({"accumulate": 4}, {"devices": 8}, r"`batch_size` 16 .* `accumulate` 4 microbatches; choose a multiple of 32"),
+        ({}, {"devices": 99}, r"`devices`: 99 devices asked for, 8 available"),
+        ({}, {"devices": 0}, r"`devices` must be at least 1, not 0"),
+        ({}, {"log_every": 0}, r"`log_every` must be at least 1"),
     ],
 )
 def test_options_that_do_not_fit(tmp_path, changes, options, message):

@@ -297,7 +297,7 @@ def test_a_cluster_that_is_waited_for_is_named(monkeypatch, capfd):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SLURM_NTASKS", "4")
     processes.join()
-    assert re.match(r"SLURM_NTASKS=4: waiting.*--num-processes 1, or SLURM_NTASKS unset\n$", started[0])
+    assert re.match(r"SLURM_NTASKS=4: waiting.*`num_processes` 1, or SLURM_NTASKS unset\n$", started[0])
     processes.join(num_processes=1)
     processes.join(num_processes=1, process_id=0)
     assert len(started) == 1

@@ -121,7 +121,7 @@ def test_a_run_of_another_digest_is_told_how_to_go_on(folder):
     config = config_of(recipe, 0)[0] | {"recipe_file_sha256": "0" * 64}
     assert recipes.changed_since(config, recipe)
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(recipes.RecipeError, match=r"an older version began it, .*; --accept-changed-file takes it as"):
+    with pytest.raises(recipes.RecipeError, match=r"an older version began it, .*; `accept_changed_file` takes it as"):
         recipes.of_run(folder, Path("idea.py"))
     with pytest.raises(WorkdirError, match="recipe_file_sha256 is"):
         check(folder, *config_of(recipe, 0))

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import jax
 import tyro
 
+from jaxgan.commands import process
 from jaxgan.data import DataError
 from jaxgan.evaluation import cache
 from jaxgan.evaluation.inception_weights import WeightsError
@@ -41,12 +42,23 @@ def parse(flags: type[T], module: str, args: list[str] | None = None, **more: An
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors), contextlib.suppress(BrokenPipeError):
-            return tyro.cli(flags, prog=f"python -m {module}", args=args, **more)
+            given = tyro.cli(flags, prog=f"python -m {module}", args=args, **more)
+            process.FLAGS.update(_names(given))
+            return given
     except SystemExit as end:
         if end.code:
             fail(f"{_first_message(errors.getvalue())} (see python -m {module} --help)")
         raise
     os._exit(0)  # nobody reads the help to its end
+
+
+def _names(flags: Any) -> Iterator[str]:
+    """The settings that a command has flags for, those in groups too."""
+    for name, value in (flags if isinstance(flags, dict) else vars(flags)).items():
+        if isinstance(value, dict) or dataclasses.is_dataclass(value):
+            yield from _names(value)
+        else:
+            yield name
 
 
 def keep_programs() -> None:
@@ -93,7 +105,7 @@ def fail(message: object, status: int = 2) -> NoReturn:
 
     At once, since the background threads of a failed read print tracebacks while Python winds down.
     """
-    line = " ".join(str(message).split())
+    line = process.with_flags(" ".join(str(message).split()))
     with contextlib.suppress(OSError, ValueError):  # nobody listens
         print(f"error: {line}" if status != 130 else line, file=sys.__stderr__)
     for stream in (sys.stdout, sys.__stderr__):
@@ -111,6 +123,7 @@ def one_line_errors(show_traceback: bool = False) -> Iterator[None]:
     Args:
       show_traceback: whether the whole traceback is printed before the line.
     """
+    process.set_up()
     try:
         yield
     except KeyboardInterrupt:

@@ -29,7 +29,7 @@ def choose(name: str | None, inception_weights: str | None, data: object) -> Fea
         return from_file(Path(name))
     if name not in shipped.index():
         known = ", ".join([*shipped.index(), INCEPTION])
-        raise RecipeError(f"--features {name}: there are {known}, or a Python file that defines `features`")
+        raise RecipeError(f"--features {name}: there are {known}, or a Python file that defines features")
     return classifier(name)
 
 
@@ -47,7 +47,7 @@ def from_file(path: Path) -> Features:
     module, digest = _one_line(path, user_files.load, path)
     function = getattr(module, "features", None)
     if not callable(function):
-        raise RecipeError(f"--features {path} must define a function `features` of images, uint8 [B, H, W, C]")
+        raise RecipeError(f"--features {path} must define features, a function of images, uint8 [B, H, W, C]")
     return Features(path.name, digest, lambda images: _one_line(path, function, images), kept=False)
 
 

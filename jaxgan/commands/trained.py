@@ -59,6 +59,8 @@ def load(flags: Trained) -> tuple[Recipe, GAN, GANState]:
         fail(f"{flags.workdir} holds no checkpoint; train first")
     with contextlib.closing(checkpoint.open_folder(folder, read_only=True)) as checkpoints:
         best = checkpoints.best() if flags.weights == "best" else None
+        if flags.weights == "best" and best is None and checkpoints.latest_step() is not None:
+            fail(f"{checkpoints.path}: no checkpoint has a score; train with --evaluate-every N")
         if best and best.apart:
             of, by = ", ".join(f"{step:,}" for step in best.apart), best.score.unit or "unknown"
             say(f"note: the best of the steps scored by: {by}; step {of} was scored otherwise", "stderr")

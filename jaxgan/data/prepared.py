@@ -162,8 +162,7 @@ def is_one(folder: str) -> bool:
 def _about(name: str, path: str, folder: str) -> About:
     if not path or not os.path.isdir(folder):
         raise DataError(
-            f"{name}: there is no folder {path!r}; python -m experiments.prepare folder:IMAGES --size 64 --out DIR "
-            "makes one"
+            f"{name}: there is no folder {path!r}; python -m experiments.prepare makes one of a folder of images"
         )
     try:
         return read_about(folder)

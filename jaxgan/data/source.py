@@ -70,7 +70,7 @@ class Source:
         except MemoryError as error:
             size = self.nbytes / 2**30
             raise DataError(
-                f"{self.name}: {self.size:,} images take {size:.1f} GiB, more than there is memory; use --stream"
+                f"{self.name}: {self.size:,} images take {size:.1f} GiB, more than there is memory; use `stream`"
             ) from error
         labels = np.full(self.size, -1, np.int32)
         length = max(16, min(PIECE, self.size // 50))

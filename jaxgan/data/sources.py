@@ -53,7 +53,7 @@ def open_source(
       DataError: with one line that says what is wrong and what would help.
     """
     if not name:
-        raise DataError("--data is empty; name digits, a TensorFlow dataset, or folder:PATH")
+        raise DataError("`data` is empty; name digits, a TensorFlow dataset, or folder:PATH")
     shape = _within(image_shape, border)
     kind, _, path = name.partition(":")
     if kind == "folder":
@@ -81,7 +81,7 @@ def splits(name: str, data_dir: str | None = None) -> tuple[str, ...]:
 def _within(shape: pixels.Shape | None, border: int) -> pixels.Shape | None:
     """The shape of an image without its border."""
     if border < 0:
-        raise DataError(f"--border must be at least 0, not {border}")
+        raise DataError(f"`border` must be at least 0, not {border}")
     if shape is None:
         return None
     height, width, channels = shape
@@ -90,7 +90,7 @@ def _within(shape: pixels.Shape | None, border: int) -> pixels.Shape | None:
             f"image_shape {height}x{width}x{channels}: it must be (H, W, C), at least 1x1, in grey (1) or RGB (3)"
         )
     if min(height, width) <= 2 * border:
-        raise DataError(f"--border {border} leaves nothing of an image of {height}x{width}")
+        raise DataError(f"`border` {border} leaves nothing of an image of {height}x{width}")
     return height - 2 * border, width - 2 * border, channels
 
 

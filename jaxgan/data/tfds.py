@@ -95,13 +95,13 @@ def _builder(name: str, data_dir: str | None) -> Any:
     if (
         not data_dir and "TFDS_DATA_DIR" not in os.environ and os.path.expanduser("~") == "~"
     ):  # it would make that folder
-        raise DataError(f"{name}: there is no home directory to keep its data in; name a folder with --data-dir")
+        raise DataError(f"{name}: there is no home directory to keep its data in; name a folder with `data_dir`")
     try:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
         raise DataError(
             f"{name}: no such dataset; use digits, folder:PATH, a name from tensorflow.org/datasets/catalog, or one "
-            "prepared in --data-dir, with its dataset_info.json and features.json"
+            "prepared in `data_dir`, with its dataset_info.json and features.json"
         ) from None
     except Exception as error:  # a name, and a folder of data, can be wrong in any number of ways
         raise DataError(
@@ -163,7 +163,7 @@ def _example(record: bytes, image: str, is_class: bool, which: str) -> tuple[byt
 
 def _prepare(builder: Any, name: str) -> None:
     """Downloads and prepares a TensorFlow dataset, or says in one line what is missing."""
-    where = f"put prepared data (array_record) in {builder.data_path}, or name its folder with --data-dir"
+    where = f"put prepared data (array_record) in {builder.data_path}, or name its folder with `data_dir`"
     if not _online():
         raise DataError(f"{name}: not found in {builder.data_dir}, and there is no network to download it; {where}")
     print(f"{name}: downloading and preparing in {builder.data_path}", flush=True)

@@ -82,7 +82,7 @@ class Target:
 
 
 def read_target(text: str) -> Target:
-    """What `--on` names.
+    """What `on` names, such as h100:8.
 
     Raises:
       RunError: it is none that is known here.
@@ -91,15 +91,15 @@ def read_target(text: str) -> Target:
     if text == "cpu":
         return Target(text, "cpu", 1)
     if name not in ACCELERATORS:
-        raise RunError(f"--on {text}: there is no {name!r} here; name {FORMS}")
+        raise RunError(f"`on` {text}: there is no {name!r} here; name {FORMS}")
     if axes := AXES.get(name):
         if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)" + f"{{{axes - 1}}}", how_many):
             example = "x".join(["2", "2", "1"] if axes == 3 else ["2", "4"])
-            raise RunError(f"--on {text}: a {name} slice has {axes} axes; name its topology, as {name}:{example}")
+            raise RunError(f"`on` {text}: a {name} slice has {axes} axes; name its topology, as {name}:{example}")
         shape = tuple(int(size) for size in how_many.split("x"))
         return Target(text, name, math.prod(shape), shape)
     if colon and how_many not in [str(n) for n in range(1, GPUS + 1)]:
-        raise RunError(f"--on {text}: name how many there are in one machine, {name}:1 to {name}:{GPUS}")
+        raise RunError(f"`on` {text}: name how many there are in one machine, {name}:1 to {name}:{GPUS}")
     return Target(text, name, int(how_many or 1))
 
 
@@ -133,7 +133,7 @@ def find_compilers(target: Target) -> dict[str, str]:
         found = found and shutil.which("ptxas", path=environment["PATH"])
     if not found:
         command = "pip install --no-deps " + " ".join(shlex.quote(each) for each in packages(target.platform))
-        raise RunError(f"--on {target.text} needs a compiler that is not installed here: {command}")
+        raise RunError(f"`on` {target.text} needs a compiler that is not installed here: {command}")
     return environment
 
 
@@ -156,4 +156,4 @@ def topology(target: Target) -> list[jax.Device]:
         return list(topologies.get_topology_desc(name, target.platform, **settings).devices)
     except (RuntimeError, ValueError) as error:  # JAX's own are among them
         reason = str(error).splitlines()[0]
-        raise RunError(f"--on {target.text}: there is no such topology ({reason}); name another") from error
+        raise RunError(f"`on` {target.text}: there is no such topology ({reason}); name another") from error

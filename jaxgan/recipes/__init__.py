@@ -16,7 +16,7 @@ from jaxgan.recipes.systems import SYSTEMS
 
 CHANGED = (
     "{file}, or a file that it imports, is not what the run began with, or an older version began it, and its numbers "
-    "may be others; --accept-changed-file takes it as it is"
+    "may be others; `accept_changed_file` takes it as it is"
 )
 RECIPES = SYSTEMS | MODERN
 
@@ -95,9 +95,9 @@ def of_run(workdir: Path, file: Path | None = None, accept_changed_file: bool = 
     if is_newer:
         raise RecipeError(f"{path} is of a newer version, whose format is {config['format']}; upgrade jaxgan")
     if digest and file is None:
-        raise RecipeError(f"{workdir} is a run of {name}.py, a file of your own; name it with --recipe FILE")
+        raise RecipeError(f"{workdir} is a run of {name}.py, a file of your own; name it with `recipe` FILE")
     if file and not digest:
-        raise RecipeError(f"--recipe {file}: {workdir} is a run of the package's own {name}; leave the flag away")
+        raise RecipeError(f"`recipe` {file}: {workdir} is a run of the package's own {name}; leave it away")
     recipe = load_file(file) if file else get(name)
     if changed_since(config, recipe) and not accept_changed_file:
         raise RecipeError(CHANGED.format(file=file))

@@ -30,25 +30,25 @@ def check(group: Any) -> None:
     """Refuses values that no run could use.
 
     Raises:
-      ValueError: with the flag, what is allowed, and the value.
+      ValueError: with the setting, what is allowed, and the value.
     """
     for field in dataclasses.fields(group):
-        value, flag, (kind, *others) = getattr(group, field.name), f"--{field.name.replace('_', '-')}", kinds(field)
+        value, name, (kind, *others) = getattr(group, field.name), f"`{field.name}`", kinds(field)
         if get_origin(kind) is tuple and not (isinstance(value, tuple) and all(map(callable, value))):
             raise ValueError(f"{field.name} must be a tuple of functions, such as (f,), not {describe(value)}")
         if kind is bool and not isinstance(value, bool):
-            raise ValueError(f"{flag} must be True or False, not {value!r}")
+            raise ValueError(f"{name} must be True or False, not {value!r}")
         if others and (value is None if others == [type(None)] else callable(value)):
             continue
         words, types_of = PLAIN.get(kind, ("", object))
         if words and (isinstance(value, bool) or not isinstance(value, types_of)):
-            raise ValueError(f"{flag} must be {words}, not {value!r}")
+            raise ValueError(f"{name} must be {words}, not {value!r}")
         words, holds = field.metadata["allowed"]
         if get_origin(kind) is Literal and (isinstance(value, str) or not others):
             words, holds = f"one of {', '.join(get_args(kind))}", get_args(kind).__contains__
         if not holds(value):
             shown = value if isinstance(value, str | int | float | list) else describe(value)
-            raise ValueError(f"{flag} must be {words}, not {shown}")
+            raise ValueError(f"{name} must be {words}, not {shown}")
 
 
 def kinds(field: dataclasses.Field[Any]) -> tuple[Any, ...]:

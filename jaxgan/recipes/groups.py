@@ -81,9 +81,9 @@ class Objective:
         if not isinstance(self.loss, str | losses.Loss):
             raise ValueError(f"loss must be a jaxgan.losses.Loss, as of_logits(gen, disc) makes, not {self.loss!r}")
         if self.loss != "non_saturating" and self.real_label != 1:
-            raise ValueError("--real-label belongs to --loss non_saturating; leave it at 1 for another loss")
+            raise ValueError("`real_label` belongs to `loss` non_saturating; leave it at 1 for another loss")
         if isinstance(self.loss, losses.Loss) and self.disc_loss_scale != 1:
-            raise ValueError("--disc-loss-scale belongs to the package's own losses; leave it at 1 for yours")
+            raise ValueError("`disc_loss_scale` belongs to the package's own losses; leave it at 1 for yours")
 
     def build_loss(self) -> losses.Loss:
         if self.loss == "non_saturating":
@@ -131,12 +131,12 @@ class Optimization:
             several = 'or {"gen": f, "disc": g} of such'
             raise ValueError(f"optimizer must be adam, rmsprop, {of_one}, {several}, not {describe(own)}")
         if own == "rmsprop" and self.beta1 != 0:
-            raise ValueError("--beta1 belongs to --optimizer adam; set it to 0 for rmsprop")
+            raise ValueError("`beta1` belongs to `optimizer` adam; set it to 0 for rmsprop")
         if callable(self.beta2) and self.optimizer != "adam":
-            raise ValueError("a schedule of beta2 belongs to --optimizer adam; give a number for another")
+            raise ValueError("a schedule of `beta2` belongs to `optimizer` adam; give a number for another")
         for net in ("gen", "disc"):
             if callable(getattr(self, f"{net}_learning_rate")) and getattr(self, f"{net}_time_decay"):
-                raise ValueError(f"--{net}-time-decay belongs to a learning rate that is a number, not a schedule")
+                raise ValueError(f"`{net}_time_decay` belongs to a learning rate that is a number, not a schedule")
 
     def build(self, net: Net, updates: int = 1) -> optax.GradientTransformation:
         """The optimiser of a network that is updated so many times in a step; made once."""
@@ -184,7 +184,7 @@ class Schedule:
     training_ratio: int = setting(1, "Updates of D, each on its own images, for one of the generator.", POSITIVE)
     ema_decay: float = setting(0.999, "The share of the averaged generator kept at each step; 0: no average.", DECAY)
     ema_half_life: float = setting(
-        0.0, "Real images after which half of the averaged generator is forgotten; 0 leaves it to --ema-decay.", RATE
+        0.0, "Real images after which half of the averaged generator is forgotten; 0 leaves it to ema_decay.", RATE
     )
 
     __post_init__ = check

@@ -7,14 +7,9 @@ Each one is read back before an older one is removed for it, and the one of the 
 
 import contextlib
 import dataclasses
-import gc
-import logging
 import os
 import re
-import sys
 import tempfile
-import time
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,8 +105,7 @@ class Checkpoints:
     def known(self, step: int) -> dict[str, Any]:
         """What is written beside the arrays of a checkpoint; {} where it is damaged, as `restore` would say."""
         try:
-            with _quiet():
-                return dict(self.manager.restore(step, args=ocp.args.Composite(digest=ocp.args.JsonRestore())).digest)
+            return dict(self.manager.restore(step, args=ocp.args.Composite(digest=ocp.args.JsonRestore())).digest)
         except Exception:
             return {}
 
@@ -124,10 +118,6 @@ def open_folder(directory: str | os.PathLike[str], keep: int | None = None, read
       keep: how many of the newest to keep; None keeps all.
       read_only: leaves all as it is, since a run may be writing there.
     """
-    for logger in ("absl", "asyncio", "concurrent.futures"):  # what fails is raised, too
-        logging.getLogger(logger).setLevel(logging.CRITICAL)
-    if sys.unraisablehook is sys.__unraisablehook__:
-        sys.unraisablehook = _without_closed_loops
     path = Path(directory).absolute()
     if not read_only:
         path.mkdir(parents=True, exist_ok=True)
@@ -211,7 +201,7 @@ def restore(checkpoints: Checkpoints, like: Any, best: bool = False) -> Any:
     if best:
         found = checkpoints.best()
         if found is None:
-            raise CheckpointError(f"{checkpoints.path}: no checkpoint has a score; train with --evaluate-every N")
+            raise CheckpointError(f"{checkpoints.path}: no checkpoint has a score; score the run as it trains")
         step = found.step
     return jax.tree.map(with_key, like, _read(checkpoints, step, like))
 
@@ -244,7 +234,7 @@ def _read(checkpoints: Checkpoints, step: int, like: Any) -> Any:
         then = f"rename {these} to go on from step {good}"
     else:
         none = "no older one can be read either" if older else "there is no older one"
-        then = f"{none}; put back a copy of it, or name another --workdir to begin anew"
+        then = f"{none}; put back a copy of it, or name another `workdir` to begin anew"
     raise CheckpointError(f"checkpoint {path} cannot be read: it is damaged or of another version; {then}")
 
 
@@ -277,15 +267,14 @@ def _whole(checkpoints: Checkpoints, step: int, target: Any) -> Any | None:
     if not differ:
         return None
     more = f" (the first of {len(differ)} that differ)" if len(differ) > 1 else ""
-    why = f"{difference(differ[0], there, here)}{more}; use the recipe as it was, or name another --workdir"
+    why = f"{difference(differ[0], there, here)}{more}; use the recipe as it was, or name another `workdir`"
     raise CheckpointError(f"checkpoint {path} does not fit the recipe: {why}")
 
 
 def _restored(checkpoints: Checkpoints, step: int, target: Any | None) -> Any:
     """What Orbax reads: in the form of `target`, or without one whatever is there."""
     args = ocp.args.Composite(state=ocp.args.StandardRestore(target), digest=ocp.args.JsonRestore())
-    with _quiet():
-        return checkpoints.manager.restore(step, args=args)
+    return checkpoints.manager.restore(step, args=args)
 
 
 def _link(path: Path) -> Path:
@@ -309,8 +298,7 @@ def _remove(link: Path | None) -> None:
 @contextlib.contextmanager
 def _saving(checkpoints: Checkpoints, step: int | None) -> Iterator[None]:
     try:
-        with _quiet():
-            yield
+        yield
     except jax.errors.JaxRuntimeError:
         raise
     except Exception as error:  # Orbax and TensorStore raise nearly every kind here too
@@ -328,23 +316,3 @@ def _saving(checkpoints: Checkpoints, step: int | None) -> Iterator[None]:
             f"a checkpoint cannot be written to {path} ({why}); {'make room' if full else 'mend that'}, then the same "
             f"command {'begins anew' if newest is None else 'goes on from the newest whole one'}"
         ) from error
-
-
-def _without_closed_loops(unraisable: Any) -> None:
-    """Python's hook, but for what Orbax's background threads leave behind, dozens of times, where a write fails."""
-    if "Event loop is closed" not in str(unraisable.exc_value):
-        sys.__unraisablehook__(unraisable)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences the dozens of tracebacks that Orbax's background threads print about a file that fails."""
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-        try:
-            yield
-        except BaseException as error:
-            traceback.clear_frames(error.__traceback__)  # what they hold complains when it is freed
-            gc.collect()
-            time.sleep(0.3)  # for the threads to finish
-            raise

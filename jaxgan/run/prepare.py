@@ -160,12 +160,12 @@ def prepare(
             state = checkpoint.restore(checkpoints, state)
             if not (jax.random.key_data(state.key) == jax.random.key_data(root_key(seed))).all():
                 raise RunError(
-                    f"{workdir}: the newest checkpoint is of a run with another --seed; name another --workdir"
+                    f"{workdir}: the newest checkpoint is of a run with another `seed`; name another `workdir`"
                 )
-        start = same["newest checkpoint of --workdir"] = int(state.step)
+        start = same["newest checkpoint of `workdir`"] = int(state.step)
         if start > recipe.steps:
             raise RunError(
-                f"--steps {recipe.steps}: {workdir} is at step {start} already; ask for more, or name another --workdir"
+                f"`steps` {recipe.steps}: {workdir} is at step {start} already; ask for more, or name another `workdir`"
             )
         if processes.is_leader():
             record(workdir, config)
@@ -207,7 +207,7 @@ def _claim(workdir: Path, config: Mapping[str, Any], stack: contextlib.ExitStack
             stack.enter_context(claim(workdir, config))
     with processes.synchronized():
         if not (workdir / "config.json").exists():
-            raise RunError(f"--workdir {workdir} must be a folder that all processes share; process 0 has another")
+            raise RunError(f"`workdir` {workdir} must be a folder that all processes share; process 0 has another")
 
 
 def _check_data(dataset: data.Source | data.Dataset, gan: GAN) -> None:
@@ -229,7 +229,7 @@ def _check_division(gan: GAN, devices: int) -> None:
     """Refuses to divide a batch whose images are compared with one another, where each part would be compared alone."""
     if gan.accumulate > 1 and (mixed := disc_mixing(gan)):
         raise RunError(
-            f"--accumulate {gan.accumulate}: the discriminator compares the images of a batch with one another "
+            f"`accumulate` {gan.accumulate}: the discriminator compares the images of a batch with one another "
             f"({mixed.where}), and would see a part of them at a time; leave it at 1, and use more devices"
         )
     try:
@@ -245,19 +245,19 @@ def _check_options(recipe: Recipe, seed: int, options: Options) -> list[jax.Devi
     counts = {"steps": recipe.steps, "batch_size": recipe.batch_size, "accumulate": recipe.accumulate, **counts}
     for name, value in counts.items():
         if value < 1:
-            raise RunError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+            raise RunError(f"`{name}` must be at least 1, not {value}")
     if not 0 <= seed < 2**32:
-        raise RunError(f"--seed must be from 0 to {2**32 - 1}, not {seed}")
+        raise RunError(f"`seed` must be from 0 to {2**32 - 1}, not {seed}")
     try:
         devices = parallel.choose_devices(options.devices)
     except ValueError as error:
-        raise RunError(f"--devices: {error}") from error
+        raise RunError(f"`devices`: {error}") from error
     if recipe.batch_size % (len(devices) * recipe.accumulate):
         local = len(devices) // jax.process_count()
         of = f" in each of {jax.process_count()} processes" if local < len(devices) else ""
-        micro = f" and --accumulate {recipe.accumulate} microbatches" if recipe.accumulate > 1 else ""
+        micro = f" and `accumulate` {recipe.accumulate} microbatches" if recipe.accumulate > 1 else ""
         raise RunError(
-            f"--batch-size {recipe.batch_size} cannot be split evenly over {local} devices{of}{micro}; "
-            f"choose a multiple of {len(devices) * recipe.accumulate}, or fewer --devices"
+            f"`batch_size` {recipe.batch_size} cannot be split evenly over {local} devices{of}{micro}; "
+            f"choose a multiple of {len(devices) * recipe.accumulate}, or fewer `devices`"
         )
     return devices

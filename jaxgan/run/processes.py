@@ -55,18 +55,18 @@ def join(coordinator: str | None = None, num_processes: int | None = None, proce
     """
     if num_processes == 1 and not process_id:
         return
-    flags = {"--coordinator": coordinator, "--num-processes": num_processes, "--process-id": process_id}
-    missing = [name for name, value in flags.items() if value is None]
-    if len(missing) == len(flags):
+    settings = {"`coordinator`": coordinator, "`num_processes`": num_processes, "`process_id`": process_id}
+    missing = [name for name, value in settings.items() if value is None]
+    if len(missing) == len(settings):
         if _in_cluster():
             _say_who_is_awaited()
             with contextlib.suppress(ValueError):  # not one that JAX knows
                 jax.distributed.initialize(**TIMEOUTS)
     elif coordinator is None or num_processes is None or process_id is None:
-        raise ProcessError(f"several processes need {', '.join(flags)}: {' and '.join(missing)} missing")
+        raise ProcessError(f"several processes need {', '.join(settings)}: {' and '.join(missing)} missing")
     else:
         _check_address(coordinator, num_processes, process_id)
-        # The flags alone decide: Slurm, say, would give each process one GPU of its machine.
+        # The arguments alone decide: Slurm, say, would give each process one GPU of its machine.
         jax.distributed.initialize(
             coordinator, num_processes, process_id, cluster_detection_method="deactivate", **TIMEOUTS
         )
@@ -90,7 +90,7 @@ def _say_who_is_awaited() -> None:
         if os.environ.get(name, "") not in ("", "1"):
             say(
                 f"{name}={os.environ[name]}: waiting, for up to 5 minutes, until all of these tasks have started; "
-                f"a run of one process takes --num-processes 1, or {name} unset",
+                f"a run of one process takes `num_processes` 1, or {name} unset",
                 "stderr",
             )
             return
@@ -100,16 +100,16 @@ def _check_address(coordinator: str, num_processes: int, process_id: int) -> Non
     """Makes sure that process 0 can listen, and the others reach it; JAX would abort without a clear word."""
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise ProcessError(f"--coordinator must be HOST:PORT, not {coordinator}")
+        raise ProcessError(f"`coordinator` must be HOST:PORT, not {coordinator}")
     if not 0 <= process_id < num_processes:
-        raise ProcessError(f"--process-id must be from 0 to --num-processes - 1, not {process_id} of {num_processes}")
+        raise ProcessError(f"`process_id` must be from 0 to `num_processes` - 1, not {process_id} of {num_processes}")
     if process_id:
         return _wait_for(host, int(port))
     try:
         socket.getaddrinfo(host, port)
         socket.create_server(("", int(port))).close()
     except OSError as error:
-        raise ProcessError(f"--coordinator {coordinator} cannot be listened at ({error}); choose another") from error
+        raise ProcessError(f"`coordinator` {coordinator} cannot be listened at ({error}); choose another") from error
     say(f"waiting for {num_processes - 1} more processes at {coordinator}")
 
 
@@ -122,7 +122,7 @@ def _wait_for(host: str, port: int, seconds: float = 300) -> None:
         except OSError as error:
             if isinstance(error, socket.gaierror) or time.monotonic() > deadline:
                 raise ProcessError(
-                    f"--coordinator {host}:{port} cannot be reached ({error}); is process 0 running there?"
+                    f"`coordinator` {host}:{port} cannot be reached ({error}); is process 0 running there?"
                 ) from error
             time.sleep(0.2)
 

@@ -1,33 +1,28 @@
 """What a run shows: a progress bar on a terminal, plain lines anywhere else."""
 
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 UNSHOWN = ("logit_", "grad_norm_", "learning_rate_")  # how metrics begin that are for the files alone
 QUIET = 10.0  # seconds at most, about, between two plain lines
 
 
-def say(line: str, stream: str = "stdout") -> None:
-    """Prints a line on "stdout" or "stderr", and does without where nobody reads: that must not cost a run.
+def write(line: str, file: TextIO) -> None:
+    """Prints a line. A command puts its own function in this one's place (`jaxgan.commands.process`)."""
+    print(line, file=file, flush=True)
 
-    A stream that fails once is pointed at nothing, so that later writes, by anyone, do not fail either.
-    """
+
+def say(line: str, stream: str = "stdout") -> None:
+    """Prints a line on "stdout" or "stderr", and does without where nobody reads: that must not cost a run."""
     file = getattr(sys, stream)
     if file is None:  # closed before the program began
         return
     encoding = getattr(file, "encoding", None) or "utf-8"
-    with contextlib.suppress(ValueError):  # the file is closed
-        try:
-            print(line.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)
-        except OSError:
-            with contextlib.suppress(OSError):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, file.fileno())
-                os.close(nowhere)
+    with contextlib.suppress(OSError, ValueError):  # the file is closed, or the disk full
+        write(line.encode(encoding, "backslashreplace").decode(encoding), file)
 
 
 def open_screen(start: int, steps: int) -> "Bar | Lines":

@@ -67,8 +67,8 @@ def _in_memory(p: Prepared) -> Iterator[None]:
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise RunError(
-            f"--batch-size {p.recipe.batch_size}: an update does not fit in memory; choose a smaller one, more "
-            "--devices, or --accumulate"
+            f"`batch_size` {p.recipe.batch_size}: an update does not fit in memory; choose a smaller one, more "
+            "`devices`, or `accumulate`"
         ) from error
 
 
@@ -82,7 +82,7 @@ def _resident(p: Prepared, dataset: Dataset) -> Callable[[int, int], tuple[Batch
             raise
         size = dataset.images.nbytes / 2**30
         raise RunError(
-            f"--data {dataset.name}: its {size:.1f} GiB of images do not fit on each device; use --stream"
+            f"`data` {dataset.name}: its {size:.1f} GiB of images do not fit on each device; use `stream`"
         ) from error
 
     def images(done: int, count: int) -> tuple[Batch, np.ndarray]:

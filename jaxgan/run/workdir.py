@@ -40,7 +40,7 @@ def check(
       WorkdirError: with the settings that differ, where it is another run's.
     """
     path = workdir / "config.json"
-    unknown = f"{path} is not a run's config.json; name another --workdir"
+    unknown = f"{path} is not a run's config.json; name another `workdir`"
     try:
         if path.exists():
             before = json.loads(path.read_text())
@@ -49,17 +49,17 @@ def check(
             if (number := before.get("format", 1)) > config.get("format", 1):
                 raise WorkdirError(f"{path} is of a newer version, whose format is {number}; upgrade jaxgan")
             if differ := _differences(before, json.loads(json.dumps(config)), defaults, accepted):
-                raise WorkdirError(f"{workdir} holds another run ({'; '.join(differ)}); name another --workdir")
+                raise WorkdirError(f"{workdir} holds another run ({'; '.join(differ)}); name another `workdir`")
         elif (workdir / "checkpoints").exists() or (workdir / "metrics.jsonl").exists():
-            raise WorkdirError(f"{workdir} holds a run but no config.json to know it by; name another --workdir")
+            raise WorkdirError(f"{workdir} holds a run but no config.json to know it by; name another `workdir`")
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError):
         raise WorkdirError(unknown) from None
     except OSError as error:
-        raise WorkdirError(f"--workdir {workdir} cannot be read ({error.strerror}); name another") from error
+        raise WorkdirError(f"`workdir` {workdir} cannot be read ({error.strerror}); name another") from error
     folder = next(p for p in (workdir, *workdir.absolute().parents) if p.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         why = "is not writable" if folder.is_dir() else "is not a folder"
-        raise WorkdirError(f"--workdir {workdir}: {folder} {why}; name another")
+        raise WorkdirError(f"`workdir` {workdir}: {folder} {why}; name another")
 
 
 def _differences(
@@ -99,7 +99,7 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise WorkdirError(
-                    f"another process is training in {workdir}; wait for it, or name another --workdir"
+                    f"another process is training in {workdir}; wait for it, or name another `workdir`"
                 ) from error
             if not (workdir / "config.json").exists():
                 write_json(workdir / "config.json", config)
@@ -121,7 +121,7 @@ def record(workdir: Path, config: Mapping[str, Any]) -> None:
 
 
 def _not_written(workdir: Path, error: OSError) -> WorkdirError:
-    return WorkdirError(f"--workdir {workdir} cannot be written ({error.strerror}); name another")
+    return WorkdirError(f"`workdir` {workdir} cannot be written ({error.strerror}); name another")
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
