@@ -275,7 +275,7 @@ def test_a_truncated_checkpoint_is_named_and_nothing_is_lost(tmp_path, capfd):
         (["{run}", "--data-dir", "{tmp}"], "--beside-real"),
         (["{run}", "--data", "digits"], "--beside-real"),
         (["{run}", "--label", "3"], "has no classes"),
-        (["{run}", "--recipe", "mine.py"], "leave the flag away"),
+        (["{run}", "--recipe", "mine.py"], "leave it away"),
     ],
 )
 def test_wrong_input_to_sample(whole, tmp_path, capfd, args, named):

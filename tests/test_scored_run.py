@@ -300,7 +300,7 @@ def test_data_of_too_few_images_are_trained_on_and_not_scored(tmp_path, capfd):
     ("text", "message"),
     [
         ("def features(images):\n    return images.nothing", "broken.py, line 2: AttributeError: "),
-        ("features = 3", "must define a function `features`"),
+        ("features = 3", "must define features, a function"),
         ("import nothing_of_that_name", "line 1: ModuleNotFoundError"),
         ("def features(images):\n    return images.reshape(len(images), -1) / 0.0 * 0", "broken.py gives features"),
         ("def features(images):\n    return images[:2]", "broken.py must give features"),
