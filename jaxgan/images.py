@@ -5,12 +5,16 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxgan.files import atomic_write
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 WIDTH = 512  # pixels: grids of small images are enlarged by a whole factor to about this
 
@@ -48,7 +52,7 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     scale = max(1, WIDTH // (columns * w))
     gap = max(1, scale // 4)
     tiles = [
-        np.asarray(_picture(image).resize((w * scale, h * scale), Image.Resampling.BICUBIC)).reshape(h * scale, -1, c)
+        np.asarray(pillow(image).resize((w * scale, h * scale), Image.Resampling.BICUBIC)).reshape(h * scale, -1, c)
         for image in images
     ]
     canvas = np.full((rows * (h * scale + gap) + gap, columns * (w * scale + gap) + gap, c), 255, np.uint8)
@@ -76,7 +80,7 @@ def named(picture: np.ndarray, names: Sequence[str]) -> np.ndarray:
     shown = ["".join(x if x.isprintable() else "?" for x in name) for name in names]
     shown = [name if len(name) <= 20 else f"{name[:19]}…" for name in shown]
     left = 2 * gap + math.ceil(max(map(font.getlength, shown)))
-    canvas = _picture(np.concatenate([np.full((h, left, c), 255, np.uint8), picture], axis=1))
+    canvas = pillow(np.concatenate([np.full((h, left, c), 255, np.uint8), picture], axis=1))
     draw = ImageDraw.Draw(canvas)
     for i, name in enumerate(shown):
         draw.text((left - gap, (i + 0.5) * h / len(names)), name, "black", font, anchor="rm")
@@ -93,7 +97,7 @@ def png(image: np.ndarray, colours: int | None = None, level: int = 6) -> bytes:
     """
     from PIL.Image import Dither
 
-    file, picture = io.BytesIO(), _picture(image)
+    file, picture = io.BytesIO(), pillow(image)
     picture = picture.quantize(colours, dither=Dither.NONE) if colours else picture
     picture.save(file, format="PNG", compress_level=level)
     return file.getvalue()
@@ -105,7 +109,8 @@ def save_png(path: str | os.PathLike[str], image: np.ndarray | bytes) -> None:
         partial.write_bytes(image if isinstance(image, bytes) else png(image))
 
 
-def _picture(image: np.ndarray):
+def pillow(image: np.ndarray) -> "Image.Image":
+    """One uint8 image [H, W, C], C being 1 or 3, as Pillow's."""
     from PIL import Image
 
     image = np.asarray(image)
@@ -121,7 +126,7 @@ def beside(pictures: dict[str, np.ndarray]) -> np.ndarray:
     canvas = np.full((top + h, len(pictures) * (w + gap) - gap, c), 255, np.uint8)
     for i, picture in enumerate(pictures.values()):
         canvas[top:, i * (w + gap) : i * (w + gap) + w] = picture
-    canvas = _picture(canvas)
+    canvas = pillow(canvas)
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(18)
     for i, name in enumerate(pictures):
         draw.text((i * (w + gap) + w / 2, top / 2), name, "black", font, anchor="mm")
@@ -139,7 +144,7 @@ def save_gif(
 
     def read(frame: Path | np.ndarray) -> Image.Image:
         if isinstance(frame, np.ndarray):
-            return _picture(frame).convert("P", palette=Image.Palette.ADAPTIVE)
+            return pillow(frame).convert("P", palette=Image.Palette.ADAPTIVE)
         with Image.open(frame) as picture:
             return picture.convert("P", palette=Image.Palette.ADAPTIVE)
 

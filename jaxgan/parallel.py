@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgan.accumulation import Metrics
 from jaxgan.gan import GAN, Batch, GANState
 from jaxgan.labels import checked_labels
+from jaxgan.randomness import key_data, with_keys
 from jaxgan.train_step import train_step, train_steps
 
 AXIS = "batch"
@@ -60,29 +60,12 @@ def warm_up(devices: Sequence[jax.Device]) -> None:
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
     """A tree of arrays and typed keys, the same in every process, copied to each of the devices."""
-    sharding = NamedSharding(_mesh(devices), PartitionSpec())
-
-    def copied(x: Any) -> Any:
-        if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(_to_devices(jax.random.key_data(x), sharding), impl=jax.random.key_impl(x))
-        return _to_devices(x, sharding)
-
-    return jax.tree.map(copied, tree)
+    return with_keys(tree, _to_devices(key_data(tree), NamedSharding(_mesh(devices), PartitionSpec())))
 
 
 def own_copy(state: GANState) -> GANState:
     """The copy of the state on this process's first device: for what a process does without the others."""
     return jax.tree.map(lambda x: x.addressable_data(0), state)
-
-
-def step_on(gan: GAN, devices: Sequence[jax.Device], form: Form = "shard_map") -> Callable[..., Any]:
-    """`train_step` on the devices.
-
-    Returns:
-      (state, batch) -> (state, metrics). The state is as from `replicate`, and donated. The batch, of images uint8
-      [B * training_ratio / processes, H, W, C] or a `Batch`, is this process's contiguous share.
-    """
-    return on_devices(train_step, gan, devices, form)
 
 
 def steps_on(
@@ -136,12 +119,13 @@ def on_devices(
       function: `train_step` or `train_steps`.
       gan: the static description.
       devices: as from `choose_devices`: those of all processes, the same number of each.
-      form: what runs it there: `jax.shard_map`, or `jax.pmap`, which does the same by another door.
+      form: what runs it there, `jax.shard_map` or `jax.pmap`; both do the same.
       split: which axis of each argument after the state is split between the devices; by default as in `SPLIT`.
 
     Returns:
-      (state, …) -> (state, metrics), where the arguments that are split are this process's share. It raises ValueError
-      for labels in the host's memory that are not as `checked_labels` wants them.
+      (state, …) -> (state, metrics). The state is as from `replicate`, and donated; the arguments that are split are
+      this process's contiguous share, such as a batch of images uint8 [B * training_ratio / processes, H, W, C] for
+      `train_step`. It raises ValueError for labels in the host's memory that are not as `checked_labels` wants them.
     """
     split = split or SPLIT[function]
     run = _pmapped(function, gan, devices, split) if form == "pmap" else _sharded(function, gan, devices, split)
@@ -155,15 +139,13 @@ def on_devices(
 
 
 def _sharded(function: Callable[..., Any], gan: GAN, devices: Sequence[jax.Device], split: Split) -> Callable[..., Any]:
-    """`function` under `jax.shard_map`, to which each argument goes as this process's part of it."""
+    """`function` under `jax.shard_map`, each argument given as this process's part of it."""
     compiled, mesh = shard_mapped(function, gan, devices, split), _mesh(devices)
     shardings = [axis if axis is None else NamedSharding(mesh, _spec(devices, axis)) for axis in split]
 
     def call(state: GANState, *args: Any) -> tuple[GANState, Metrics]:
-        placed = (
-            x if sharding is None else _to_devices(x, sharding) for x, sharding in zip(args, shardings, strict=True)
-        )
-        return compiled(state, *placed)
+        pairs = zip(args, shardings, strict=True)
+        return compiled(state, *(x if sharding is None else _to_devices(x, sharding) for x, sharding in pairs))
 
     return call
 
@@ -183,7 +165,7 @@ def shard_mapped(
 
 
 def _pmapped(function: Callable[..., Any], gan: GAN, devices: Sequence[jax.Device], axes: Split) -> Callable[..., Any]:
-    """`function` under `jax.pmap`, to which what is split goes with an axis for the devices of this process."""
+    """`function` under `jax.pmap`, which wants an axis of the process's devices in what is split."""
     local = len(devices) // jax.process_count()
     compiled = jax.pmap(
         functools.partial(function, _on_axis(gan, devices)),
@@ -212,12 +194,10 @@ def _mesh(devices: Sequence[jax.Device]) -> Mesh:
 
 
 def _spec(devices: Sequence[jax.Device], axis: int | None) -> PartitionSpec:
-    """Of an argument that is split along `axis`."""
     return PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, _axis(devices))
 
 
 def _on_axis(gan: GAN, devices: Sequence[jax.Device]) -> GAN:
-    """The same for an axis of devices."""
     return dataclasses.replace(gan, axis_name=_axis(devices))
 
 

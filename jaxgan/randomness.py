@@ -5,9 +5,11 @@ the noise of example i at step t does not depend on where, or in how large a pie
 """
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 if TYPE_CHECKING:
     from jaxgan.gan import GAN, GANState
@@ -40,6 +42,25 @@ def step_key(state: "GANState", purpose: int) -> jax.Array:
 def example_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
     """One key for each example: [B] keys from [B] indices into the whole batch."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
+
+
+def is_key(x: jax.Array | np.ndarray) -> bool:
+    """Whether an array is one of typed keys."""
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def key_data(tree: Any) -> Any:
+    """A tree of arrays with the data of its typed keys, uint32, in their place."""
+    return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
+
+
+def with_keys(like: Any, tree: Any) -> Any:
+    """The inverse of `key_data`: where `like`, a tree of the same structure, has a typed key, its data become one."""
+
+    def with_key(like: Any, x: Any) -> Any:
+        return jax.random.wrap_key_data(x, impl=jax.random.key_impl(like)) if is_key(like) else x
+
+    return jax.tree.map(with_key, like, tree)
 
 
 def draw_z(gan: "GAN", key: jax.Array, indices: jax.Array, grid: tuple[int, ...] = ()) -> jax.Array:

@@ -17,8 +17,7 @@ from jaxgan.labels import checked_labels
 from jaxgan.networks.layers import Context
 from jaxgan.randomness import Purpose, draw_labels, draw_z
 
-# Samples are drawn in pieces of one size, so that the first ten of a hundred are the same as ten.
-PIECE = 64
+AT_ONCE = 64  # samples: always as many, so that the first ten of a hundred are the same as ten
 ROWS = 16  # of a run's sample grids, at most, where there are classes
 
 
@@ -58,7 +57,7 @@ def sample(
             "the generator has a dense layer, and makes one image of each latent; a grid needs one without"
         )
     labels = _labels(gan, key, count, labels)
-    piece = max(1, PIECE // (grid[0] * grid[1])) if grid else PIECE
+    piece = max(1, AT_ONCE // (grid[0] * grid[1])) if grid else AT_ONCE
     starts = range(0, count, piece)
     if labels is not None:
         labels = jnp.pad(labels, (0, -count % piece))
@@ -115,12 +114,14 @@ def interpolate(
     t = jnp.linspace(0, 1, steps)
     weights = (jnp.cos(t * jnp.pi / 2), jnp.sin(t * jnp.pi / 2)) if gan.prior == "normal" else (1 - t, t)
     path = weights[0][None, :, None] * z[:-1, None] + weights[1][None, :, None] * z[1:, None]
-    path = jnp.pad(path.reshape(-1, gan.z_size), ((0, -count * steps % PIECE), (0, 0))).reshape(-1, PIECE, gan.z_size)
+    path = jnp.pad(path.reshape(-1, gan.z_size), ((0, -count * steps % AT_ONCE), (0, 0))).reshape(
+        -1, AT_ONCE, gan.z_size
+    )
     labels = _labels(gan, key, count, labels)
     if labels is None:
         pieces = ((z, None) for z in path)
     else:
-        labels = jnp.pad(jnp.repeat(labels, steps), (0, -count * steps % PIECE)).reshape(-1, PIECE)
+        labels = jnp.pad(jnp.repeat(labels, steps), (0, -count * steps % AT_ONCE)).reshape(-1, AT_ONCE)
         pieces = zip(path, labels, strict=True)
     images = _generate(gan, state, averaged, pieces)[: count * steps]
     return images.reshape(count, steps, *images.shape[1:])

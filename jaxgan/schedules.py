@@ -27,11 +27,9 @@ class Linear:
     steps: int
 
     def __post_init__(self):
-        """Refuses a schedule of no steps."""
         _check(self.steps)
 
     def __call__(self, step: jax.Array) -> jax.Array:
-        """The value at a step."""
         return self.start + (self.end - self.start) * jnp.minimum(step / self.steps, 1.0)
 
 
@@ -47,11 +45,9 @@ class Cosine:
     steps: int
 
     def __post_init__(self):
-        """Refuses a schedule of no steps."""
         _check(self.steps)
 
     def __call__(self, step: jax.Array) -> jax.Array:
-        """The value at a step."""
         return self.end + (self.start - self.end) * (1 + jnp.cos(jnp.pi * jnp.minimum(step / self.steps, 1.0))) / 2
 
 
@@ -68,7 +64,6 @@ class PerStep:
     updates: int
 
     def __call__(self, update: jax.Array) -> jax.Array:
-        """The value at an update."""
         return self.schedule(update // self.updates)
 
 
@@ -85,7 +80,6 @@ class TimeDecay:
     decay: float
 
     def __call__(self, update: jax.Array) -> jax.Array:
-        """The value at an update."""
         return self.rate / (1 + self.decay * update)
 
 

@@ -81,7 +81,7 @@ def on(form, count, gan, state, batch):
     if form == "plain":
         return PLAIN(gan, state, batch)
     devices = parallel.choose_devices(count)
-    return parallel.step_on(gan, devices, form)(parallel.replicate(state, devices), batch)
+    return parallel.on_devices(jaxgan.train_step, gan, devices, form)(parallel.replicate(state, devices), batch)
 
 
 def real_images(gan, count, seed=0):

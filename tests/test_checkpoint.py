@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxgan
-from jaxgan.run import CheckpointError, arrays, checkpoint
+from jaxgan.randomness import is_key
+from jaxgan.run import CheckpointError, checkpoint
 from jaxgan.run.arrays import state_sha256
 
 
@@ -36,7 +37,7 @@ def state():
 
 @pytest.fixture
 def like(state):
-    return jax.tree.map(lambda x: jax.random.key(99) if arrays.is_key(x) else jnp.zeros_like(x), state)
+    return jax.tree.map(lambda x: jax.random.key(99) if is_key(x) else jnp.zeros_like(x), state)
 
 
 def save(folder, states, keep=None):

@@ -137,4 +137,4 @@ def test_labels_that_are_no_classes_are_refused_wherever_they_have_values(labels
     for form in parallel.FORMS:
         devices = parallel.choose_devices(1)
         with pytest.raises(ValueError, match=message):
-            parallel.step_on(gan, devices, form)(parallel.replicate(state, devices), batch)
+            parallel.on_devices(jaxgan.train_step, gan, devices, form)(parallel.replicate(state, devices), batch)

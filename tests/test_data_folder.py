@@ -173,7 +173,7 @@ BAD_FOLDERS = {
     "half a png": ({"half.png": half(NOISE, "PNG")}, ["half.png", "remove or mend"]),
     "half a jpeg": ({"half.jpg": half(NOISE, "JPEG")}, ["half.jpg", "remove or mend"]),
     "broken header": ({"odd.ppm": b"P6 4x 4 255\n" + bytes(48)}, ["odd.ppm", "remove or mend"]),
-    "two sizes": ({"a.png": NOISE, "b.png": SMALL}, ["a.png", "40x40", "b.png", "40x20", "resize"]),
+    "two sizes": ({"a.png": NOISE, "b.png": SMALL}, ["a.png", "40x40", "b.png", "20x40x3", "resize"]),
     "grey and colour": ({"a.png": GREY, "b.png": NOISE}, ["a.png is 40x40x1", "b.png is 40x40x3"]),
     "16 bits": ({"a.png": GREY, "deep.png": GREY.astype(np.uint16) * 257}, ["deep.png", "8 bits", "convert"]),
     "16 bits of colour": ({"deep.png": png([bytes(12)], 2, 16, 2)}, ["deep.png", "8 bits", "16 bits", "convert"]),

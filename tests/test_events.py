@@ -7,7 +7,7 @@ from small_run import OPTIONS, metrics_of, recipe, share_programs
 
 from jaxgan.run import Event, Options, RunError, loop, report, run
 from jaxgan.run.arrays import state_sha256
-from jaxgan.run.events import Moment, call_all
+from jaxgan.run.events import Snapshot, call_all
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -149,8 +149,8 @@ def test_what_is_no_event_is_refused_before_anything_is_written(tmp_path, event,
     ],
 )
 def test_what_an_event_may_not_return(tmp_path, found, message):
-    moment = Moment(1, None, tmp_path, False, None, {"loss_gen": np.float32(1)})
+    snapshot = Snapshot(1, None, tmp_path, False, None, {"loss_gen": np.float32(1)})
     events = [Event("one", 1, lambda m: {"first": 0}), Event("two", 1, lambda m: found)]
     with pytest.raises(RunError, match=f"event 'two'.*{message}"):
-        call_all(events, moment)
-    assert call_all([Event("x", 1, lambda m: {"x": jax.numpy.float32(2)})], moment) == {"x": 2.0}
+        call_all(events, snapshot)
+    assert call_all([Event("x", 1, lambda m: {"x": jax.numpy.float32(2)})], snapshot) == ({"x": 2.0}, None)

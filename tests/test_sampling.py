@@ -92,7 +92,7 @@ class Patches(nn.Module):
 def test_a_grid_of_latents_makes_patches(monkeypatch):
     gan = dataclasses.replace(small_gan(), gen=Patches())
     state = jaxgan.init(gan, jax.random.key(0))
-    monkeypatch.setattr(sampling, "PIECE", 4)
+    monkeypatch.setattr(sampling, "AT_ONCE", 4)
     patches = jaxgan.sample(gan, state, KEY, 3, latent_grid=(1, 2))
     assert patches.shape == (3, 4, 8, 1)
     np.testing.assert_array_equal(jaxgan.sample(gan, state, KEY, 1, latent_grid=(1, 2)), patches[:1])

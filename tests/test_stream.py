@@ -188,7 +188,7 @@ def test_data_that_fail_in_mid_run_end_it_with_a_line_and_its_state_saved(tmp_pa
     original, digest = type(made).open_data, data.open_source(path, image_shape=(28, 28, 1)).digest()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(made), "open_data", broken)
-        patch.setattr(streaming, "PIECE", 16)
+        patch.setattr(streaming, "READ_AT_ONCE", 16)
         with pytest.raises(DataError, match=f"{bad:02d}.png {words}"):
             run(made, tmp_path / "broken", 0, options)
     assert int(max(p.name for p in (tmp_path / "broken/checkpoints").iterdir() if p.name.isdigit())) >= 1
@@ -285,7 +285,7 @@ def test_errors_come_in_order_and_at_their_turn():
 def test_real_images_beside_generated_ones_are_read_as_they_are_needed(monkeypatch):
     from jaxgan.commands import sample
 
-    monkeypatch.setattr(sample, "AT_ONCE", 4)
+    monkeypatch.setattr(sample, "READ_AT_ONCE", 4)
     asked = []
     found = sample._real(numbered(asked), KEY, 5, None)
     np.testing.assert_array_equal(found, numbered().load().batch(KEY, 0, 5).images)

@@ -18,6 +18,7 @@ from jaxgan.commands.trained import Trained, check, check_data, load
 from jaxgan.data import DataError, Dataset, Source, identity
 from jaxgan.data.dataset import one_line
 from jaxgan.data.order import batches
+from jaxgan.data.source import READ_AT_ONCE
 from jaxgan.files import atomic_write
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run.numerics import fixed_numerics, root_key
@@ -27,7 +28,6 @@ from jaxgan.sampling import export_generator, grid_labels, sample_labels
 
 COLUMNS = 8
 ROWS = 100  # of a picture with a row of each class, at most
-AT_ONCE = 1_024  # real images that are read at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,8 +210,8 @@ def _real(found: Source | Dataset, key: jax.Array, count: int, labels: np.ndarra
         return read(batches(key, 0, 1, count, found.size)[0]).images
     order, wanted = batches(key, 0, 1, found.size, found.size)[0], Counter(labels.tolist())
     of_class: dict[int, list[np.ndarray]] = {label: [] for label in wanted}
-    for start in range(0, len(order), AT_ONCE):
-        for image, label in zip(*read(order[start : start + AT_ONCE]), strict=True):
+    for start in range(0, len(order), READ_AT_ONCE):
+        for image, label in zip(*read(order[start : start + READ_AT_ONCE]), strict=True):
             if len(of_class.get(int(label), ())) < wanted[int(label)]:
                 of_class[int(label)].append(image)
         if all(len(of_class[label]) == number for label, number in wanted.items()):

@@ -24,7 +24,7 @@ from jaxgan.evaluation.neighbours import neighbour_scores
 from jaxgan.evaluation.scores import choice
 from jaxgan.randomness import Purpose
 from jaxgan.recipes.settings import Recipe
-from jaxgan.run import Event, Moment, Options, RunError, checkpoint, processes, run
+from jaxgan.run import Event, Options, RunError, Snapshot, checkpoint, processes, run
 from jaxgan.run.metrics import UNIT
 from jaxgan.run.numerics import fixed_numerics, root_key
 from jaxgan.run.screen import say
@@ -92,9 +92,9 @@ def event(by: Scorer, every: int) -> Event:
     """
     failures = itertools.count()
 
-    def scores(moment: Moment) -> Mapping[str, float | str]:
+    def scores(snapshot: Snapshot) -> Mapping[str, float | str]:
         try:
-            return _scores_at(by, moment)
+            return _scores_at(by, snapshot)
         except Exception as error:
             if not next(failures):
                 say(f"not scored: {_reason(error)}", "stderr")
@@ -119,11 +119,11 @@ def is_scored(summary: Mapping[str, Any], by: Scorer) -> bool:
     return bool(final) and not scoring.differences(final, scoring.kind(by, by.default_count()))
 
 
-def _scores_at(by: Scorer, moment: Moment) -> Mapping[str, float | str]:
+def _scores_at(by: Scorer, snapshot: Snapshot) -> Mapping[str, float | str]:
     """The scores that make curves, and what they are scored by. The others take longer, and are measured at the end."""
     reference = by.embed(by.real)
-    key, state = jax.random.fold_in(moment.state.key, Purpose.SCORES), moment.state
-    images, labels = scoring.draw(by.recipe, moment.gan, state, key, min(COUNT, len(reference.features)))
+    key, state = jax.random.fold_in(snapshot.state.key, Purpose.SCORES), snapshot.state
+    images, labels = scoring.draw(by.recipe, snapshot.gan, state, key, min(COUNT, len(reference.features)))
     samples = evaluation.embed(by.features, images)
     found = {"frechet_distance": evaluation.frechet_distance(samples.features, reference.features)}
     found |= neighbour_scores(choice(reference.features, len(images)), samples.features)._asdict()

@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import dataclasses
-import datetime
 import errno
 import multiprocessing
 import os
@@ -21,7 +20,7 @@ import numpy as np
 
 from jaxgan.data import DataError, Fit, Shape, folder, pixels, prepared
 from jaxgan.data.progress import on_terminal, progress
-from jaxgan.run.screen import QUIET, say
+from jaxgan.run.screen import QUIET, clock, say
 
 # What the processes need, with what their start imports anyway.
 PRELOADED = [
@@ -85,7 +84,7 @@ def written(shards: list[Shard], processes: int) -> Generator[Written, None, Non
                 images += len(by_future[future].files)
                 now = time.perf_counter()
                 if now - said > QUIET and not on_terminal():
-                    left = datetime.timedelta(seconds=int((total - images) / images * (now - begin)))
+                    left = clock((total - images) / images * (now - begin))
                     say(f"{images:,} of {total:,} images, {images / (now - begin):,.0f} images/s, {left} left")
                     said = now
     except BrokenProcessPool as error:
@@ -131,7 +130,7 @@ def _write(shard: Shard) -> Written:
                 raise InterruptedError("it is no longer wanted")
             file = os.path.join(shard.root, *parts)
             try:
-                yield pixels.read(file, shard.shape, shard.fit)[0]
+                yield pixels.read(file, shard.shape, shard.fit)
             except DataError as error:
                 if getattr(error.__cause__, "errno", None) in OF_THE_MACHINE:
                     raise DataError(f"{shard.name}: {file} {error}") from error

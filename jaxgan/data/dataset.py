@@ -39,6 +39,12 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def first_line(error: object) -> str:
+    """The first line of what an error says; its kind, where it says nothing."""
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
+    return (text or type(error).__name__).splitlines()[0][:300]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """Images in memory, with their labels where there are any.
@@ -77,20 +83,15 @@ class Dataset:
                 "least one pixel, in grey (C = 1) or RGB (C = 3)"
             )
         object.__setattr__(self, "images", images)
-        if self.labels is not None:
-            labels, classes = self._checked_labels(len(images))
-            object.__setattr__(self, "labels", labels)
-            object.__setattr__(self, "classes", classes)
-        elif self.classes:
+        if self.labels is None and self.classes:
             raise DataError(f"{self.name}: classes are named, but there are no labels; give both or neither")
-
-    def _checked_labels(self, size: int) -> tuple[np.ndarray, tuple[str, ...]]:
-        classes = tuple(self.classes)
-        try:
-            labels = np.asarray(checked_labels(self.labels, size, len(classes) or MOST_CLASSES))
-        except ValueError as error:
-            raise DataError(f"{self.name}: {error}") from error
-        return labels.astype(np.int32), classes or tuple(map(str, range(int(labels.max()) + 1)))
+        if self.labels is not None:
+            try:
+                labels = np.asarray(checked_labels(self.labels, len(images), len(self.classes) or MOST_CLASSES))
+            except ValueError as error:
+                raise DataError(f"{self.name}: {error}") from error
+            object.__setattr__(self, "labels", labels.astype(np.int32))
+            object.__setattr__(self, "classes", tuple(self.classes or map(str, range(int(labels.max()) + 1))))
 
     @property
     def size(self) -> int:
@@ -129,7 +130,7 @@ class Dataset:
     def sha256(self, labels: bool = False) -> str:
         """The SHA-256 of the images' bytes, in hexadecimal; with `labels`, of the labels' after them as well.
 
-        The labels count as little-endian int32. The name and the names of the classes do not matter.
+        The labels count as little-endian int32. No name matters.
         """
         digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
         if labels and self.labels is not None:
@@ -137,5 +138,5 @@ class Dataset:
         return digest.hexdigest()
 
     def digest(self) -> str | None:
-        """That of the files or records that the images were read from; None where there are only these arrays."""
+        """As `read_from`, by the name that it has in a `Source`."""
         return self.read_from

@@ -50,17 +50,10 @@ def of_files(files: Sequence[tuple[str, str]], about: str = "") -> str:
 
 
 def identity(data: "Source | Dataset", labels: bool) -> str:
-    """What the config.json of a run says of its data, the same however they are read.
+    """What the config.json of a run says of its data, the same however they are read; a DataError where they cannot be.
 
-    Args:
-      data: them.
-      labels: whether the labels count, where the images are only in memory.
-
-    Returns:
-      "files:" and the digest of the files or records that they are read from; or, of arrays, their SHA-256.
-
-    Raises:
-      DataError: something cannot be read.
+    It is "files:" and the digest of the files or records that they are read from; or, of arrays, their SHA-256, where
+    `labels` says whether theirs count.
     """
     digest = data.digest()
     return cast("Dataset", data).sha256(labels) if digest is None else FILES + digest

@@ -44,29 +44,23 @@ def source(path: str, shape: pixels.Shape | None, how: pixels.Fit = "crop") -> S
     if not files:
         raise DataError(f"{name}: the folder holds no files; put PNG or JPEG images there")
     labels, classes = labels_of(files)
-    first = None
-    of_all = shape or (first := _read(name, folder, files[0], None, how))[0].shape
 
-    def examples(which: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        for number in which:
-            image, size = _read(name, folder, files[number], shape, how)
-            here = os.path.join(*files[number])
-            if first and size != first[1]:
-                raise DataError(
-                    f"{name}: images must be of one size, but {os.path.join(*files[0])} is {first[1][0]}x{first[1][1]} "
-                    f"and {here} is {size[0]}x{size[1]}; give an image_shape, or resize them first"
-                )
-            yield here, image
+    def image(parts: Parts) -> np.ndarray:
+        file = os.path.join(folder, *parts)
+        try:
+            return pixels.read(file, shape, how)
+        except DataError as error:
+            raise DataError(f"{name}: {file} {error}") from error
+
+    of_all = shape or image(files[0]).shape
 
     def read(which: np.ndarray) -> Batch:
-        images = stacked(examples(which), len(which), of_all, name, os.path.join(*files[0]))
+        examples = ((os.path.join(*files[number]), image(files[number])) for number in which)
+        images = stacked(examples, len(which), of_all, name, os.path.join(*files[0]))
         return Batch(images, None if labels is None else labels[which])
 
     def digest() -> str:
-        try:
-            return digests.of_files([("/".join(parts), os.path.join(folder, *parts)) for parts in files])
-        except OSError as error:
-            raise DataError(f"{name}: {error.filename} cannot be read ({error.strerror}); mend or remove it") from error
+        return digests.of_files([("/".join(parts), os.path.join(folder, *parts)) for parts in files])
 
     return Source(name, len(files), of_all, read, digest, classes, labels_note(name, folder, files))
 
@@ -86,23 +80,19 @@ def place(name: str, path: str) -> str:
 def listed(name: str, folder: str, odd: list[tuple[Parts, str]] | None = None) -> list[Parts]:
     """The files below a folder that are not hidden, in the order of their bytes; a line on stderr counts the others.
 
-    Args:
-      name: as for `walk`.
-      folder: as for `walk`.
-      odd: as for `walk`.
-
-    Raises:
-      DataError: as `walk`.
+    Its arguments and errors are those of `walk`.
     """
+    from PIL import Image
+
     files, hidden = [], 0
     for parts in walk(name, folder, odd):
-        if _hidden(parts):
-            hidden += _is_named_as_an_image(parts[-1])
-        else:
+        if not _hidden(parts):
             files.append(parts)
+        elif os.path.splitext(parts[-1])[1].lower() in Image.registered_extensions():
+            hidden += 1
     if hidden and files:
         print(f"{one_line(name)}: {hidden} hidden image files (.*) were left out", file=sys.stderr, flush=True)
-    return sorted(files, key=_in_bytes)
+    return sorted(files, key=lambda parts: [os.fsencode(part) for part in parts])
 
 
 def labels_of(files: list[Parts]) -> tuple[np.ndarray | None, tuple[str, ...]]:
@@ -115,13 +105,7 @@ def labels_of(files: list[Parts]) -> tuple[np.ndarray | None, tuple[str, ...]]:
 
 
 def labels_note(name: str, folder: str, files: list[Parts]) -> str:
-    """Why files have no labels, and what would give them some; or which folders are no classes. Else "".
-
-    Args:
-      name: the dataset's name.
-      folder: where the files are.
-      files: as from `listed`.
-    """
+    """Why files, as from `listed`, have no labels, and what would give them some; or which folders are no classes."""
     depths = Counter(map(len, files))
     usual = max(depths, key=lambda depth: (depths[depth], depth == 2))
     if usual == 1:
@@ -149,15 +133,8 @@ def _some(names: list[str]) -> str:
 def walk(name: str, folder: str, odd: list[tuple[Parts, str]] | None = None) -> Iterator[Parts]:
     """The paths, relative to the folder and in parts, of all files below it; links to folders are followed.
 
-    A link to a folder that it is in itself is not followed: nothing else is there.
-
-    Args:
-      name: the dataset's name, for messages.
-      folder: where to begin.
-      odd: where given, what is neither a folder nor a file is added to it, with what it is, and no error.
-
-    Raises:
-      DataError: something there that is not hidden can neither be entered nor read as a file.
+    A link to a folder that it is in itself is not followed: nothing else is there. What is not hidden, and can neither
+    be entered nor read as a file, is added to `odd`, with what it is; or without such a list is a DataError.
     """
     waiting: list[tuple[Parts, frozenset[str]]] = [((), frozenset())]  # a folder, and the real paths of those it is in
     while waiting:
@@ -199,25 +176,5 @@ def _kind(entry: os.DirEntry[str]) -> str:
     return "file" if stat.S_ISREG(mode) else "no regular file"
 
 
-def _read(
-    name: str, folder: str, parts: Parts, shape: pixels.Shape | None, how: pixels.Fit
-) -> tuple[np.ndarray, tuple[int, int]]:
-    file = os.path.join(folder, *parts)
-    try:
-        return pixels.read(file, shape, how)
-    except DataError as error:
-        raise DataError(f"{name}: {file} {error}") from error
-
-
 def _hidden(parts: Parts) -> bool:
     return any(part.startswith(".") for part in parts)
-
-
-def _in_bytes(parts: Parts) -> list[bytes]:
-    return [os.fsencode(part) for part in parts]
-
-
-def _is_named_as_an_image(file: str) -> bool:
-    from PIL import Image
-
-    return os.path.splitext(file)[1].lower() in Image.registered_extensions()

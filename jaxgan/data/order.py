@@ -50,11 +50,7 @@ def batches(
 
 
 def check(step: int, batch_size: int, part: tuple[int, int]) -> None:
-    """Refuses what `batches` makes no sense of.
-
-    Raises:
-      ValueError: a number is none such.
-    """
+    """Raises a ValueError for what `batches` makes no sense of."""
     if step < 0:
         raise ValueError(f"step must be at least 0, not {step}")
     if batch_size < 1:

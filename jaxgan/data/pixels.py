@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 import numpy as np
 
-from jaxgan.data.dataset import DataError
+from jaxgan.data.dataset import DataError, first_line
+from jaxgan.images import pillow
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -30,8 +31,8 @@ GREY = ("1", "L", "LA", "La")  # Pillow's modes without colour
 REFUSED = ("F", "I", "LAB")  # and any that begin with "I;"
 
 
-def read(file: str | BinaryIO, shape: Shape | None, how: Fit = "crop") -> tuple[np.ndarray, tuple[int, int]]:
-    """An image file as uint8 [H, W, C], cropped and resized to `shape` where one is given; and its own (W, H).
+def read(file: str | BinaryIO, shape: Shape | None, how: Fit = "crop") -> np.ndarray:
+    """An image file as uint8 [H, W, C], cropped and resized to `shape` where one is given.
 
     Args:
       file: a path, or an open binary file.
@@ -48,7 +49,7 @@ def read(file: str | BinaryIO, shape: Shape | None, how: Fit = "crop") -> tuple[
             # Pillow would leave a file open that fails while it is looked at.
             source = stack.enter_context(open(file, "rb")) if isinstance(file, str) else file
             image = upright_srgb(stack.enter_context(Image.open(source)))
-        return fit(image, shape, how), image.size
+        return fit(image, shape, how)
     except DataError:
         raise
     except PermissionError as error:
@@ -58,8 +59,7 @@ def read(file: str | BinaryIO, shape: Shape | None, how: Fit = "crop") -> tuple[
     except Exception as error:  # a broken file can make Pillow raise almost any kind
         if isinstance(error, OSError) and error.errno is not None:  # the system's own, such as those of a bad disk
             raise DataError(f"cannot be read ({error.strerror}); bring it back, or remove it") from error
-        reason = str(error).strip() or type(error).__name__
-        raise DataError(f"is not an image that can be read ({reason}); remove or mend it") from error
+        raise DataError(f"is not an image that can be read ({first_line(error)}); remove or mend it") from error
 
 
 def upright_srgb(image: "Picture") -> "Picture":
@@ -120,3 +120,10 @@ def fit(image: "Picture", shape: Shape | None, how: Fit = "crop") -> np.ndarray:
             image = bring(image, (shape[1], shape[0]), Image.Resampling.LANCZOS)
     pixels = np.asarray(image)
     return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def fit_all(images: np.ndarray, shape: Shape | None, how: Fit = "crop") -> np.ndarray:
+    """`fit` of each of some images, uint8 [N, H, W, C]; as they are where they have the shape."""
+    if shape in (None, images.shape[1:]):
+        return images
+    return np.array([fit(pillow(image), shape, how) for image in images], np.uint8).reshape(-1, *shape)

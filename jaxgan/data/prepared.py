@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxgan.data import digests, pixels
-from jaxgan.data.dataset import DataError, extra
+from jaxgan.data.dataset import DataError, extra, first_line
 from jaxgan.data.source import Source
 from jaxgan.gan import Batch
 
@@ -70,45 +70,39 @@ def source(path: str, shape: pixels.Shape | None, how: pixels.Fit = "crop") -> S
     name = f"prepared:{path}"
     folder = path if os.path.isdir(path) else os.path.expanduser(path)
     about = _about(name, path, folder)
-    files = [os.path.join(folder, shard) for shard in about.shards]
-    for file, shard in zip(files, about.shards.values(), strict=True):
+    files, shards = [os.path.join(folder, shard) for shard in about.shards], list(about.shards.values())
+    for file, shard in zip(files, shards, strict=True):
         if not os.path.exists(file):
             raise _damaged(name, file, "it is gone")
         if os.path.getsize(file) != shard["bytes"]:
             raise _damaged(name, file, f"it has {os.path.getsize(file):,} bytes, not {shard['bytes']:,}")
     labels = _labels(name, folder, about) if about.classes else None
-    ends = np.cumsum([shard["images"] for shard in about.shards.values()])
+    starts = np.cumsum([0, *(shard["images"] for shard in shards)])
+    nbytes = math.prod(about.size)
     readers: list[Any] = [None] * len(files)
-
-    def records(shard: int, which: list[int]) -> list[bytes]:
-        try:
-            reader = readers[shard] = readers[shard] or _reader(files[shard])  # if two threads open one, either will do
-            found = reader.read(which)
-        except Exception as error:  # what a damaged file raises is not said anywhere
-            raise _damaged(name, files[shard], str(error)) from error
-        if any(len(record) != math.prod(about.size) for record in found):
-            raise _damaged(name, files[shard], "its images are of another size")
-        return found
 
     def read(which: np.ndarray) -> Batch:
         which = np.asarray(which)
-        images = np.empty((len(which), math.prod(about.size)), np.uint8)
-        shards = np.searchsorted(ends, which, side="right")
-        for shard in np.unique(shards):
-            places = np.flatnonzero(shards == shard)
-            first = ends[shard] - about.shards[os.path.basename(files[shard])]["images"]
-            for place, record in zip(places, records(shard, (which[places] - first).tolist()), strict=True):
+        images = np.empty((len(which), nbytes), np.uint8)
+        of_shard = np.searchsorted(starts, which, side="right") - 1
+        for i in np.unique(of_shard):
+            places = np.flatnonzero(of_shard == i)
+            try:
+                reader = readers[i] = readers[i] or _reader(files[i])  # if two threads open one, either will do
+                records = reader.read((which[places] - starts[i]).tolist())
+            except Exception as error:  # what a damaged file raises is not said anywhere
+                raise _damaged(name, files[i], error) from error
+            if any(len(record) != nbytes for record in records):
+                raise _damaged(name, files[i], "its images are of another size")
+            for place, record in zip(places, records, strict=True):
                 images[place] = np.frombuffer(record, np.uint8)
-        images = images.reshape(-1, *about.size)
-        return Batch(_fitted(images, shape, how), None if labels is None else labels[which])
+        images = pixels.fit_all(images.reshape(-1, *about.size), shape, how)
+        return Batch(images, None if labels is None else labels[which])
 
     def digest() -> str:
         covered = [*files, os.path.join(folder, LABELS)] if about.classes else files
-        meaning = json.dumps([about.format, about.size, about.classes, list(about.shards.values())])
-        try:
-            return digests.of_files([(os.path.basename(file), file) for file in covered], meaning)
-        except OSError as error:
-            raise _damaged(name, str(error.filename), str(error.strerror)) from error
+        meaning = json.dumps([about.format, about.size, about.classes, shards])
+        return digests.of_files([(os.path.basename(file), file) for file in covered], meaning)
 
     note = about.labels_note or ("" if about.classes else "not all of its images lay in folders of classes")
     note = f"when it was prepared: {note}" if note else ""
@@ -116,11 +110,7 @@ def source(path: str, shape: pixels.Shape | None, how: pixels.Fit = "crop") -> S
 
 
 def write(path: str, images: Iterable[np.ndarray]) -> None:
-    """Writes a shard.
-
-    Args:
-      path: its file.
-      images: uint8 [H, W, C] each.
+    """Writes a shard of images, uint8 [H, W, C] each.
 
     Raises:
       DataError: it cannot be written, for example because the disk is full.
@@ -133,7 +123,7 @@ def write(path: str, images: Iterable[np.ndarray]) -> None:
         if _reader(path).num_records() != count:
             raise RuntimeError("not all of it is there")
     except (OSError, RuntimeError) as error:
-        raise DataError(f"{path} cannot be written: {_first_line(error)}") from error
+        raise DataError(f"{path} cannot be written: {first_line(error)}") from error
 
 
 def read_about(folder: str) -> About:
@@ -177,7 +167,7 @@ def _about(name: str, path: str, folder: str) -> About:
             ) from None
         raise DataError(f"{name}: it is unfinished; {command} goes on with it") from None
     except (OSError, ValueError) as error:
-        raise _damaged(name, os.path.join(folder, ABOUT), str(error)) from error
+        raise _damaged(name, os.path.join(folder, ABOUT), error) from error
 
 
 def _labels(name: str, folder: str, about: About) -> np.ndarray:
@@ -185,7 +175,7 @@ def _labels(name: str, folder: str, about: About) -> np.ndarray:
     try:
         labels = np.load(file)
     except (OSError, ValueError, EOFError) as error:
-        raise _damaged(name, file, str(error)) from error
+        raise _damaged(name, file, error) from error
     if labels.shape != (about.images,) or labels.dtype != np.int32:
         raise _damaged(name, file, f"it is {labels.dtype} of shape {list(labels.shape)}, not {about.images} labels")
     if labels.min() < 0 or labels.max() >= len(about.classes):
@@ -193,25 +183,10 @@ def _labels(name: str, folder: str, about: About) -> np.ndarray:
     return labels
 
 
-def _fitted(images: np.ndarray, shape: pixels.Shape | None, how: pixels.Fit) -> np.ndarray:
-    if shape in (None, images.shape[1:]):
-        return images
-    from PIL import Image
-
-    found = np.empty((len(images), *shape), np.uint8)
-    for i, image in enumerate(images):
-        found[i] = pixels.fit(Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image), shape, how)
-    return found
-
-
 def _reader(file: str) -> Any:
     return extra(RECORDS, file).ArrayRecordReader(file, READING, file_reader_buffer_size=BUFFER)
 
 
-def _damaged(name: str, file: str, reason: str) -> DataError:
+def _damaged(name: str, file: str, reason: object) -> DataError:
     remove = "remove it and " if os.path.exists(file) else ""
-    return DataError(f"{name}: {file} cannot be read ({_first_line(reason)}); {remove}prepare it again")
-
-
-def _first_line(error: object) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return DataError(f"{name}: {file} cannot be read ({first_line(reason)}); {remove}prepare it again")

@@ -20,7 +20,7 @@ from jaxgan.data.progress import progress
 from jaxgan.gan import Batch
 from jaxgan.labels import checked_labels
 
-PIECE = 1_024  # examples that are read at once: record by record, ArrayRecord takes many times as long
+READ_AT_ONCE = 1_024  # examples: record by record, ArrayRecord takes many times as long
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,7 +34,8 @@ class Source:
       read: int [n], which ones -> their images, uint8 [n, H, W, C], and labels, int32 [n], -1 where one has none; or
         None for the labels of all. Several threads may call it at once. Raises DataError; so does each call for what is
         of another kind, shape or range, since what it gives is looked at.
-      digest: of what is read (files or records, not their pixels), as text. It does not depend on where they are.
+      digest: of what is read (files or records, not their pixels), as text. It does not depend on where they are. An
+        OSError of a file becomes a DataError.
       classes: the names of the classes, in the order of their labels; () where there are no labels.
       labels_note: why there are no labels and what would give some, or what else is to be known of them; "" if nothing.
     """
@@ -49,6 +50,7 @@ class Source:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "read", functools.partial(_checked, self, self.read))
+        object.__setattr__(self, "digest", functools.partial(_digest, self, self.digest))
 
     @property
     def nbytes(self) -> int:
@@ -73,7 +75,7 @@ class Source:
                 f"{self.name}: {self.size:,} images take {size:.1f} GiB, more than there is memory; use `stream`"
             ) from error
         labels = np.full(self.size, -1, np.int32)
-        length = max(16, min(PIECE, self.size // 50))
+        length = max(16, min(READ_AT_ONCE, self.size // 50))
         pieces = [np.arange(start, min(start + length, self.size)) for start in range(0, self.size, length)]
         with contextlib.closing(ahead(lambda piece: (piece, self.read(piece)), pieces, threads())) as found:
             for piece, batch in progress(found, len(pieces), self.name):
@@ -86,6 +88,13 @@ class Source:
         if self.classes:
             note = f"{missing.size:,} of {self.size:,} examples have none, the first of them example {missing[0]}"
         return Dataset(self.name, images, read_from=self.digest(), labels_note=note)
+
+
+def _digest(source: Source, digest: Callable[[], str]) -> str:
+    try:
+        return digest()
+    except OSError as error:
+        raise DataError(f"{source.name}: {error.filename} cannot be read ({error.strerror}); mend it") from error
 
 
 def _checked(source: Source, read: Callable[[np.ndarray], Batch], which: np.ndarray) -> Batch:
@@ -135,24 +144,18 @@ def threads() -> int:
 
 
 def stacked(examples: Iterator[tuple[str, np.ndarray]], count: int, shape: Shape, name: str, first: str) -> np.ndarray:
-    """Images of one shape as one array, uint8 [count, H, W, C].
-
-    Args:
-      examples: what each is called in messages, and its pixels, uint8 [H, W, C].
-      count: how many there are.
-      shape: what all must be of.
-      name: the source's, for messages.
-      first: which image the shape is of, for messages.
+    """The images of a source, each with what messages call it, as one array, uint8 [count, H, W, C].
 
     Raises:
-      DataError: one differs.
+      DataError: one is not of the shape, which is that of the image that is called `first`.
     """
     images = np.empty((count, *shape), np.uint8)
     for i, (which, pixels) in enumerate(examples):
         if pixels.shape != shape:
             one, other = ("x".join(map(str, x)) for x in (shape, pixels.shape))
             raise DataError(
-                f"{name}: images differ in shape: {first} is {one} and {which} is {other}; give an image_shape"
+                f"{name}: images must be of one shape, but {first} is {one} and {which} is {other}; give an "
+                "image_shape, or resize them first"
             )
         images[i] = pixels
     return images
@@ -212,15 +215,18 @@ def of_items(name: str, items: Any) -> Source:
     return Source(name, len(items), shape, read, digest, classes)
 
 
-def with_border(source: Source, border: int) -> Source:
-    """The source with so many black pixels on each side of every image."""
-    if not border:
-        return source
-    around = ((0, 0), (border, border), (border, border), (0, 0))
+def with_border(found: Source | Dataset, border: int) -> Source | Dataset:
+    """The same with so many black pixels on each side of every image."""
+
+    def bordered(images: np.ndarray) -> np.ndarray:
+        return np.pad(images, ((0, 0), (border, border), (border, border), (0, 0)))
+
+    if isinstance(found, Dataset):
+        return dataclasses.replace(found, images=bordered(found.images))
 
     def read(which: np.ndarray) -> Batch:
-        batch = source.read(which)
-        return batch._replace(images=np.pad(batch.images, around))
+        batch = found.read(which)
+        return batch._replace(images=bordered(batch.images))
 
-    height, width, channels = source.shape
-    return dataclasses.replace(source, shape=(height + 2 * border, width + 2 * border, channels), read=read)
+    height, width, channels = found.shape
+    return dataclasses.replace(found, shape=(height + 2 * border, width + 2 * border, channels), read=read)

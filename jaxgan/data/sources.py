@@ -1,15 +1,15 @@
 """A dataset by its name."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 
-from jaxgan.data import folder, pixels, prepared, stacked_mnist, tfds
+from jaxgan.data import folder, pixels, prepared, tfds
 from jaxgan.data.dataset import DataError, Dataset
 from jaxgan.data.source import Source, with_border
 
 DIGITS = Path(__file__).with_name("digits.npz")  # digits.md says where it is from
+STACKED = "stacked_mnist"
 
 
 def load(
@@ -57,14 +57,16 @@ def open_source(
     shape = _within(image_shape, border)
     kind, _, path = name.partition(":")
     if kind == "folder":
-        return with_border(folder.source(path, shape, fit), border)
-    if kind == "prepared":
-        return with_border(prepared.source(path, shape, fit), border)
-    if name not in ("digits", stacked_mnist.NAME):
-        return with_border(tfds.source(name, data_dir, shape, split, fit), border)
-    dataset = _digits(shape, fit) if name == "digits" else stacked_mnist.load(data_dir, shape, split, fit)
-    around = ((0, 0), (border, border), (border, border), (0, 0))
-    return dataclasses.replace(dataset, images=np.pad(dataset.images, around)) if border else dataset
+        found = folder.source(path, shape, fit)
+    elif kind == "prepared":
+        found = prepared.source(path, shape, fit)
+    elif name == "digits":
+        found = _digits(shape, fit)
+    elif name == STACKED:
+        found = _stacked_mnist(data_dir, shape, split, fit)
+    else:
+        found = tfds.source(name, data_dir, shape, split, fit)
+    return with_border(found, border) if border else found
 
 
 def splits(name: str, data_dir: str | None = None) -> tuple[str, ...]:
@@ -75,7 +77,7 @@ def splits(name: str, data_dir: str | None = None) -> tuple[str, ...]:
     """
     if name == "digits" or name.startswith(("folder:", "prepared:")):
         return ()
-    return stacked_mnist.splits(data_dir) if name == stacked_mnist.NAME else tfds.splits(name, data_dir)
+    return tfds.splits("mnist" if name == STACKED else name, data_dir)
 
 
 def _within(shape: pixels.Shape | None, border: int) -> pixels.Shape | None:
@@ -98,8 +100,22 @@ def _digits(shape: pixels.Shape | None, fit: pixels.Fit) -> Dataset:
     with np.load(DIGITS) as found:
         images, labels = found["images"], found["labels"]
     images = np.round(images * (255 / 16)).astype(np.uint8)[..., None]  # 17 shades of grey
-    if shape not in (None, images.shape[1:]):
-        from PIL import Image
+    return Dataset("digits", pixels.fit_all(images, shape, fit), labels, tuple("0123456789"))
 
-        images = np.stack([pixels.fit(Image.fromarray(image.squeeze(-1)), shape, fit) for image in images])
-    return Dataset("digits", images, labels, tuple("0123456789"))
+
+def _stacked_mnist(data_dir: str | None, shape: pixels.Shape | None, split: str, fit: pixels.Fit) -> Dataset:
+    """Three handwritten digits as the red, green and blue of one image, so 1,000 modes to be counted.
+
+    There are as many images, [28, 28, 3], as the split of MNIST has, and each digit is once in each channel: those of
+    image i are at place i of three permutations of the split, which are `np.random.RandomState(0)`'s, `(1)`'s and
+    `(2)`'s, since NumPy keeps their numbers. They do not depend on a run's seed. The label of the digits a, b and c is
+    100 a + 10 b + c.
+    """
+    mnist = tfds.source("mnist", data_dir, None, split).load()
+    if mnist.labels is None:
+        raise DataError(f"{STACKED}: MNIST has no labels here: {mnist.labels_note}")
+    orders = [np.random.RandomState(channel).permutation(len(mnist.images)) for channel in range(3)]
+    images = np.concatenate([mnist.images[order] for order in orders], axis=-1)
+    hundreds, tens, ones = (mnist.labels[order] for order in orders)
+    names = tuple(f"{number:03d}" for number in range(1_000))
+    return Dataset(STACKED, pixels.fit_all(images, shape, fit), 100 * hundreds + 10 * tens + ones, names)

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxgan.data.dataset import DataError
 from jaxgan.data.order import batches, check
-from jaxgan.data.source import PIECE, Source, ahead, threads
+from jaxgan.data.source import READ_AT_ONCE, Source, ahead, threads
 from jaxgan.gan import Batch
 
 BUFFER = 64 * 2**20  # bytes of images that are read, or wait to be taken
@@ -42,7 +42,7 @@ def stream(
     check(start, batch_size, part)
     share = batch_size // part[1]
     size = share * math.prod(source.shape)  # of a step, in bytes
-    together = max(1, min(PIECE // share, BUFFER // (8 * size)))  # steps that are read at once
+    together = max(1, min(READ_AT_ONCE // share, BUFFER // (8 * size)))  # steps that are read at once
     waiting = max(1, BUFFER // (together * size) - threads())
     read = functools.partial(_read, source, labels)
     firsts = itertools.count(start, together)
@@ -58,10 +58,10 @@ def stream(
 def _read(source: Source, labels: bool, which: np.ndarray) -> list[Batch]:
     """The batches of several steps: those of `which`, int [steps, B]."""
     batch = source.read(which.reshape(-1))
+    images = batch.images.reshape(*which.shape, *source.shape)
     if not labels:
-        return [Batch(images) for images in batch.images.reshape(*which.shape, *source.shape)]
+        return [Batch(of_step) for of_step in images]
     missing = np.arange(which.size) if batch.labels is None else np.flatnonzero(batch.labels < 0)
     if missing.size:
         raise DataError(f"{source.name}: example {which.reshape(-1)[missing[0]]} has no label, and the recipe classes")
-    images, of_all = batch.images.reshape(*which.shape, *source.shape), np.asarray(batch.labels).reshape(which.shape)
-    return [Batch(*of_step) for of_step in zip(images, of_all, strict=True)]
+    return [Batch(*of_step) for of_step in zip(images, np.asarray(batch.labels).reshape(which.shape), strict=True)]

@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from jaxgan.data import digests, pixels
-from jaxgan.data.dataset import DataError, extra
+from jaxgan.data.dataset import DataError, extra, first_line
 from jaxgan.data.source import Source, stacked
 from jaxgan.gan import Batch
 
@@ -48,7 +48,7 @@ def source(name: str, data_dir: str | None, shape: pixels.Shape | None, split: s
     def decoded(number: int, record: bytes) -> tuple[np.ndarray, int]:
         encoded, of_class = _example(record, image, is_class, f"{name}: example {number}")
         try:
-            return pixels.read(io.BytesIO(encoded), shape, how)[0], of_class
+            return pixels.read(io.BytesIO(encoded), shape, how), of_class
         except DataError as error:
             raise DataError(f"{name}: example {number} {error}") from error
 
@@ -69,10 +69,7 @@ def source(name: str, data_dir: str | None, shape: pixels.Shape | None, split: s
         instructions = builder.info.splits[split].file_instructions
         parts = [[os.path.basename(x.filename), x.skip, x.take] for x in instructions]
         files = {os.path.basename(x.filename): str(x.filename) for x in instructions}
-        try:
-            return digests.of_files(sorted(files.items()), json.dumps(parts))
-        except OSError as error:
-            raise DataError(f"{name}: {error.filename} cannot be read ({error.strerror})") from error
+        return digests.of_files(sorted(files.items()), json.dumps(parts))
 
     features = ", ".join(sorted(builder.info.features))
     note = "" if is_class else f"it has no feature named label that is a class, but {features}"
@@ -105,7 +102,7 @@ def _builder(name: str, data_dir: str | None) -> Any:
         ) from None
     except Exception as error:  # a name, and a folder of data, can be wrong in any number of ways
         raise DataError(
-            f"{name}: TensorFlow Datasets cannot open it; check its name and data: {_first_line(error)}"
+            f"{name}: TensorFlow Datasets cannot open it; check its name and data: {first_line(error)}"
         ) from error
 
 
@@ -135,9 +132,9 @@ def _source(builder: Any, name: str, split: str) -> Any:
             "tfds.builder(...).download_and_prepare(file_format='array_record')"
         ) from error
     except (ValueError, KeyError) as error:
-        raise DataError(f"{name}: split {split!r}: {_first_line(error)}") from error
+        raise DataError(f"{name}: split {split!r}: {first_line(error)}") from error
     except Exception as error:  # files that are damaged or gone
-        raise DataError(f"{name}: {builder.data_path} cannot be read: {_first_line(error)}") from error
+        raise DataError(f"{name}: {builder.data_path} cannot be read: {first_line(error)}") from error
 
 
 def _records(records: Any, which: list[int], name: str, builder: Any, split: str) -> list[bytes]:
@@ -147,7 +144,7 @@ def _records(records: Any, which: list[int], name: str, builder: Any, split: str
         some = f"example {which[0]}" if len(which) == 1 else f"examples {min(which)} to {max(which)}"
         files = sorted({str(x.filename) for x in builder.info.splits[split].file_instructions})
         where = f"{files[0]} and {len(files) - 1} others" if len(files) > 1 else files[0]
-        raise DataError(f"{name}: {some} cannot be read from {where}: {_first_line(error)}") from error
+        raise DataError(f"{name}: {some} cannot be read from {where}: {first_line(error)}") from error
 
 
 def _example(record: bytes, image: str, is_class: bool, which: str) -> tuple[bytes, int]:
@@ -158,7 +155,7 @@ def _example(record: bytes, image: str, is_class: bool, which: str) -> tuple[byt
         encoded = features[image].bytes_list.value[0]
         return encoded, features["label"].int64_list.value[0] if is_class else -1
     except Exception as error:  # what a record that is none makes of it depends on its bytes
-        raise DataError(f"{which} cannot be read: {_first_line(error)}") from error
+        raise DataError(f"{which} cannot be read: {first_line(error)}") from error
 
 
 def _prepare(builder: Any, name: str) -> None:
@@ -172,7 +169,7 @@ def _prepare(builder: Any, name: str) -> None:
     except Exception as error:
         if importlib.util.find_spec("tensorflow") is None and "tensorflow" in f"{error!r}".lower():
             raise DataError(f"{name}: preparing it needs TensorFlow; pip install tensorflow, or {where}") from error
-        raise DataError(f"{name}: preparing it failed ({_first_line(error)}); {where}") from error
+        raise DataError(f"{name}: preparing it failed ({first_line(error)}); {where}") from error
 
 
 def _online() -> bool:
@@ -181,8 +178,3 @@ def _online() -> bool:
         return bool(urllib.request.getproxies()) or bool(socket.getaddrinfo("www.tensorflow.org", 443))
     except OSError:
         return False
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
-    return (text or type(error).__name__).splitlines()[0][:400]

@@ -19,7 +19,7 @@ from jaxgan.run import checkpoint, metrics, plots, processes
 from jaxgan.run.arrays import state_sha256
 from jaxgan.run.checkpoint import CheckpointError
 from jaxgan.run.errors import RunError, Stopped
-from jaxgan.run.events import Event, Moment
+from jaxgan.run.events import Event, Snapshot
 from jaxgan.run.loop import train
 from jaxgan.run.numerics import fixed_numerics, start_devices
 from jaxgan.run.prepare import Options, Prepared, Recipe, introduction, prepare
@@ -31,12 +31,12 @@ from jaxgan.run.workdir import WorkdirError, read_summary, write_json
 __all__ = [
     "CheckpointError",
     "Event",
-    "Moment",
     "Options",
     "ProcessError",
     "ProcessLost",
     "Recipe",
     "RunError",
+    "Snapshot",
     "Stopped",
     "WorkdirError",
     "run",

@@ -1,11 +1,12 @@
-"""The arrays of a state: their digest, their names and shapes, and keys as the arrays that are stored of them."""
+"""The arrays of a state: their digest, their names and their shapes."""
 
 import hashlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+
+from jaxgan.randomness import key_data
 
 Arrays = dict[tuple[str, ...], tuple[list[int], str]]  # the names on the way to an array -> its shape and type
 
@@ -18,21 +19,6 @@ def state_sha256(state: Any) -> str:
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype.str} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def key_data(state: Any) -> Any:
-    """A tree with the data of its typed keys, uint32, in their place."""
-    return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, state)
-
-
-def with_key(like: Any, array: jax.Array) -> jax.Array:
-    """The array, or the typed key that it is the data of, where `like` is one."""
-    return jax.random.wrap_key_data(array, impl=str(jax.random.key_impl(like))) if is_key(like) else jnp.asarray(array)
-
-
-def is_key(x: Any) -> bool:
-    """Whether an array is one of typed keys."""
-    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def shapes(tree: Any) -> Arrays:

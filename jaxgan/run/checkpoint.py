@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxgan.run.arrays import difference, key_data, shapes, state_sha256, with_key
+from jaxgan.data.dataset import first_line
+from jaxgan.randomness import key_data, with_keys
+from jaxgan.run.arrays import difference, shapes, state_sha256
 
 # What a system says of files that may be whole: why one cannot be written, and why one cannot be read.
 FULL = re.compile("No space left on device|Disk quota exceeded|File too large")
@@ -81,11 +84,10 @@ class Checkpoints:
         _remove(self.link)
 
     def steps(self) -> list[int]:
-        """The steps of the whole checkpoints, the newest last."""
+        """Those of the whole checkpoints, the newest last."""
         return sorted(self.manager.all_steps())
 
     def latest_step(self) -> int | None:
-        """The newest one's step; None where there is none."""
         return self.manager.latest_step()
 
     def scores(self) -> dict[int, Score]:
@@ -203,7 +205,7 @@ def restore(checkpoints: Checkpoints, like: Any, best: bool = False) -> Any:
         if found is None:
             raise CheckpointError(f"{checkpoints.path}: no checkpoint has a score; score the run as it trains")
         step = found.step
-    return jax.tree.map(with_key, like, _read(checkpoints, step, like))
+    return with_keys(like, jax.tree.map(jnp.asarray, _read(checkpoints, step, like)))
 
 
 def read(directory: str | os.PathLike[str], like: Any, best: bool = False) -> Any:
@@ -304,7 +306,7 @@ def _saving(checkpoints: Checkpoints, step: int | None) -> Iterator[None]:
     except Exception as error:  # Orbax and TensorStore raise nearly every kind here too
         full = FULL.search(str(error))
         known = full or REFUSED.search(str(error))
-        why = known[0] if known else (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        why = known[0] if known else first_line(error)
         if checkpoints.link is not None:
             why = why.replace(str(checkpoints.link), str(checkpoints.path))
         if step is None:  # what is being written

@@ -23,8 +23,8 @@ RESERVED = ("step", "seconds", "images_per_second")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Moment:
-    """A run between two turns.
+class Snapshot:
+    """A run after one of its steps: what an event is given.
 
     Attributes:
       step: how many updates are done.
@@ -62,13 +62,13 @@ class Event:
     Attributes:
       name: what messages call it.
       every: the period, in steps; at least 1.
-      call: given the moment; it returns scalars for that step's line of metrics.jsonl, by name, or None. Where scores
+      call: given the snapshot; it returns scalars for that step's line of metrics.jsonl, by name, or None. Where scores
         are among them, `scored_by` may be a text, all that they depend on: only those of one text are compared.
     """
 
     name: str
     every: int
-    call: Callable[[Moment], Mapping[str, float | str] | None]
+    call: Callable[[Snapshot], Mapping[str, float | str] | None]
 
     def is_due(self, step: int, last: bool) -> bool:
         """Whether it is called at `step`."""
@@ -77,7 +77,7 @@ class Event:
 
 @jax.jit
 def _copy(state: GANState) -> GANState:
-    """One program for all arrays, which the devices take in its turn: the host does not wait for it."""
+    """One program for all arrays, which the devices are handed like any other: the host does not wait for it."""
     return jax.tree.map(jnp.copy, state)
 
 
@@ -94,33 +94,34 @@ def check_events(events: Sequence[Event]) -> None:
             raise RunError(f"event {event.name!r}: every must be a whole number of at least 1, not {event.every!r}")
 
 
-def call_all(events: Sequence[Event], moment: Moment) -> dict[str, float | str]:
-    """Calls the events, in order, and gathers their scalars, and what these were scored by.
+def call_all(events: Sequence[Event], snapshot: Snapshot) -> tuple[dict[str, float], str | None]:
+    """Calls the events, in order; gives their scalars, and what the scores among these were measured in.
 
     Raises:
       RunError: what an event returns is not scalars by new names.
       Exception: whatever an event raises.
     """
-    scalars = {}
+    scalars: dict[str, float] = {}
+    unit = None
     for event in events:
-        found = event.call(moment)
+        found = event.call(snapshot)
         if found is None:
             continue
         if not isinstance(found, Mapping):
             raise RunError(f"event {event.name!r} must return a dict of scalars or None, not {type(found).__name__}")
         for name, value in found.items():
-            if name in RESERVED or name in moment.device_metrics or name in scalars:
+            if name in RESERVED or name in snapshot.device_metrics or name in scalars:
                 raise RunError(f"event {event.name!r}: {name!r} is the name of another metric; choose another")
             if name == UNIT:
                 if not isinstance(value, str):
                     raise RunError(f"event {event.name!r}: {name!r} must be a text, not {value!r:.100}")
-                scalars[name] = value
+                unit = value
                 continue
             try:
                 scalars[str(name)] = float(value)
             except (TypeError, ValueError) as error:
                 raise RunError(f"event {event.name!r}: {name!r} must be a scalar, not {value!r:.100}") from error
-    return scalars
+    return scalars, unit
 
 
 def check_metrics(step: int, metrics: Mapping[str, jax.Array], advice: str) -> None:

@@ -25,8 +25,7 @@ from jaxgan.gan import GAN, GANState
 from jaxgan.randomness import Purpose
 from jaxgan.run import checkpoint, processes
 from jaxgan.run.checkpoint import Score
-from jaxgan.run.events import Event, Moment, call_all, check_metrics
-from jaxgan.run.metrics import UNIT
+from jaxgan.run.events import Event, Snapshot, call_all, check_metrics
 from jaxgan.run.prepare import Prepared
 from jaxgan.run.report import Report
 from jaxgan.run.screen import say
@@ -43,7 +42,7 @@ BEST = "frechet_distance"  # among what events find; of the checkpoints, the one
 class Pending(NamedTuple):
     """A turn that the devices have been given, and what is due once it is over; before the first, the first grid."""
 
-    moment: Moment | None = None
+    snapshot: Snapshot
     updates: int = 0
     events: Sequence[Event] = ()
     log: bool = False
@@ -71,12 +70,13 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
     p, step, several = prepared, prepared.start, jax.process_count() > 1
     if step == p.recipe.steps:
         return p.state
-    grids = functools.partial(_draw, report, p.config.get("class_names", ())[:ROWS])
+    grids = functools.partial(_draw, p, report, p.config.get("class_names", ())[:ROWS])
     events = (Event("samples", p.options.sample_every, grids), *p.events)
-    finish = functools.partial(_finish, p, report, events[0], _lowest_scores(p.checkpoints))
-    pending, clock = Pending(), Clock(time.perf_counter())
+    finish = functools.partial(_finish, p, report, _lowest_scores(p.checkpoints))
+    pending = Pending(Snapshot(step, p.gan, p.workdir, False, p.state, {}), events=() if step else events[:1])
+    clock = Clock(time.perf_counter())
     if several:  # they agree by programs of their own, for which the devices must be free
-        finish(pending)
+        pending = finish(pending)
     state = parallel.replicate(p.state, p.devices)
     with contextlib.ExitStack() as stack, stop_signals() as asked_to_stop:
         take, most = open_turns(p, stack)
@@ -86,23 +86,22 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
                 state, metrics = take(state, step, count)
             except (DataError, processes.ProcessError):
                 finish(pending)
-                if pending.moment and p.checkpoints.latest_step() != step:
-                    _save(p, pending.moment, None)
-                    with processes.synchronized():
-                        checkpoint.finish(p.checkpoints, pending.moment.state)
+                if pending.updates and p.checkpoints.latest_step() != step:
+                    _save(p, pending.snapshot, None, wait=True)
                 raise
             finish(pending)  # what is due of the turn before, while the devices take this one
             if several:
                 wait(p, metrics)
-            clock, minute = _timed(clock, pending)
+            clock, minute = _timed(clock, pending.updates)
             step += count
             stop = asked_to_stop(turn + 1) or step == p.recipe.steps
             pending = _due(p, report, events, state, metrics, count, step, minute, stop)
+            clock = clock._replace(saved=time.perf_counter()) if pending.save else clock
             if several or stop:
-                finish(pending)
-                pending = pending._replace(events=(), log=False, save=False)
+                pending = finish(pending)
             if stop:
-                return pending.moment.state
+                break
+    return pending.snapshot.state
 
 
 def _until_due(p: Prepared, events: Sequence[Event], step: int) -> int:
@@ -111,11 +110,11 @@ def _until_due(p: Prepared, events: Sequence[Event], step: int) -> int:
     return min(p.recipe.steps - step, *(every - step % every for every in periods if every))
 
 
-def _timed(clock: Clock, over: Pending) -> tuple[Clock, bool]:
+def _timed(clock: Clock, updates: int) -> tuple[Clock, bool]:
     """The clock after a turn, and whether the last checkpoint was due more than a minute ago; the leader's."""
     now = time.perf_counter()
-    saved = now if over.save else min(clock.saved, now)
-    pace = max(1, min(MOST, int(TURN * over.updates / (now - clock.over))))
+    saved = min(clock.saved, now)
+    pace = max(1, min(MOST, int(TURN * updates / (now - clock.over))))
     pace, minute = processes.broadcast(pace, now - saved > MINUTE)
     return Clock(now, saved, pace), bool(minute)
 
@@ -136,56 +135,46 @@ def _due(
     due = [event for event in events if event.is_due(step, end)]
     save = stop or (step % every == 0 if every else minute)
     samples = _grid(p.gan, parallel.own_copy(state)) if report and events[0] in due else None
-    moment = Moment(step, p.gan, p.workdir, end, state, metrics, samples)
+    snapshot = Snapshot(step, p.gan, p.workdir, end, state, metrics, samples)
     if save or due:
-        _ = moment.state  # copied, before the next turn overwrites it
-    return Pending(moment, count, due, stop or step == 1 or step % p.options.log_every == 0, save)
+        _ = snapshot.state  # copied, before the next turn overwrites it
+    return Pending(snapshot, count, due, stop or step == 1 or step % p.options.log_every == 0, save)
 
 
-def _finish(
-    prepared: Prepared, report: Report | None, grids: Event, best: dict[str | None, float], pending: Pending
-) -> None:
+def _finish(p: Prepared, report: Report | None, best: dict[str | None, float], pending: Pending) -> Pending:
     """Waits for the end of a turn. Then what is due: first the events, then their line of metrics, then the checkpoint.
 
     In this order all that belongs to the steps of a checkpoint is written before it. Where an event raises, the line
     and the checkpoint are written before its error ends the run. A state whose `BEST` is lower than what `best` has of
-    its unit is saved, too, and `best` is kept up to date, in the leader.
+    its unit is saved, too, and `best` is kept up to date, in the leader. Returns the turn with nothing due any more.
     """
-    moment, _, due, log, save = pending
-    if moment is None:
-        return _draw_first(prepared, report, grids)
-    wait(prepared, moment.device_metrics)
+    snapshot, updates, due, log, save = pending
+    wait(p, snapshot.device_metrics)
     if due or log or save:
-        check_metrics(moment.step, moment.device_metrics, _after_nan(prepared))
-    scalars, error, score, failed, better = {}, None, None, False, False
+        check_metrics(snapshot.step, snapshot.device_metrics, _after_nan(p))
+    error, score, failed, better = None, None, False, False
     if report:
+        scalars, unit = {}, None
         try:
-            scalars = call_all(due, moment)
+            scalars, unit = call_all(due, snapshot)
         except Exception as raised:
             error = raised
-        unit = scalars.pop(UNIT, None)
         if log or scalars:
-            report.log(moment.step, {**moment.metrics, **scalars}, unit)
-        report.tick(moment.step)
+            report.log(snapshot.step, {**snapshot.metrics, **scalars}, unit)
+        if updates:
+            report.tick(snapshot.step)
         if math.isfinite(scalars.get(BEST, math.nan)):
             score = Score(scalars[BEST], unit)
-            better = _is_better(score, best, moment.step)
+            better = _is_better(score, best, snapshot.step)
     if due:
         failed, better = processes.broadcast(error is not None, better)
-    if save or failed or better:
-        _save(prepared, moment, score)
+    if updates and (save or failed or better):
+        _save(p, snapshot, score, wait=bool(failed))
     if failed:
         with processes.synchronized():
-            checkpoint.finish(prepared.checkpoints, moment.state)
             if error:
                 raise error
-
-
-def _draw_first(p: Prepared, report: Report | None, grids: Event) -> None:
-    """The grid of the untrained generator."""
-    if report and p.start == 0:
-        on_device = parallel.own_copy(parallel.replicate(p.state, p.devices[:1]))  # as later: one program for all grids
-        grids.call(Moment(0, p.gan, p.workdir, False, p.state, {}, _grid(p.gan, on_device)))
+    return pending._replace(events=(), log=False, save=False)
 
 
 def _lowest_scores(checkpoints: checkpoint.Checkpoints) -> dict[str | None, float]:
@@ -217,20 +206,28 @@ def _grid(gan: GAN, state: GANState) -> jax.Array:
     return sample(gan, state, key, count, labels=labels)
 
 
-def _draw(report: Report, names: Sequence[str], moment: Moment) -> None:
+def _draw(p: Prepared, report: Report | None, names: Sequence[str], snapshot: Snapshot) -> None:
     """The event of the sample grids."""
-    report.samples(moment.step, np.asarray(moment.device_samples), COLUMNS, names)
+    if report:
+        samples = snapshot.device_samples
+        if samples is None:  # of the untrained generator; on one device as the later ones, by the same program
+            samples = _grid(p.gan, parallel.own_copy(parallel.replicate(p.state, p.devices[:1])))
+        report.samples(snapshot.step, np.asarray(samples), COLUMNS, names)
 
 
-def _save(prepared: Prepared, moment: Moment, score: Score | None) -> None:
-    if not _is_finite(moment.state):
-        raise FloatingPointError(f"step {moment.step}: a weight is no longer finite; {_after_nan(prepared)}")
+def _save(p: Prepared, snapshot: Snapshot, score: Score | None, wait: bool = False) -> None:
+    """Begins to save a state, or with `wait` has it saved."""
+    if not _is_finite(snapshot.state):
+        raise FloatingPointError(f"step {snapshot.step}: a weight is no longer finite; {_after_nan(p)}")
     with processes.synchronized():
-        checkpoint.save(prepared.checkpoints, moment.step, moment.state, score)
+        checkpoint.save(p.checkpoints, snapshot.step, snapshot.state, score)
+    if wait:
+        with processes.synchronized():
+            checkpoint.finish(p.checkpoints, snapshot.state)
 
 
-def _after_nan(prepared: Prepared) -> str:
-    newest = prepared.checkpoints.latest_step()
+def _after_nan(p: Prepared) -> str:
+    newest = p.checkpoints.latest_step()
     left = "no checkpoint was saved" if newest is None else f"the newest checkpoint, of step {newest}, is from before"
     return f"{left}. Try smaller learning rates"
 

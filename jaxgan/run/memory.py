@@ -12,15 +12,10 @@ LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container
 
 
 def is_streamed(images: Source | Dataset, asked: bool, devices: Sequence[jax.Device]) -> bool:
-    """Whether the images are to be read as they are needed.
+    """Whether the images of a run on these devices are to be read as they are needed.
 
     They are where that is asked for, and where they would take more than half of a device's memory or of the host's.
-    On CPU devices, each copy is in the host's.
-
-    Args:
-      images: of a run. Those that are in memory stay there.
-      asked: whether it is asked for.
-      devices: of the run, all processes'.
+    On CPU devices, each copy is in the host's. Images that are in memory already stay there.
     """
     if isinstance(images, Dataset):
         return False
@@ -30,13 +25,9 @@ def is_streamed(images: Source | Dataset, asked: bool, devices: Sequence[jax.Dev
 
 
 def are_too_large(nbytes: int, host: float, device: int | None, devices: int = 1) -> bool:
-    """Whether images of so many bytes take more than half of the host's memory or of a device's.
+    """Whether images of so many bytes take more than half of the host's memory, in bytes, or of a device's.
 
-    Args:
-      nbytes: of the images.
-      host: bytes of the host's memory.
-      device: bytes of a device's; None where the devices have no other than the host's, each a copy in it.
-      devices: how many of these there are.
+    Where `device` is None, as many `devices` have a copy each in the host's.
     """
     copies = 1 if device else 1 + devices
     return copies * nbytes > host / 2 or (device is not None and nbytes > device / 2)

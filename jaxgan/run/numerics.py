@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from jaxgan.data.dataset import first_line
 from jaxgan.run.errors import RunError
 from jaxgan.run.screen import say
 
@@ -81,9 +82,8 @@ def start_devices() -> None:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # an assertion of JAX's, where it knows the platform but not how
         asked = os.environ.get("JAX_PLATFORMS") or jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
-        why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        why = f"({first_line(error)})"
         if not asked:
-            raise RunError(f"JAX finds no device ({why}); mend that, or set JAX_PLATFORMS=cpu") from error
-        raise RunError(
-            f"JAX_PLATFORMS={asked}: JAX finds no such device ({why}); name another, such as cpu, or unset it"
-        ) from error
+            raise RunError(f"JAX finds no device {why}; mend that, or set JAX_PLATFORMS=cpu") from error
+        name = f"JAX_PLATFORMS={asked}"
+        raise RunError(f"{name}: JAX finds no such device {why}; name another, such as cpu, or unset it") from error

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from jaxgan import images
+from jaxgan.data.dataset import first_line
 from jaxgan.files import atomic_write
 from jaxgan.run.metrics import comparable
 from jaxgan.run.report import grids
@@ -47,22 +48,17 @@ POINTS = 2000  # of a curve, at most
 
 
 def draw(workdir: Path, step: int) -> None:
-    """Makes the pictures of what a run has left in its workdir; one that cannot be made is told in one line.
-
-    Args:
-      workdir: the run's folder.
-      step: the run's last.
-    """
+    """Makes the pictures of a run, whose last step this is; where one cannot be made, a line says so."""
     drawings = {
         "samples.gif": _draw_samples,
-        "losses.png": functools.partial(draw_curves, panels=LOSSES),
-        "scores.png": functools.partial(draw_curves, panels=SCORES, smooth=False),
+        "losses.png": functools.partial(_draw_curves, panels=LOSSES),
+        "scores.png": functools.partial(_draw_curves, panels=SCORES, smooth=False),
     }
     for name, make in drawings.items():
         try:
-            make(workdir / name, comment=_comment(step))
+            make(workdir / name, comment=f"drawn at step {step}")
         except Exception as error:  # of Pillow's and Matplotlib's there are many kinds
-            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            why = getattr(error, "strerror", None) or first_line(error)
             say(f"{workdir / name} cannot be drawn ({why}); all else is written", "stderr")
 
 
@@ -70,11 +66,7 @@ def are_drawn(workdir: Path, step: int) -> bool:
     """Whether the pictures that there should be have been drawn at this step."""
     wanted = {"samples.gif": grids(workdir)}
     wanted |= {name: read_curves(workdir, panels) for name, panels in (("losses.png", LOSSES), ("scores.png", SCORES))}
-    return all(_comment_of(workdir / name) == _comment(step) for name, shown in wanted.items() if shown)
-
-
-def _comment(step: int) -> str:
-    return f"drawn at step {step}"
+    return all(_comment_of(workdir / name) == f"drawn at step {step}" for name, shown in wanted.items() if shown)
 
 
 def _comment_of(path: Path) -> str | None:
@@ -100,15 +92,8 @@ def _draw_samples(path: Path, comment: str) -> None:
         images.save_gif(path, evenly(frames, FRAMES), comment=comment)
 
 
-def draw_curves(path: Path, panels: Panels, smooth: bool = True, comment: str = "") -> None:
-    """Draws the metrics of a run over its steps; nothing where it has none of them.
-
-    Args:
-      path: the picture, in the run's folder.
-      panels: which metrics.
-      smooth: whether a running mean is drawn over the values; else each is marked.
-      comment: what the file holds beside the picture.
-    """
+def _draw_curves(path: Path, panels: Panels, comment: str, smooth: bool = True) -> None:
+    """Draws the metrics of a run over its steps, as `draw_curve`; nothing where it has none of them."""
     curves = read_curves(path.parent, panels)
 
     def draw_one(axes: Any, name: str, label: str, colour: str) -> None:

@@ -31,9 +31,7 @@ class Recipe(Protocol):
     @property
     def events(self) -> tuple[Event, ...]: ...
 
-    def build(self) -> GAN:
-        """The static description of the GAN."""
-        ...
+    def build(self) -> GAN: ...
 
     def config(self) -> dict[str, Any]:
         """All that decides a run's numbers but its seed and its length, as values that JSON can hold."""
@@ -116,16 +114,7 @@ def prepare(
 ) -> Prepared:
     """Checks, loads and restores; nothing is written before all that can be checked has been.
 
-    Args:
-      recipe: as in `run`.
-      workdir: as in `run`.
-      seed: as in `run`.
-      options: as in `run`.
-      accepted: as in `run`.
-      stack: at its end the workdir is free again, and the folder of checkpoints closed.
-
-    Raises:
-      Exception: those of `run`.
+    Arguments and errors are those of `run`; at the end of `stack` the workdir is free again.
     """
     gan, events = recipe.build(), tuple(recipe.events)
     config, defaults = config_of(recipe, seed)
@@ -151,11 +140,15 @@ def prepare(
             _check_data(dataset, gan)  # only now it is known whether all have labels
         state = init(gan, root_key(seed))
         _check_division(gan, len(devices))
-    _claim(workdir, config, stack)
+    with processes.synchronized():
+        if processes.is_leader():
+            stack.enter_context(claim(workdir, config))
+    with processes.synchronized():
+        if not (workdir / "config.json").exists():
+            raise RunError(f"`workdir` {workdir} must be a folder that all processes share; process 0 has another")
     with processes.synchronized() as same:
-        checkpoints = stack.enter_context(
-            contextlib.closing(checkpoint.open_folder(workdir / "checkpoints", options.keep))
-        )
+        checkpoints = checkpoint.open_folder(workdir / "checkpoints", options.keep)
+        stack.callback(checkpoints.close)
         if checkpoints.latest_step() is not None:
             state = checkpoint.restore(checkpoints, state)
             if not (jax.random.key_data(state.key) == jax.random.key_data(root_key(seed))).all():
@@ -179,7 +172,7 @@ def config_of(recipe: Recipe, seed: int) -> tuple[dict[str, Any], dict[str, Any]
 
 def introduction(prepared: Prepared) -> str:
     """What is about to be trained, on what and where, in two lines."""
-    p, devices = prepared, prepared.devices
+    p, devices, flags = prepared, prepared.devices, prepared.config["xla_flags"]
     n, (h, w, c) = p.dataset.size, p.dataset.shape
     gen, disc = (sum(x.size for x in jax.tree.leaves(net.params)) for net in (p.state.gen, p.state.disc))
     what = f"{p.dataset.name}: {n:,} images of {h}x{w}x{c}; generator {gen:,} parameters, discriminator {disc:,}"
@@ -187,27 +180,14 @@ def introduction(prepared: Prepared) -> str:
     if jax.process_count() > 1:
         on += f" of {jax.process_count()} processes"
     how = f"steps {p.start} to {p.recipe.steps} of {p.recipe.batch_size} images on {on}, in {p.workdir}"
-    note = "" if isinstance(p.dataset, data.Dataset) else "\nnote: the images are streamed: read as they are needed"
-    note += (
-        "\nnote: a batch takes more images than there are, some of them several times" if p.images_per_step > n else ""
-    )
-    if p.gan.classes > ROWS:
-        note += f"\nnote: sample grids show the first {ROWS} of {p.gan.classes:,} classes"
-    if p.gan.classes and p.dataset.labels_note:
-        note += f"\nnote: {p.dataset.labels_note}"
-    if p.config["xla_flags"]:
-        note += f"\nnote: flags that may change numbers are part of this run: {' '.join(p.config['xla_flags'])}"
-    return f"{what}\n{how}{note}"
-
-
-def _claim(workdir: Path, config: Mapping[str, Any], stack: contextlib.ExitStack) -> None:
-    """The leader claims the folder, and all make sure that it is the same one."""
-    with processes.synchronized():
-        if processes.is_leader():
-            stack.enter_context(claim(workdir, config))
-    with processes.synchronized():
-        if not (workdir / "config.json").exists():
-            raise RunError(f"`workdir` {workdir} must be a folder that all processes share; process 0 has another")
+    notes = {
+        "the images are streamed: read as they are needed": isinstance(p.dataset, data.Source),
+        "a batch takes more images than there are, some of them several times": p.images_per_step > n,
+        f"sample grids show the first {ROWS} of {p.gan.classes:,} classes": p.gan.classes > ROWS,
+        p.dataset.labels_note: p.gan.classes and p.dataset.labels_note,
+        f"flags that may change numbers are part of this run: {' '.join(flags)}": flags,
+    }
+    return "\n".join([what, how, *(f"note: {note}" for note, holds in notes.items() if holds)])
 
 
 def _check_data(dataset: data.Source | data.Dataset, gan: GAN) -> None:

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxgan.data.dataset import first_line
 from jaxgan.run.screen import say
 
 # A lost process is noticed within the first; at the end, each waits for the others during the second.
@@ -80,20 +81,25 @@ def join(coordinator: str | None = None, num_processes: int | None = None, proce
 
 def _in_cluster() -> bool:
     """Whether anything says that this is one of several tasks, or a TPU machine, which may be."""
-    several = (os.environ.get(name, "") not in ("", "1") for name in TASKS)
-    return any(several) or "JOB_COMPLETION_INDEX" in os.environ or importlib.util.find_spec("libtpu") is not None
+    return (
+        any(map(_is_several, TASKS))
+        or "JOB_COMPLETION_INDEX" in os.environ
+        or importlib.util.find_spec("libtpu") is not None
+    )
+
+
+def _is_several(name: str) -> bool:
+    return os.environ.get(name, "") not in ("", "1")
 
 
 def _say_who_is_awaited() -> None:
     """Says which variable makes this one of several processes, for the wait for the others may be long."""
-    for name in TASKS:
-        if os.environ.get(name, "") not in ("", "1"):
-            say(
-                f"{name}={os.environ[name]}: waiting, for up to 5 minutes, until all of these tasks have started; "
-                f"a run of one process takes `num_processes` 1, or {name} unset",
-                "stderr",
-            )
-            return
+    if name := next(filter(_is_several, TASKS), None):
+        say(
+            f"{name}={os.environ[name]}: waiting, for up to 5 minutes, until all of these tasks have started; "
+            f"a run of one process takes `num_processes` 1, or {name} unset",
+            "stderr",
+        )
 
 
 def _check_address(coordinator: str, num_processes: int, process_id: int) -> None:
@@ -205,20 +211,17 @@ def exit_together(*ends: type[Exception]) -> Iterator[None]:
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1 or not LOST.search(str(error)):
             raise
-        why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ProcessLost(
-            f"process {jax.process_index()} cannot go on: another process has ended, or cannot be reached ({why}); "
-            "start all of them again, and they go on from the newest checkpoint"
+            f"process {jax.process_index()} cannot go on: another process has ended, or cannot be reached "
+            f"({first_line(error)}); start all of them again, and they go on from the newest checkpoint"
         ) from error
 
 
 def broadcast(*values: int) -> Sequence[int]:
     """The leader's values, in all processes."""
-    return (
-        values
-        if jax.process_count() == 1
-        else multihost_utils.broadcast_one_to_all(np.asarray(values, np.int32)).tolist()
-    )
+    if jax.process_count() == 1:
+        return values
+    return multihost_utils.broadcast_one_to_all(np.asarray(values, np.int32)).tolist()
 
 
 def all_asked_to_stop(turn: int) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from jaxgan import images
+from jaxgan.data.dataset import first_line
 from jaxgan.run import metrics, tensorboard
 from jaxgan.run.screen import open_screen, say
 from jaxgan.run.workdir import append
@@ -29,14 +30,7 @@ class Report:
     """Writes and shows a run's progress, as a context manager. A resumed run's files go on without a seam."""
 
     def __init__(self, workdir: Path, start: int, steps: int, images_per_step: int):
-        """Drops what a killed run has reported past step `start`.
-
-        Args:
-          workdir: the run's folder.
-          start: the step that the run goes on from.
-          steps: the step that it goes to.
-          images_per_step: real images in each step.
-        """
+        """Drops what a killed run has reported past step `start`, which this one goes on from, to step `steps`."""
         self._workdir, self._images_per_step = workdir, images_per_step
         self._off: set[str] = set()
         self._first_unit = ...  # of the run's scores; not looked up yet
@@ -48,26 +42,17 @@ class Report:
         self._begin = self._since - last.get("seconds", 0)  # of all the run's processes
 
     def __enter__(self) -> "Report":
-        """Shows the progress bar."""
         self._screen.__enter__()
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        """Leaves the screen in order."""
         self._screen.__exit__(*exception)
 
     def tick(self, step: int) -> None:
-        """Moves the progress bar."""
         self._screen.tick(step)
 
     def log(self, step: int, values: Mapping[str, float], unit: str | None = None) -> None:
-        """Reports the scalars of a step, with the images per second since the last report.
-
-        Args:
-          step: it.
-          values: by name.
-          unit: what the scores among them were measured in, where that is known. A curve in TensorBoard is of one unit.
-        """
+        """Reports the scalars of a step, and the images per second; `unit` is what their scores were measured in."""
         now = time.perf_counter()
         rate = (step - self._since_step) * self._images_per_step / (now - self._since)
         self._since, self._since_step = now, step
@@ -80,14 +65,12 @@ class Report:
         self._screen.log(step, values)
 
     def _tagged(self, values: Mapping[str, float], unit: str | None) -> Mapping[str, float]:
-        """Values by their names in TensorBoard: scores of another unit than the run's first ones have it in theirs."""
+        """Values by their names in TensorBoard, where a curve is of one unit: another than the first is in the name."""
         if values.keys().isdisjoint(metrics.SCORES):
             return values
         if self._first_unit is ...:
-            lines = metrics.each_line(self._workdir)
-            self._first_unit = next(
-                (x.get(metrics.UNIT) for x in lines if not x.keys().isdisjoint(metrics.SCORES)), unit
-            )
+            scored = (x for x in metrics.each_line(self._workdir) if not x.keys().isdisjoint(metrics.SCORES))
+            self._first_unit = next((x.get(metrics.UNIT) for x in scored), unit)
         if unit == self._first_unit:
             return values
         return {f"{k} ({unit})" if k in metrics.SCORES else k: value for k, value in values.items()}
@@ -101,13 +84,11 @@ class Report:
             picture = images.named(picture, names) if names else picture
             png = images.png(picture, level=1)  # the updates go on meanwhile, on the same cores perhaps
         except Exception as error:  # as in `_attempt`
-            self._give_up("samples", error)
-            return
+            return self._give_up("samples", error)
         path = self._workdir / "samples" / f"{step:06d}.png"
-        self._attempt("samples", functools.partial(images.save_png, path, png))
-        self._attempt(
-            "tensorboard", lambda: self._append_event(tensorboard.picture(step, "samples", picture.shape, png))
-        )
+        self._attempt("samples", lambda: images.save_png(path, png))
+        record = functools.partial(tensorboard.picture, step, "samples", picture.shape, png)
+        self._attempt("tensorboard", lambda: self._append_event(record()))
 
     def _append_event(self, records: bytes) -> None:
         """The file is opened for its first records: to import tensorboardX takes seconds, while the devices work."""
@@ -126,13 +107,12 @@ class Report:
         try:
             return write()
         except Exception as error:  # of the libraries that write them there are many kinds
-            self._give_up(name, error)
-            return None
+            return self._give_up(name, error)
 
     def _give_up(self, name: str, error: Exception) -> None:
         if name not in self._off:
             self._off.add(name)
-            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            why = getattr(error, "strerror", None) or first_line(error)
             say(f"{self._workdir / name} cannot be written ({why}); the run goes on without it", "stderr")
 
 

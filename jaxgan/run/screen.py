@@ -25,6 +25,11 @@ def say(line: str, stream: str = "stdout") -> None:
         write(line.encode(encoding, "backslashreplace").decode(encoding), file)
 
 
+def clock(seconds: float) -> str:
+    """So many seconds as h:mm:ss."""
+    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d}"
+
+
 def open_screen(start: int, steps: int) -> "Bar | Lines":
     """The bar where stdout is a terminal that can draw one, else lines; as a context manager."""
     from rich.console import Console
@@ -45,34 +50,24 @@ class Bar:
     def __init__(self, console: Any, start: int, steps: int):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (
-            MofNCompleteColumn(),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[text]}", markup=False),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-        )
-        self._progress = Progress(*columns, console=console)
+        shown = TextColumn("{task.fields[text]}", markup=False), TimeRemainingColumn(), TextColumn("left")
+        self._progress = Progress(MofNCompleteColumn(), BarColumn(bar_width=None), *shown, console=console)
         self._task = self._progress.add_task("", completed=start, total=steps, text="compiling")
 
     def __enter__(self) -> "Bar":
-        """Shows the bar."""
         with contextlib.suppress(OSError):  # the terminal has been closed
             self._progress.start()
         return self
 
     def __exit__(self, *_: Any) -> None:
-        """Leaves the screen in order."""
         with contextlib.suppress(OSError):
             self._progress.stop()
 
     def tick(self, step: int) -> None:
-        """Moves the bar to `step`."""
         with contextlib.suppress(OSError):
             self._progress.update(self._task, completed=step)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Shows the scalars of a step."""
         with contextlib.suppress(OSError):
             self._progress.update(self._task, text=text(values))
 
@@ -81,17 +76,15 @@ class Lines:
     """Plain lines, for a file, a pipe, or a terminal that cannot draw."""
 
     def __init__(self, start: int, steps: int):
-        self._steps, self._first, self._said = steps, None, time.perf_counter()
-        self._start = start
+        self._start, self._steps, self._first, self._said = start, steps, None, time.perf_counter()
 
     def __enter__(self) -> "Lines":
-        """Says that the first step takes longer."""
         if self._start < self._steps:
             say("compiling")
         return self
 
     def __exit__(self, *_: Any) -> None:
-        """Has nothing to close."""
+        pass
 
     def tick(self, step: int) -> None:
         """Says how far the run is, where it has said nothing for a while."""
@@ -103,9 +96,8 @@ class Lines:
         now = time.perf_counter()
         self._first = self._first or (now, step)  # what came before was compiling for the most part
         begin, first = self._first
-        left = int((now - begin) / (step - first) * (self._steps - step)) if step > first else None
-        clock = "" if left is None else f"  {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"
-        self._say(step, f"  {text(values)}{clock}")
+        left = f"  {clock((now - begin) / (step - first) * (self._steps - step))} left" if step > first else ""
+        self._say(step, f"  {text(values)}{left}")
 
     def _say(self, step: int, rest: str) -> None:
         say(f"step {step:{len(str(self._steps))}d}/{self._steps}{rest}")
@@ -114,11 +106,8 @@ class Lines:
 
 def text(values: Mapping[str, float]) -> str:
     """The losses, what a user's events have found, and the images per second; those that there are."""
-    losses = {name: values[name] for name in ("loss_gen", "loss_disc") if name in values}
-    others = {name: value for name, value in values.items() if not name.startswith(UNSHOWN)}
-    shown = losses | others  # the losses first
+    shown = {name: value for name, value in values.items() if not name.startswith(UNSHOWN)}
     rate = shown.pop("images_per_second", None)
-    parts = [
-        f"{name} {value:.3f}" if name.startswith("loss_") else f"{name} {value:.4g}" for name, value in shown.items()
-    ]
+    names = sorted(shown, key=lambda name: {"loss_gen": 0, "loss_disc": 1}.get(name, 2))
+    parts = [f"{name} {shown[name]:{'.3f' if name.startswith('loss_') else '.4g'}}" for name in names]
     return "  ".join(parts + ([] if rate is None else [f"{rate:,.0f} images/s"]))

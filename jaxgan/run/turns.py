@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import numpy as np
@@ -32,15 +32,12 @@ def open_turns(prepared: Prepared, stack: contextlib.ExitStack) -> tuple[Turn, i
 
     The devices may be at work still when a turn returns. Images are read ahead for it until the stack ends.
     """
-    p = prepared
+    p, streamed, most = prepared, isinstance(prepared.dataset, Source), MOST
     if isinstance(p.dataset, Source):
         most = longest_streamed_turn(p.images_per_step * math.prod(p.dataset.shape))
-        return _taking(p, stack.enter_context(_streamed(p, p.dataset, most)), True), most
-    return _taking(p, _resident(p, p.dataset), False), MOST
-
-
-def _taking(p: Prepared, images: Callable[[int, int], tuple[Batch, np.ndarray]], streamed: bool) -> Turn:
-    """A turn on images from (updates done, count) -> the images, and which of them each update takes."""
+        images = stack.enter_context(_streamed(p, p.dataset, most))
+    else:
+        images = _resident(p, p.dataset)
     take = parallel.steps_on(p.gan, p.devices, p.options.parallel, streamed)
 
     def turn(state: GANState, done: int, count: int) -> tuple[GANState, Metrics]:
@@ -49,10 +46,10 @@ def _taking(p: Prepared, images: Callable[[int, int], tuple[Batch, np.ndarray]],
         with _in_memory(p):
             return take(state, dataset, batches, np.int32(count))
 
-    return turn
+    return turn, most
 
 
-def wait(p: Prepared, metrics: Metrics) -> None:
+def wait(p: Prepared, metrics: Mapping[str, jax.Array]) -> None:
     """Waits until the turn is over that these are of."""
     with _in_memory(p):
         jax.block_until_ready(metrics)

@@ -92,50 +92,46 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> Iterator[None]:
     import fcntl
 
     with contextlib.ExitStack() as stack:
-        try:
+        with _writing(workdir):
             workdir.mkdir(parents=True, exist_ok=True)
             lock = stack.enter_context((workdir / ".lock").open("w"))
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise WorkdirError(
-                    f"another process is training in {workdir}; wait for it, or name another `workdir`"
-                ) from error
+                why = f"another process is training in {workdir}; wait for it, or name another `workdir`"
+                raise WorkdirError(why) from error
             if not (workdir / "config.json").exists():
                 write_json(workdir / "config.json", config)
-        except OSError as error:
-            raise _not_written(workdir, error) from error
         yield
 
 
 def record(workdir: Path, config: Mapping[str, Any]) -> None:
-    """Writes config.json.
-
-    Raises:
-      WorkdirError: it cannot be written to.
-    """
-    try:
+    """Writes config.json; a WorkdirError says where that cannot be."""
+    with _writing(workdir):
         write_json(workdir / "config.json", config)
+
+
+@contextlib.contextmanager
+def _writing(workdir: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise _not_written(workdir, error) from error
-
-
-def _not_written(workdir: Path, error: OSError) -> WorkdirError:
-    return WorkdirError(f"`workdir` {workdir} cannot be written ({error.strerror}); name another")
+        raise WorkdirError(f"`workdir` {workdir} cannot be written ({error.strerror}); name another") from error
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
     """What config.json says; empty where there is none, or not a whole one."""
-    try:
-        return dict(json.loads((workdir / "config.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
+    return _read(workdir / "config.json")
 
 
 def read_summary(workdir: Path) -> dict[str, Any]:
     """What a finished run came to; empty where there is no summary.json, or not a whole one."""
+    return _read(workdir / "summary.json")
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((workdir / "summary.json").read_text()))
+        return dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return {}
 
