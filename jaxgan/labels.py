@@ -1,4 +1,4 @@
-"""What the labels of a GAN with classes must be: looked at by all that take some, where they have values."""
+"""The check of a GAN's labels, which all functions that take some share."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from jax.core import Tracer
 
 
 def checked_labels(labels: Any, count: int, classes: int, least: int = 0) -> jax.Array | np.ndarray:
-    """Labels that are `count` integers from `least` to `classes` - 1, as they are, or as NumPy's array.
+    """Labels that are `count` integers from `least` to `classes` - 1: JAX's as they are, others as NumPy's array.
 
-    In a program that is being traced their values are not known yet, and pass.
+    While a program is being traced their values are not known, and are not checked.
 
     Args:
       labels: [count].
@@ -20,7 +20,7 @@ def checked_labels(labels: Any, count: int, classes: int, least: int = 0) -> jax
       least: the smallest label there may be; -1 where that stands for none.
 
     Raises:
-      ValueError: they are no such integers.
+      ValueError: they are something else.
     """
     labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer) or labels.shape != (count,):

@@ -4,6 +4,7 @@ These are functions of JAX, which compose with `jax.jit`, `jax.vmap` and `jax.ex
 """
 
 import functools
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
@@ -56,16 +57,9 @@ def sample(
         raise ValueError(
             "the generator has a dense layer, and makes one image of each latent; a grid needs one without"
         )
-    labels = _labels(gan, key, count, labels)
     piece = max(1, AT_ONCE // (grid[0] * grid[1])) if grid else AT_ONCE
-    starts = range(0, count, piece)
-    if labels is not None:
-        labels = jnp.pad(labels, (0, -count % piece))
-    pieces = (
-        (_draw(gan, key, start + jnp.arange(piece), grid), None if labels is None else labels[start : start + piece])
-        for start in starts
-    )
-    return _generate(gan, state, averaged, pieces)[:count]
+    pieces = (_draw(gan, key, start + jnp.arange(piece), grid) for start in range(0, count, piece))
+    return _generate(gan, state, averaged, pieces, _labels(gan, key, count, labels), piece)[:count]
 
 
 def sample_labels(gan: GAN, key: jax.Array, count: int) -> jax.Array | None:
@@ -114,16 +108,10 @@ def interpolate(
     t = jnp.linspace(0, 1, steps)
     weights = (jnp.cos(t * jnp.pi / 2), jnp.sin(t * jnp.pi / 2)) if gan.prior == "normal" else (1 - t, t)
     path = weights[0][None, :, None] * z[:-1, None] + weights[1][None, :, None] * z[1:, None]
-    path = jnp.pad(path.reshape(-1, gan.z_size), ((0, -count * steps % AT_ONCE), (0, 0))).reshape(
-        -1, AT_ONCE, gan.z_size
-    )
     labels = _labels(gan, key, count, labels)
-    if labels is None:
-        pieces = ((z, None) for z in path)
-    else:
-        labels = jnp.pad(jnp.repeat(labels, steps), (0, -count * steps % AT_ONCE)).reshape(-1, AT_ONCE)
-        pieces = zip(path, labels, strict=True)
-    images = _generate(gan, state, averaged, pieces)[: count * steps]
+    labels = None if labels is None else jnp.repeat(labels, steps)
+    pieces = _in_pieces(path.reshape(-1, gan.z_size), AT_ONCE)
+    images = _generate(gan, state, averaged, pieces, labels, AT_ONCE)[: count * steps]
     return images.reshape(count, steps, *images.shape[1:])
 
 
@@ -148,11 +136,17 @@ def export_generator(gan: GAN, state: GANState, averaged: bool = True) -> bytes:
 
 
 def _generate(
-    gan: GAN, state: GANState, averaged: bool, pieces: Iterable[tuple[jax.Array, jax.Array | None]]
+    gan: GAN, state: GANState, averaged: bool, pieces: Iterable[jax.Array], labels: jax.Array | None, piece: int
 ) -> jax.Array:
-    """The images of several batches of latents and labels, of one size."""
+    """The images of several batches of latents, of one size, and of the labels of them all."""
     variables = state.averaged_gen if averaged else state.gen.variables
-    return jnp.concatenate([_apply(gan, variables, z, labels) for z, labels in pieces])
+    of_pieces = itertools.repeat(None) if labels is None else _in_pieces(labels, piece)
+    return jnp.concatenate([_apply(gan, variables, z, of) for z, of in zip(pieces, of_pieces, strict=False)])
+
+
+def _in_pieces(x: jax.Array, piece: int) -> jax.Array:
+    """[n, piece, ...] of [N, ...], the last one filled up with zeros."""
+    return jnp.pad(x, ((0, -len(x) % piece), *[(0, 0)] * (x.ndim - 1))).reshape(-1, piece, *x.shape[1:])
 
 
 def _labels(gan: GAN, key: jax.Array, count: int, labels: jax.Array | None) -> jax.Array | None:

@@ -84,7 +84,7 @@ class TimeDecay:
 
 
 def at(value: float | Schedule, step: jax.Array) -> jax.Array | float:
-    """A value at a step: what stays is a number, what changes a schedule."""
+    """The value at a step: of a schedule, or of a number, which stays the same."""
     return value(step) if callable(value) else value
 
 

@@ -260,10 +260,12 @@ def test_a_folder_of_images_may_be_moved(tmp_path, monkeypatch):
 def test_a_closed_output_does_not_cost_a_run(plain, tmp_path, monkeypatch):
     read, write = os.pipe()
     os.close(read)
-    with open(write, "w") as file:
-        monkeypatch.setattr(sys, "stdout", file)
-        monkeypatch.setattr(sys, "stderr", None)
-        assert run(recipe(), tmp_path, 0, OPTIONS)["state_sha256"] == plain[1]["state_sha256"]
+    file = open(write, "w")  # noqa: SIM115
+    monkeypatch.setattr(sys, "stdout", file)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert run(recipe(), tmp_path, 0, OPTIONS)["state_sha256"] == plain[1]["state_sha256"]
+    with pytest.raises(BrokenPipeError):  # it is as it was: a command alone would have pointed it at nothing
+        file.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])

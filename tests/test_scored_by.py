@@ -124,7 +124,7 @@ def test_features_that_fail_cost_a_run_its_scores_and_nothing_else(plain, text, 
     assert [line.partition(":")[0] for line in said] == ["not scored", "no final scores"]
     assert all(why.format(path=path) in line for line in said)
     path.write_text("nothing = 1")
-    with pytest.raises(RecipeError, match="must define a function `features`"):
+    with pytest.raises(RecipeError, match="must define features, a function"):
         scored_run.run_scored(recipe(), tmp_path / "x", 0, OPTIONS, scored=Scored(3, ScorerOptions(features=str(path))))
     assert not (tmp_path / "x").exists()
 

@@ -116,7 +116,7 @@ class Dataset:
           part: (i, n) gives the i-th of n parts, in order; n divides batch_size.
 
         Raises:
-          ValueError: a number is none such.
+          ValueError: a number is out of range.
         """
         chosen = self.batches(key, step, 1, batch_size, part)[0]
         return Batch(self.images[chosen], None if self.labels is None else self.labels[chosen])

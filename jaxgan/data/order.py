@@ -42,7 +42,7 @@ def batches(
       part: (i, n) gives the i-th of n parts of each batch, in order; n divides batch_size.
 
     Raises:
-      ValueError: a number is none such.
+      ValueError: a number is out of range.
     """
     check(step, batch_size, part)
     indices = in_order(key, step * batch_size, (step + count) * batch_size, size)

@@ -37,7 +37,7 @@ def stream(
 
     Raises:
       DataError: an example cannot be read, or has no label.
-      ValueError: a number is none such.
+      ValueError: a number is out of range.
     """
     check(start, batch_size, part)
     share = batch_size // part[1]

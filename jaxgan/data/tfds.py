@@ -154,7 +154,7 @@ def _example(record: bytes, image: str, is_class: bool, which: str) -> tuple[byt
         features = tf_example_pb2.Example.FromString(record).features.feature
         encoded = features[image].bytes_list.value[0]
         return encoded, features["label"].int64_list.value[0] if is_class else -1
-    except Exception as error:  # what a record that is none makes of it depends on its bytes
+    except Exception as error:  # a broken record may make the parser raise anything
         raise DataError(f"{which} cannot be read: {first_line(error)}") from error
 
 

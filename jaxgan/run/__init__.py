@@ -1,7 +1,7 @@
 """A run: `run(recipe, workdir)` trains, reports, samples and saves, and resumes where it stopped.
 
-A run is a function of (recipe, seed): how often it reports or saves, which events it calls, and where it was
-interrupted, leave no trace in its final state; the number of devices none but rounding.
+A run is a function of (recipe, seed). Its final state does not depend on how often it reports or saves, on which events
+it calls, or on where it was interrupted; on the number of devices it depends by rounding alone.
 
 Where a run has several processes, each of them calls `run`.
 """

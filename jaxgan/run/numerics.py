@@ -43,7 +43,7 @@ def root_key(seed: int) -> jax.Array:
 
 @contextlib.contextmanager
 def fixed_numerics() -> Iterator[None]:
-    """A passage in which JAX's settings are those of a run; names on stderr those that were otherwise."""
+    """Within this block JAX's settings are those of a run; a line on stderr names those that were different."""
     otherwise = {}
     for name, (value, _) in FIXED.items():
         ambient = getattr(jax.config, name)

@@ -140,7 +140,7 @@ def is_leader() -> bool:
 
 @contextlib.contextmanager
 def synchronized() -> Iterator[dict[str, Any]]:
-    """A passage that all processes get through, or none.
+    """Code within this block is completed by all processes, or by none.
 
     Yields a dict for what must be the same in all, as values that JSON can hold, by names that a user knows.
 
@@ -163,7 +163,7 @@ def synchronized() -> Iterator[dict[str, Any]]:
 
 
 def _text(problem: Exception) -> str:
-    """What other processes are told of an error; of one that no message was written for, its kind too."""
+    """What other processes are told of an error: its message, and its kind where that is not written for a user."""
     told = isinstance(problem, ValueError | OSError) and str(problem)
     return str(problem) if told else f"{type(problem).__name__}: {problem}"
 
@@ -194,11 +194,11 @@ def _disagreement(everyone: list[dict[str, Any]]) -> str:
 
 @contextlib.contextmanager
 def exit_together(*ends: type[Exception]) -> Iterator[None]:
-    """What all processes do in step with one another.
+    """Within this block all processes keep in step.
 
     Args:
-      ends: exceptions that all of them meet at the same point, if at all. They then leave together, or the last
-        would see the first as lost.
+      ends: exceptions that all of them meet at the same point, if at all. They then leave together, since the last
+        would otherwise see the first as lost.
 
     Raises:
       ProcessLost: another one has ended, and the communication with it failed.

@@ -14,10 +14,10 @@ from jaxgan.run import processes
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[int], bool]]:
-    """A passage in which the first SIGINT, SIGTERM or SIGHUP asks to stop; a second one acts as usual.
+    """Within this block the first SIGINT, SIGTERM or SIGHUP asks to stop; a second one acts as usual.
 
     A signal that is ignored, as nohup ignores SIGHUP, stays so. Several processes must stop at one step: JAX's
-    preemption service sees to that, and has SIGTERM for itself.
+    preemption service sees to that, and handles SIGTERM itself.
 
     Yields:
       A function that says whether to stop after a turn, given its number.

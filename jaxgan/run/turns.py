@@ -57,7 +57,7 @@ def wait(p: Prepared, metrics: Mapping[str, jax.Array]) -> None:
 
 @contextlib.contextmanager
 def _in_memory(p: Prepared) -> Iterator[None]:
-    """A passage that starts a turn, or waits for one: says what to do where it does not fit in memory."""
+    """Around code that starts a turn or waits for one: says what to do where that does not fit in memory."""
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
