@@ -70,10 +70,6 @@ class Event:
     every: int
     call: Callable[[Snapshot], Mapping[str, float | str] | None]
 
-    def is_due(self, step: int, last: bool) -> bool:
-        """Whether it is called at `step`."""
-        return last or step % self.every == 0
-
 
 @jax.jit
 def _copy(state: GANState) -> GANState:

@@ -132,7 +132,7 @@ def _due(
 ) -> Pending:
     """What is due of the turn that the devices have been given, whose end `step` is."""
     end, every = step == p.recipe.steps, p.options.checkpoint_every
-    due = [event for event in events if event.is_due(step, end)]
+    due = [event for event in events if end or step % event.every == 0]
     save = stop or (step % every == 0 if every else minute)
     samples = _grid(p.gan, parallel.own_copy(state)) if report and events[0] in due else None
     snapshot = Snapshot(step, p.gan, p.workdir, end, state, metrics, samples)

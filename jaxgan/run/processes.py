@@ -222,11 +222,3 @@ def broadcast(*values: int) -> Sequence[int]:
     if jax.process_count() == 1:
         return values
     return multihost_utils.broadcast_one_to_all(np.asarray(values, np.int32)).tolist()
-
-
-def all_asked_to_stop(turn: int) -> bool:
-    """Whether this is the turn after which to stop, once SIGTERM has asked any of the processes to.
-
-    Turns are counted one by one, for the processes agree on the next that none has begun.
-    """
-    return multihost_utils.reached_preemption_sync_point(turn)

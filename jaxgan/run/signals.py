@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-
-from jaxgan.run import processes
+from jax.experimental import multihost_utils
 
 
 @contextlib.contextmanager
@@ -20,7 +19,8 @@ def stop_signals() -> Iterator[Callable[[int], bool]]:
     preemption service sees to that, and handles SIGTERM itself.
 
     Yields:
-      A function that says whether to stop after a turn, given its number.
+      A function that says whether to stop after a turn, given its number: several processes agree on the next turn that
+      none of them has begun.
     """
     several = jax.process_count() > 1
     if threading.current_thread() is not threading.main_thread():
@@ -28,8 +28,9 @@ def stop_signals() -> Iterator[Callable[[int], bool]]:
         return
     stop = threading.Event()
     numbers = [signal.SIGINT, signal.SIGHUP] if several else [signal.SIGINT, signal.SIGHUP, signal.SIGTERM]
-    usual = {number: signal.getsignal(number) for number in numbers}
-    usual = {number: handler for number, handler in usual.items() if handler not in (signal.SIG_IGN, None)}
+    usual = {
+        number: handler for number in numbers if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
+    }
 
     def restore() -> None:
         for number, handler in usual.items():
@@ -44,6 +45,6 @@ def stop_signals() -> Iterator[Callable[[int], bool]]:
     for number in usual:
         signal.signal(number, request)
     try:
-        yield processes.all_asked_to_stop if several else lambda turn: stop.is_set()
+        yield multihost_utils.reached_preemption_sync_point if several else lambda turn: stop.is_set()
     finally:
         restore()
