@@ -134,7 +134,7 @@ DAMAGE = {
     "empty": (lambda d: (d / SECOND).write_bytes(bytes((d / SECOND).stat().st_size)), [SECOND, "remove it"]),
     "labels gone": (lambda d: (d / "labels.npy").unlink(), ["labels.npy", "prepare it again"]),
     "labels cut": (lambda d: (d / "labels.npy").write_bytes(b"\x93NUMPY"), ["labels.npy", "prepare it again"]),
-    "few labels": (lambda d: np.save(d / "labels.npy", np.zeros(3, np.int32)), ["labels.npy", "not 150 labels"]),
+    "few labels": (lambda d: np.save(d / "labels.npy", np.zeros(3, np.int32)), ["labels.npy", "must be 150 integers"]),
     "other labels": (lambda d: np.save(d / "labels.npy", np.full(150, 2, np.int32)), ["labels.npy", "from 0 to 1"]),
     "no json": (lambda d: (d / "prepared.json").write_text("{"), ["prepared.json", "remove it and prepare it again"]),
     "other json": (lambda d: (d / "prepared.json").write_text('{"a": 1}'), ["prepared.json", "not what"]),

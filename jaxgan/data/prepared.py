@@ -17,6 +17,7 @@ from jaxgan.data import digests, pixels
 from jaxgan.data.dataset import DataError, extra, first_line
 from jaxgan.data.source import Source
 from jaxgan.gan import Batch
+from jaxgan.labels import checked_labels
 
 ABOUT, LABELS = "prepared.json", "labels.npy"
 UNFINISHED = "unfinished.jsonl"  # what `experiments.prepare` knows of a folder that it has not finished
@@ -173,14 +174,9 @@ def _about(name: str, path: str, folder: str) -> About:
 def _labels(name: str, folder: str, about: About) -> np.ndarray:
     file = os.path.join(folder, LABELS)
     try:
-        labels = np.load(file)
+        return np.asarray(checked_labels(np.load(file), about.images, len(about.classes)), np.int32)
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(name, file, error) from error
-    if labels.shape != (about.images,) or labels.dtype != np.int32:
-        raise _damaged(name, file, f"it is {labels.dtype} of shape {list(labels.shape)}, not {about.images} labels")
-    if labels.min() < 0 or labels.max() >= len(about.classes):
-        raise _damaged(name, file, f"a label is not from 0 to {len(about.classes) - 1}")
-    return labels
 
 
 def _reader(file: str) -> Any:

@@ -28,9 +28,8 @@ def stop_signals() -> Iterator[Callable[[int], bool]]:
         return
     stop = threading.Event()
     numbers = [signal.SIGINT, signal.SIGHUP] if several else [signal.SIGINT, signal.SIGHUP, signal.SIGTERM]
-    usual = {
-        number: handler for number in numbers if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
-    }
+    usual = {number: signal.getsignal(number) for number in numbers}
+    usual = {number: handler for number, handler in usual.items() if handler not in (signal.SIG_IGN, None)}
 
     def restore() -> None:
         for number, handler in usual.items():
