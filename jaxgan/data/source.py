@@ -31,9 +31,9 @@ class Source:
       name: what messages call it.
       size: how many examples, at least 1.
       shape: (H, W, C) of each image; C is 1 (grey) or 3 (RGB).
-      read: int [n], which ones -> their images, uint8 [n, H, W, C], and labels, int32 [n], -1 where one has none; or
-        None for the labels of all. Several threads may call it at once. Raises DataError; so does each call for what is
-        of another kind, shape or range, since what it gives is looked at.
+      read: given the numbers of some examples, int [n], their images, uint8 [n, H, W, C], and labels, int32 [n], -1 where
+        one has none; or None instead of labels. Several threads may call it at once. It may raise DataError, and what
+        it gives is checked: for another kind, shape or range a call raises DataError, too.
       digest: of what is read (files or records, not their pixels), as text. It does not depend on where they are. An
         OSError of a file becomes a DataError.
       classes: the names of the classes, in the order of their labels; () where there are no labels.
@@ -170,7 +170,7 @@ def of_items(name: str, items: Any) -> Source:
         With labels, it has the names of its `classes`, too.
 
     Raises:
-      DataError: its first item is none such; reading raises one where another is not.
+      DataError: its first item is something else; reading raises one where another is.
     """
     classes = tuple(getattr(items, "classes", ()))
 

@@ -1,7 +1,7 @@
 """What happens between the turns of a run: an `Event` is a function with a period.
 
 A recipe may carry events of its own, as a tuple `events`. They are called in the leading process alone, after the turn
-that ends at their step and while the devices take the next one, and leave no trace in the final state.
+that ends at their step and while the devices take the next one, and do not change the final state.
 """
 
 import dataclasses
