@@ -31,9 +31,9 @@ class Source:
       name: what messages call it.
       size: how many examples, at least 1.
       shape: (H, W, C) of each image; C is 1 (grey) or 3 (RGB).
-      read: given the numbers of some examples, int [n], their images, uint8 [n, H, W, C], and labels, int32 [n], -1 where
-        one has none; or None instead of labels. Several threads may call it at once. It may raise DataError, and what
-        it gives is checked: for another kind, shape or range a call raises DataError, too.
+      read: given the numbers of some examples, int [n], their images, uint8 [n, H, W, C], and their labels, int32 [n],
+        -1 where one has none; or None instead of labels. Several threads may call it at once. It may raise DataError,
+        and what it gives is checked: for another kind, shape or range a call raises DataError, too.
       digest: of what is read (files or records, not their pixels), as text. It does not depend on where they are. An
         OSError of a file becomes a DataError.
       classes: the names of the classes, in the order of their labels; () where there are no labels.
