@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 
 import hypothesis
@@ -43,6 +44,13 @@ def large_programs_are_not_kept(request):
     yield
     if request.node.get_closest_marker("slow"):
         jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def no_command_leaves_its_way_of_writing(monkeypatch):
+    """A command called in this process would keep naming flags in what later tests read."""
+    if screen := sys.modules.get("jaxgan.run.screen"):
+        monkeypatch.setattr(screen, "write", screen.write)
 
 
 @pytest.fixture

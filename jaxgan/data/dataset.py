@@ -41,8 +41,7 @@ def one_line(text: str) -> str:
 
 def first_line(error: object) -> str:
     """The first line of what an error says; its kind, where it says nothing."""
-    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
-    return (text or type(error).__name__).splitlines()[0][:300]
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

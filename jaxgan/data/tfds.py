@@ -132,7 +132,7 @@ def _source(builder: Any, name: str, split: str) -> Any:
             "tfds.builder(...).download_and_prepare(file_format='array_record')"
         ) from error
     except (ValueError, KeyError) as error:
-        raise DataError(f"{name}: split {split!r}: {first_line(error)}") from error
+        raise DataError(f"{name}: split {split!r}: {first_line(error.args[0] if error.args else error)}") from error
     except Exception as error:  # files that are damaged or gone
         raise DataError(f"{name}: {builder.data_path} cannot be read: {first_line(error)}") from error
 
