@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar, cast
 
 import jax
 import tyro
@@ -66,14 +66,14 @@ def keep_programs() -> None:
 
     A second run then begins in seconds. JAX knows a program by all that it is compiled from, so none is ever stale.
     """
-    folder = cache.folder()
-    if jax.config.jax_compilation_cache_dir is not None or folder is None:
+    folder, config = cache.folder(), cast(Any, jax.config)  # whose attributes are made when JAX is imported
+    if config.jax_compilation_cache_dir is not None or folder is None:
         return
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
     if os.access(folder, os.W_OK | os.X_OK):
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        config.update("jax_compilation_cache_dir", str(folder))
+        config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def check_names(names: Iterable[str], known: Collection[str], what: str) -> None:
@@ -108,7 +108,7 @@ def fail(message: object, status: int = 2) -> NoReturn:
     line = process.with_flags(" ".join(str(message).split()))
     with contextlib.suppress(OSError, ValueError):  # nobody listens
         print(f"error: {line}" if status != 130 else line, file=sys.__stderr__)
-    for stream in (sys.stdout, sys.__stderr__):
+    for stream in filter(None, (sys.stdout, sys.__stderr__)):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(status)
