@@ -33,7 +33,7 @@ def rotation(seed, d):
 def test_moments_are_numpys_whatever_the_pieces(dtype, monkeypatch):
     x = (np.random.default_rng(0).normal(size=(50, 4)) + 1000).astype(dtype)
     whole = moments(x)
-    monkeypatch.setattr(distances, "PIECE", 7)
+    monkeypatch.setattr(distances, "ROWS", 7)
     for got in (whole, moments(x)):
         np.testing.assert_allclose(got.mean, x.astype(np.float64).mean(0), rtol=1e-12)
         np.testing.assert_allclose(got.covariance, np.cov(x.astype(np.float64), rowvar=False), rtol=1e-9, atol=1e-12)

@@ -74,7 +74,7 @@ def test_scores_are_in_range_and_the_same_in_any_order_and_in_pieces(seed, sets,
     assert 0 <= got.density <= len(real) / 5
     rng = np.random.default_rng(seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pairs, "PIECE", piece)
+        patch.setattr(pairs, "BLOCK", piece)
         in_pieces = neighbour_scores(rng.permutation(real), rng.permutation(fake))
         assert in_pieces == pytest.approx(got, rel=1e-12)
         distances = nearest(fake, real).distances
@@ -129,7 +129,7 @@ def test_a_ball_of_radius_0_holds_copies_and_not_what_is_close_by():
 def test_nearest_is_that_by_loops(seed, piece):
     a, b = drawn(seed, 20, 15)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pairs, "PIECE", piece)
+        patch.setattr(pairs, "BLOCK", piece)
         got = nearest(a, b)
     which = [min(range(len(b)), key=lambda j, u=u: distance(u, b[j])) for u in a]
     distances = [distance(u, b[j]) for u, j in zip(a, which, strict=True)]

@@ -95,8 +95,8 @@ def test_features_and_logits_are_torch_fidelitys(reference, variables, size, bia
 
 def test_it_scores_images_of_any_kind(file, reference, monkeypatch):
     """The features that `--features inception` names, of grey images, are those of three equal colours."""
-    monkeypatch.setattr(features, "PIECE", 4)  # of 250 images it takes half a minute
-    monkeypatch.setattr(features, "INCEPTION_PIECE", 2)
+    monkeypatch.setattr(features, "BATCH", 4)  # of 250 images it takes half a minute
+    monkeypatch.setattr(features, "INCEPTION_BATCH", 2)
     grey = IMAGES[32, 32][..., :1]
     found = evaluation.embed(features.inception_v3(str(file)), grey)
     with torch.no_grad():

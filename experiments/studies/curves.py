@@ -15,7 +15,7 @@ from jaxgan.run import Options, run
 from jaxgan.run.report import grids
 
 STEPS = 2000
-# What each does to the recipe `digits`.
+# The settings of the recipe `digits` that each changes.
 RUNS = {
     "healthy": {},
     "strong-discriminator": {"gen_learning_rate": 1e-5},

@@ -38,12 +38,12 @@ STUDY = study.Study(
 
 
 def compared(name: str, steps: int) -> Recipe:
-    """The recipe as it was, of so many updates; or as it could be today, which has a length of its own."""
+    """The recipe of the document, with so many updates; or the modern one, whose number of updates is its own."""
     return recipes.get(name).replace(**{"steps": steps} if name == THEN else {})
 
 
 def of_seed(recipe: Recipe, workdir: Path, ended: study.Record, by: Scorer) -> study.Record:
-    """The scores of the last generator, in which unit they are, and their floor."""
+    """The scores of the last generator, what they are scored by, and their floor."""
     if not (final := ended.get("final")):
         return {}
     scores = {name: final["scores"][name] for name in SCORES}

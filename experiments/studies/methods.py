@@ -76,7 +76,7 @@ def method(name: str, steps: int) -> Recipe:
 
 
 def of_seed(recipe: Recipe, workdir: Path, ended: study.Record, by: Scorer) -> study.Record:
-    """The distances by step, in which unit they are, and the floor, that of as many real images."""
+    """The distances by step, what they are scored by, and the floor, that of as many real images."""
     distances = {str(x["step"]): x["frechet_distance"] for x in comparable(workdir) if "frechet_distance" in x}
     if not distances:
         return {}

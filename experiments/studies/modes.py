@@ -1,8 +1,7 @@
 """How many modes of Stacked MNIST each method covers: `python -m experiments.studies.modes [METHOD …]`.
 
-All methods are in the same networks, and D sees as many real images in each: a method with five updates of D for one
-of G has a fifth of the updates of G. The first seed of each comes first, then the second of each. Started again, it
-goes on where it was stopped; what is finished is only shown again.
+All methods train the same networks, and D sees as many real images in each: a method with five updates of D for one of
+G has a fifth of the updates of G. Started again, it goes on where it was stopped.
 """
 
 from pathlib import Path
@@ -26,6 +25,7 @@ from jaxgan.run.screen import say
 from jaxgan.run.workdir import read_summary, write_json
 
 BASE = methods.BASE.replace(gen=PlainGen(), data="stacked_mnist", beta2=0.999)
+SLOWER = {"gen_learning_rate": 1e-4, "disc_learning_rate": 1e-4, "beta1": 0.0, "beta2": 0.9}
 ZERO_CENTRED = {"penalties": R1_R2, "beta1": 0.0, "beta2": 0.99}
 # By name, what the table calls each, and its own settings, those of its source: DCGAN (arXiv:1511.06434), SNGAN
 # (arXiv:1802.05957) but for its five updates of D, WGAN-GP (arXiv:1704.00028), and R3GAN (arXiv:2501.05441). The
@@ -33,18 +33,7 @@ ZERO_CENTRED = {"penalties": R1_R2, "beta1": 0.0, "beta2": 0.99}
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "non_saturating": ("non-saturating", {"beta1": 0.5}),
     "hinge": ("hinge", {"loss": "hinge", "beta1": 0.0, "beta2": 0.9}),
-    "wgan_gp": (
-        "WGAN-GP",
-        {
-            "loss": "wasserstein",
-            "penalties": (WGANGP(),),
-            "training_ratio": 5,
-            "gen_learning_rate": 1e-4,
-            "disc_learning_rate": 1e-4,
-            "beta1": 0.0,
-            "beta2": 0.9,
-        },
-    ),
+    "wgan_gp": ("WGAN-GP", {"loss": "wasserstein", "penalties": (WGANGP(),), "training_ratio": 5, **SLOWER}),
     "non_saturating_r1_r2": ("non-saturating + R1 + R2", ZERO_CENTRED),
     "relativistic_r1_r2": ("relativistic + R1 + R2", {"loss": "relativistic", **ZERO_CENTRED}),
 }
@@ -75,12 +64,7 @@ def method(name: str, steps: int) -> Recipe:
 
 
 def of_seed(recipe: Recipe, workdir: Path, ended: study.Record, by: Scorer) -> study.Record:
-    """Counts the modes of a run, once: they are kept in its folder.
-
-    Returns:
-      `step`, `samples`, the `found` modes, `divergence` and `floor` of as many samples, `milliseconds` of an update,
-      `minutes` of them all, the `machine` and the `state_sha256`.
-    """
+    """Counts the modes of a run, and keeps the record in its folder, so that they are counted once."""
     known = study.read_results(workdir / "modes.json")
     if known.get("step") == recipe.steps:
         return known
@@ -91,9 +75,14 @@ def of_seed(recipe: Recipe, workdir: Path, ended: study.Record, by: Scorer) -> s
         counted = _counted(samples)
     images.save_png(workdir / "modes.png", images.grid(samples[:64], columns=8))
     rate = summary["images_per_second"] / (recipe.batch_size * recipe.training_ratio)  # updates of G
-    found = {"step": recipe.steps, **counted, "milliseconds": round(1e3 / rate, 1) if rate else None}
-    found |= {"minutes": round(ended["seconds"] / 60, 1), "machine": study.machine(summary["devices"][0])}
-    found |= {"state_sha256": summary["state_sha256"]}
+    found = {
+        "step": recipe.steps,
+        **counted,
+        "milliseconds": round(1e3 / rate, 1) if rate else None,
+        "minutes": round(ended["seconds"] / 60, 1),
+        "machine": study.machine(summary["devices"][0]),
+        "state_sha256": summary["state_sha256"],
+    }
     write_json(workdir / "modes.json", found)
     say(f"{found['found']} modes, KL {found['divergence']:.3f} (floor {found['floor']:.3f})")
     return found

@@ -22,7 +22,6 @@ from jaxgan.commands.study import make_folder
 from jaxgan.data import Dataset
 from jaxgan.data.order import in_order
 from jaxgan.evaluation import shipped
-from jaxgan.evaluation.classifier import Classifier
 from jaxgan.evaluation.features import Features, embed
 from jaxgan.networks import Context
 from jaxgan.run.numerics import fixed_numerics, root_key
@@ -31,27 +30,16 @@ from jaxgan.run.screen import say
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How a classifier is trained: stochastic gradient descent with Nesterov's momentum, and a cosine schedule.
+    """How a classifier is trained: stochastic gradient descent with Nesterov's momentum, and a cosine schedule."""
 
-    Attributes:
-      widths: the channels of its stages.
-      image_shape: (H, W, C) of its images.
-      epochs: how often each image is seen.
-      shift: images are moved by up to so many pixels, each way.
-      mirror: whether half of them are mirrored.
-      batch_size: images in each update.
-      learning_rate: the highest, after a fifth of the updates.
-      weight_decay: of kernels.
-    """
-
-    widths: tuple[int, ...]
+    widths: tuple[int, ...]  # the channels of its stages
     image_shape: tuple[int, int, int]
     epochs: int
-    shift: int
-    mirror: bool = False
+    shift: int  # images are moved by up to so many pixels, each way
+    mirror: bool = False  # whether half of them are mirrored
     batch_size: int = 250
-    learning_rate: float = 0.2
-    weight_decay: float = 5e-4
+    learning_rate: float = 0.2  # the highest, after a fifth of the updates
+    weight_decay: float = 5e-4  # of kernels
 
 
 TRAININGS = {
@@ -84,7 +72,7 @@ def main(args: list[str] | None = None) -> None:
             training = TRAININGS[name]
             train, test = held_out(name, flags.data_dir)
             begin = time.perf_counter()
-            variables = fit(training, train, lambda line, name=name: say(f"{name}: {line}"))
+            variables = fit(name, training, train)
             # What is shipped is measured: weights that are rounded to float16.
             variables = jax.tree.map(lambda x: np.asarray(x, np.float16), variables)
             right = accuracy(training, variables, test)
@@ -109,16 +97,10 @@ def held_out(name: str, data_dir: str | None) -> tuple[Dataset, Dataset]:
     return tuple(Dataset(name, digits.images[part], digits.labels[part], digits.classes) for part in (~test, test))
 
 
-def fit(training: Training, data: Dataset, tell: Any = lambda line: None) -> dict[str, Any]:
-    """The variables of a trained classifier, float32; a function of its arguments alone.
-
-    Args:
-      training: how.
-      data: what it is trained on.
-      tell: is given a line of progress after each epoch.
-    """
+def fit(name: str, training: Training, data: Dataset) -> dict[str, Any]:
+    """The variables of a trained classifier, float32; a line after each epoch says how far it is."""
     key = root_key(0)
-    net = Classifier(training.widths, len(data.classes))
+    net = shipped.Classifier(training.widths, len(data.classes))
     variables = net.init(jax.random.fold_in(key, 0), jnp.zeros((1, *training.image_shape)), Context())
     size, batch = len(data.images), training.batch_size
     steps = training.epochs * size // batch
@@ -148,7 +130,8 @@ def fit(training: Training, data: Dataset, tell: Any = lambda line: None) -> dic
         chosen = in_order(key, step * batch, (step + 1) * batch, size)
         variables, opt_state, value = update(variables, opt_state, data.images[chosen], data.labels[chosen], step)
         if (step + 1) % -(-size // batch) == 0 or step + 1 == steps:
-            tell(f"update {step + 1} of {steps}, loss {value:.3f}, {time.perf_counter() - begin:.0f} s")
+            seconds = time.perf_counter() - begin
+            say(f"{name}: update {step + 1} of {steps}, loss {value:.3f}, {seconds:.0f} s")
     return variables
 
 
@@ -166,7 +149,7 @@ def augmented(training: Training, images: jax.Array, key: jax.Array) -> jax.Arra
 
 def accuracy(training: Training, variables: dict[str, Any], data: Dataset) -> float:
     """The share of images whose class is the likeliest."""
-    net = Classifier(training.widths, len(data.classes))
+    net = shipped.Classifier(training.widths, len(data.classes))
     variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), variables)
     apply = jax.jit(lambda images: net.apply(variables, images.astype(jnp.float32) / 255, Context()))
     found = embed(Features("", "", apply), data.images).probabilities

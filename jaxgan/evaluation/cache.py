@@ -1,9 +1,10 @@
 """Arrays that were computed from real images, on disk, so that a dataset goes through a network once.
 
-A file is named by the digest of all that decides what is in it, so that none outlives a change of that.
+A file is named by the digest of all that decides what is in it: where any of that changes, it is another file.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import tempfile
@@ -15,7 +16,7 @@ import numpy as np
 
 Arrays = Mapping[str, np.ndarray]
 
-MOST = 2 * 2**30  # bytes in all; the files that were made first go first
+MOST = 2 * 2**30  # bytes in all; the oldest files are removed where there are more
 
 
 def folder() -> Path | None:
@@ -32,8 +33,8 @@ def folder() -> Path | None:
 def cached(decided_by: Any, make: Callable[[], Arrays]) -> Arrays:
     """What `make` gives; read where it has been made before.
 
-    The files are in `scores` in the package's part of the user's cache folder. One that cannot be read is made again,
-    and where none can be written all goes on without.
+    The files are in `scores` in the package's part of the user's cache folder. One that cannot be read is made again.
+    Where none can be written, nothing is kept.
 
     Args:
       decided_by: all that it depends on, as JSON can hold it.
@@ -50,20 +51,13 @@ def cached(decided_by: Any, make: Callable[[], Arrays]) -> Arrays:
         arrays = make()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _make_room(path.parent)
+        files = sorted(path.parent.glob("*.npz"), key=lambda file: file.stat().st_mtime, reverse=True)
+        for file, size in zip(files, itertools.accumulate(file.stat().st_size for file in files), strict=True):
+            if size > MOST:
+                file.unlink(missing_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as partial:  # several processes may write the same file
             np.savez(Path(partial) / path.name, **cast(Any, arrays))
             os.replace(Path(partial) / path.name, path)
     except OSError:
         pass
     return arrays
-
-
-def _make_room(kept: Path) -> None:
-    """Removes the oldest files, where there are more than `MOST` bytes."""
-    files = sorted(kept.glob("*.npz"), key=lambda file: file.stat().st_mtime, reverse=True)
-    size = 0
-    for file in files:
-        size += file.stat().st_size
-        if size > MOST:
-            file.unlink(missing_ok=True)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxgan.evaluation.checks import checked, checked_pair
+from jaxgan.evaluation.pairs import checked
 
-PIECE = 4096  # rows that are centred at once
+ROWS = 4096  # that are centred at once
 
 
 class Moments(NamedTuple):
@@ -45,11 +45,11 @@ def moments(features: ArrayLike) -> Moments:
     Raises:
       ValueError: the features are not [N, D], are not finite, or are fewer than two.
     """
-    x = checked("features", features, least=2)
+    (x,) = checked(features=(features, 2))
     mean = x.mean(0, dtype=np.float64)
     covariance = np.zeros((x.shape[1], x.shape[1]))
-    for start in range(0, len(x), PIECE):
-        centred = x[start : start + PIECE] - mean
+    for start in range(0, len(x), ROWS):
+        centred = x[start : start + ROWS] - mean
         covariance += centred.T @ centred
     return Moments(mean, covariance / (len(x) - 1), len(x))
 
@@ -82,7 +82,7 @@ def frechet_distance(a: Moments | ArrayLike, b: Moments | ArrayLike) -> float:
             raise ValueError(f"{name}: some values are not finite")
     if len(a.mean) != len(b.mean):
         raise ValueError(f"the first moments are of {len(a.mean)} features, the second of {len(b.mean)}")
-    # S = V W V^T has the root V W^(1/2) V^T. The outer V of both roots turn no singular value: they are left out.
+    # S = V W V^T has the root V W^(1/2) V^T. The outer V of both roots change no singular value, and are left out.
     (wa, va), (wb, vb) = _eigen(a.covariance), _eigen(b.covariance)
     product = np.sqrt(wa)[:, None] * (va.T @ vb) * np.sqrt(wb)
     overlap = np.linalg.svd(product, compute_uv=False).sum()
@@ -102,12 +102,12 @@ def kernel_distance(a: ArrayLike, b: ArrayLike, subsets: int = 100, size: int = 
     The mean over `subsets` pairs of subsets, each of `size` samples of a set drawn without replacement, or of as many
     as the smaller set has. The draws are torch-fidelity's with the same seed, and no version of NumPy changes them.
 
-    The standard error is that of the mean as an estimate for the two distributions. It has two parts. One is the
-    draw of the subsets: their variance / subsets. Alone it would understate, because subsets share samples: it is 0
-    where each subset is the whole set. The other is the draw of the sets themselves: each sample pulls MMD^2 by
-    2 (its mean kernel to the others of its set - to the other set), taken as the mean over the subsets it is in, and
-    the variance of these pulls / N is added for each set. That is the jackknife but for terms of order 1 / N; it is
-    right where the distributions differ, and about half too large where they are the same.
+    The standard error is that of the mean as an estimate for the two distributions. Its variance has two parts. The
+    first comes from the draw of the subsets: their variance / subsets. That alone is too small, because subsets share
+    samples: it is 0 where each subset is the whole set. The second comes from the draw of the sets themselves: the
+    influence of a sample on MMD^2 is 2 (its mean kernel to the others of its set - to the other set), averaged over the
+    subsets it is in, and the variance of the influences / N is added for each set. That is the jackknife but for terms
+    of order 1 / N; it is right where the distributions differ, and about half too large where they are the same.
 
     Args:
       a: features [N, D].
@@ -120,13 +120,13 @@ def kernel_distance(a: ArrayLike, b: ArrayLike, subsets: int = 100, size: int = 
       ValueError: features are not [N, D] with one D, are not finite, or are fewer than two; or subsets or size is
         out of range.
     """
-    a, b = (x.astype(np.float64) for x in checked_pair(("a", "b"), a, b, least=(2, 2)))
+    a, b = (x.astype(np.float64) for x in checked(a=(a, 2), b=(b, 2)))
     if subsets < 1 or size < 2:
         raise ValueError(f"subsets is {subsets} and must be 1 or more; size is {size} and must be 2 or more")
     size = min(size, len(a), len(b))
     draws = np.random.RandomState(seed)
     values = np.empty(subsets)
-    pulls = [(np.zeros(len(x)), np.zeros(len(x))) for x in (a, b)]  # sums, and of how many
+    influences = [(np.zeros(len(x)), np.zeros(len(x))) for x in (a, b)]  # sums, and of how many
     for n in range(subsets):
         chosen = [draws.choice(len(x), size, replace=False) for x in (a, b)]
         x, y = a[chosen[0]], b[chosen[1]]
@@ -134,13 +134,13 @@ def kernel_distance(a: ArrayLike, b: ArrayLike, subsets: int = 100, size: int = 
         within = [_others(_kernel(x, x)), _others(_kernel(y, y))]
         values[n] = within[0].mean() + within[1].mean() - 2 * across.mean()
         for (total, times), rows, own, other in zip(
-            pulls, chosen, within, (across.mean(1), across.mean(0)), strict=True
+            influences, chosen, within, (across.mean(1), across.mean(0)), strict=True
         ):
-            pull = 2 * (own - other)
-            total[rows] += pull - pull.mean()
+            influence = 2 * (own - other)
+            total[rows] += influence - influence.mean()
             times[rows] += 1
     variance = values.var(ddof=1) / subsets if subsets > 1 else 0.0
-    for total, times in pulls:
+    for total, times in influences:
         seen = times > 0
         variance += (total[seen] / times[seen]).var(ddof=1) / len(total)
     return KernelDistance(float(values.mean()), float(np.sqrt(variance)))

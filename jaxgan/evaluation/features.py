@@ -11,18 +11,18 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.special
 
 from jaxgan.evaluation import shipped
-from jaxgan.evaluation.classifier import Classifier
 from jaxgan.networks import Context
 
-# Images go through a network in pieces of one size, the last one padded, so that an image's features do not depend on
+# Images go through a network in batches of one size, the last one padded, so that an image's features do not depend on
 # how many others are scored with it.
-PIECE = 250
-INCEPTION_PIECE = 25  # more at once take gigabytes, and are slower
+BATCH = 250
+INCEPTION_BATCH = 25  # more at once take gigabytes, and are slower
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
 VERSION = 1  # of what is done to images before a network sees them
-OTHER = "cifar10"  # scores images of all kinds that have no classifier of their own
+OTHER = "cifar10"  # the classifier of all data that have none of their own
 
 
 class Embedded(NamedTuple):
@@ -52,7 +52,7 @@ class Features:
     Attributes:
       name: what outputs call it.
       sha256: of what decides its numbers. Two scores can be compared only where it is the same.
-      apply: uint8 [PIECE, H, W, C] -> features [PIECE, D], or features and logits [PIECE, K].
+      apply: uint8 [BATCH, H, W, C] -> features [BATCH, D], or features and logits [BATCH, K].
       classes: the names of the classes, in the order of the logits.
       kept: whether the features of real images are kept on disk. Only where the digest is of all that decides them.
     """
@@ -72,7 +72,7 @@ def embed(
     Args:
       features: with what; a function is taken as `Features.apply`.
       images: uint8 [N, H, W, C].
-      track: shows progress: it is given the pieces and `what`, and gives the pieces back, one by one.
+      track: shows progress: it is given the batches and `what`, and yields the batches.
       what: what the images are.
 
     Raises:
@@ -83,23 +83,24 @@ def embed(
     if not isinstance(features, Features):
         features = Features(getattr(features, "__name__", "features"), "", features, kept=False)
     found = []
-    for start in track(range(0, len(images), PIECE), what):
-        piece = images[start : start + PIECE]
-        padded = np.pad(piece, ((0, PIECE - len(piece)), *[(0, 0)] * 3))
+    for start in track(range(0, len(images), BATCH), what):
+        batch = images[start : start + BATCH]
+        padded = np.pad(batch, ((0, BATCH - len(batch)), *[(0, 0)] * 3))
         result = features.apply(padded)
         parts = result if isinstance(result, tuple) else (result,)
         parts = [np.asarray(part, np.float32) for part in parts]
-        if len(parts) > 2 or any(part.ndim != 2 or len(part) != PIECE for part in parts):
+        if len(parts) > 2 or any(part.ndim != 2 or len(part) != BATCH for part in parts):
             shapes = " and ".join(str(list(part.shape)) for part in parts)
             raise ValueError(
-                f"{features.name} must give features [{PIECE}, D], or features and logits, for {PIECE} images, "
+                f"{features.name} must give features [{BATCH}, D], or features and logits, for {BATCH} images, "
                 f"not {shapes}"
             )
-        if not all(np.isfinite(part[: len(piece)]).all() for part in parts):
+        if not all(np.isfinite(part[: len(batch)]).all() for part in parts):
             raise ValueError(f"{features.name} gives features that are not finite")
-        found.append([part[: len(piece)] for part in parts])
+        found.append([part[: len(batch)] for part in parts])
     values, *logits = (np.concatenate(part) for part in zip(*found, strict=True))
-    return Embedded(values, _softmax(logits[0]) if logits else None)
+    probabilities = [scipy.special.softmax(x.astype(np.float64), 1).astype(np.float32) for x in logits]
+    return Embedded(values, *probabilities)
 
 
 def classifier(name: str) -> Features:
@@ -114,7 +115,7 @@ def classifier(name: str) -> Features:
       ValueError: there is none of that name, or its weights are not those that were shipped.
     """
     about, variables = shipped.load(name)
-    net = Classifier(tuple(about["training"]["widths"]), len(about["classes"]))
+    net = shipped.Classifier(tuple(about["training"]["widths"]), len(about["classes"]))
     shape = tuple(about["training"]["image_shape"])
     apply = functools.partial(_apply, net, shape, variables)
     return Features(name, _digest(about["sha256"], shape, VERSION), apply, tuple(about["classes"]))
@@ -137,7 +138,7 @@ def inception_v3(weights: str | None = None) -> Features:
 
     @jax.jit
     def apply(variables: Mapping[str, Any], images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        few = images.reshape(-1, INCEPTION_PIECE, *images.shape[1:])
+        few = images.reshape(-1, INCEPTION_BATCH, *images.shape[1:])
         found = jax.lax.map(lambda x: net.apply(variables, brought_to(x, (*x.shape[1:3], 3))), few)
         return jax.tree.map(lambda x: x.reshape(len(images), -1), found)
 
@@ -157,7 +158,7 @@ def for_data(name: str) -> str:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _apply(
-    net: Classifier, shape: tuple[int, int, int], variables: Mapping[str, Any], images: jax.Array
+    net: shipped.Classifier, shape: tuple[int, int, int], variables: Mapping[str, Any], images: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     with jax.default_matmul_precision("highest"):  # else scores would depend on the device
         return cast(Any, net.apply(variables, brought_to(images, shape) / 255, Context()))
@@ -177,11 +178,6 @@ def brought_to(images: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
     elif x.shape[-1] == 1 and shape[2] == 3:
         x = jnp.repeat(x, 3, -1)
     return jax.image.resize(x, (len(x), *shape), "bilinear")
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    return (exponentials / exponentials.sum(1, keepdims=True)).astype(np.float32)
 
 
 def _digest(*parts: Any) -> str:

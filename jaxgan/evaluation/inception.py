@@ -11,7 +11,7 @@ al. 2017, arXiv:1706.08500, measure FID with its features, so its peculiarities 
 Modules are named as in PyTorch's InceptionV3. `jaxgan.evaluation.inception_weights` reads its weights.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import flax.linen as nn
 import jax
@@ -23,6 +23,7 @@ SIZE = 299  # height and width of the images that the network sees
 CLASSES = 1008
 
 Layer = Callable[[jax.Array], jax.Array]
+Kernel = int | tuple[int, int]
 
 
 class InceptionV3(nn.Module):
@@ -54,8 +55,7 @@ class InceptionV3(nn.Module):
         if images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"InceptionV3 takes RGB images [B, H, W, 3], not {list(images.shape)}")
         x = (resize(images, SIZE, SIZE) - 128) / 128
-        for layer in STEM:
-            x = layer(x)
+        x = chain(STEM, x)
         for name, block in BLOCKS.items():
             x = Block(block, name=name)(x)
         features = x.mean((1, 2))
@@ -88,14 +88,7 @@ def _resize_axis(x: jax.Array, axis: int, size: int) -> jax.Array:
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias, batch normalisation, and ReLU: [B, H, W, C] -> [B, H', W', features].
-
-    Attributes:
-      features: channels of the result.
-      kernel: height and width of the kernel.
-      stride: in both directions.
-      padding: SAME or VALID.
-    """
+    """A convolution without bias, batch normalisation, and ReLU: [B, H, W, C] -> [B, H', W', features]."""
 
     features: int
     kernel: tuple[int, int]
@@ -104,10 +97,8 @@ class ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Applies the layer to `x` [B, H, W, C]."""
-        strides = (self.stride, self.stride)
         # A GPU or TPU would otherwise round what it multiplies, and scores would depend on the device.
-        precision = lax.Precision.HIGHEST
+        precision, strides = lax.Precision.HIGHEST, (self.stride, self.stride)
         x = nn.Conv(
             self.features, self.kernel, strides, self.padding, use_bias=False, precision=precision, name="conv"
         )(x)
@@ -115,43 +106,40 @@ class ConvNorm(nn.Module):
 
 
 class Block(nn.Module):
-    """A layer under a name, which those within it share: Mixed_5b of Mixed_5b.branch1x1.
-
-    Attributes:
-      layer: what the block does.
-    """
+    """A layer under a name, which those within it share: Mixed_5b of Mixed_5b.branch1x1."""
 
     layer: Layer
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Applies the layer to `x` [B, H, W, C]."""
         return self.layer(x)
 
 
-def conv(
-    name: str, features: int, kernel: int | tuple[int, int] = 1, stride: int = 1, padding: str | None = None
-) -> Layer:
+def conv(name: str, features: int, kernel: Kernel = 1, stride: int = 1, padding: str | None = None) -> Layer:
     """A `ConvNorm`, made where it is called; by default padded (SAME) unless it has a stride (VALID)."""
     size = (kernel, kernel) if isinstance(kernel, int) else kernel
     padding = padding or ("SAME" if stride == 1 else "VALID")
     return lambda x: ConvNorm(features, size, stride, padding, name=name)(x)
 
 
-def chain(*layers: Layer) -> Layer:
-    """Layers one after another."""
-
-    def apply(x: jax.Array) -> jax.Array:
-        for layer in layers:
-            x = layer(x)
-        return x
-
-    return apply
+def convs(name: str, *sizes: tuple[int, Kernel], stride: int = 1) -> list[Layer]:
+    """Convolutions name_1, name_2, …, each of (features, kernel); the last one has the stride."""
+    strides = [1] * (len(sizes) - 1) + [stride]
+    return [
+        conv(f"{name}_{i}", *size, stride) for i, (size, stride) in enumerate(zip(sizes, strides, strict=True), start=1)
+    ]
 
 
-def fork(*branches: Layer) -> Layer:
-    """Layers that all see the same map; their channels are put side by side."""
-    return lambda x: jnp.concatenate([branch(x) for branch in branches], axis=-1)
+def chain(layers: Iterable[Layer], x: jax.Array) -> jax.Array:
+    """Applies one layer after another."""
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def fork(*branches: list[Layer]) -> Layer:
+    """Chains of layers that all see the same map; their channels are put side by side."""
+    return lambda x: jnp.concatenate([chain(branch, x) for branch in branches], axis=-1)
 
 
 def shrinking_max_pool(x: jax.Array) -> jax.Array:
@@ -172,66 +160,53 @@ def mean_pool(x: jax.Array) -> jax.Array:
 def _block_5(pool_features: int) -> Layer:
     """35x35 pixels."""
     return fork(
-        conv("branch1x1", 64),
-        chain(conv("branch5x5_1", 48), conv("branch5x5_2", 64, 5)),
-        chain(conv("branch3x3dbl_1", 64), conv("branch3x3dbl_2", 96, 3), conv("branch3x3dbl_3", 96, 3)),
-        chain(mean_pool, conv("branch_pool", pool_features)),
+        [conv("branch1x1", 64)],
+        convs("branch5x5", (48, 1), (64, 5)),
+        convs("branch3x3dbl", (64, 1), (96, 3), (96, 3)),
+        [mean_pool, conv("branch_pool", pool_features)],
     )
 
 
 def _block_6a() -> Layer:
     """From 35x35 to 17x17 pixels."""
     return fork(
-        conv("branch3x3", 384, 3, stride=2),
-        chain(conv("branch3x3dbl_1", 64), conv("branch3x3dbl_2", 96, 3), conv("branch3x3dbl_3", 96, 3, stride=2)),
-        shrinking_max_pool,
+        [conv("branch3x3", 384, 3, stride=2)],
+        convs("branch3x3dbl", (64, 1), (96, 3), (96, 3), stride=2),
+        [shrinking_max_pool],
     )
 
 
 def _block_6(width: int) -> Layer:
     """17x17 pixels: kernels of 7x7 as a row and a column."""
+    row, column = (1, 7), (7, 1)
     return fork(
-        conv("branch1x1", 192),
-        chain(conv("branch7x7_1", width), conv("branch7x7_2", width, (1, 7)), conv("branch7x7_3", 192, (7, 1))),
-        chain(
-            conv("branch7x7dbl_1", width),
-            conv("branch7x7dbl_2", width, (7, 1)),
-            conv("branch7x7dbl_3", width, (1, 7)),
-            conv("branch7x7dbl_4", width, (7, 1)),
-            conv("branch7x7dbl_5", 192, (1, 7)),
-        ),
-        chain(mean_pool, conv("branch_pool", 192)),
+        [conv("branch1x1", 192)],
+        convs("branch7x7", (width, 1), (width, row), (192, column)),
+        convs("branch7x7dbl", (width, 1), (width, column), (width, row), (width, column), (192, row)),
+        [mean_pool, conv("branch_pool", 192)],
     )
 
 
 def _block_7a() -> Layer:
     """From 17x17 to 8x8 pixels."""
     return fork(
-        chain(conv("branch3x3_1", 192), conv("branch3x3_2", 320, 3, stride=2)),
-        chain(
-            conv("branch7x7x3_1", 192),
-            conv("branch7x7x3_2", 192, (1, 7)),
-            conv("branch7x7x3_3", 192, (7, 1)),
-            conv("branch7x7x3_4", 192, 3, stride=2),
-        ),
-        shrinking_max_pool,
+        convs("branch3x3", (192, 1), (320, 3), stride=2),
+        convs("branch7x7x3", (192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3), stride=2),
+        [shrinking_max_pool],
     )
 
 
 def _block_7(pool: Layer) -> Layer:
     """8x8 pixels: branches that fork once more."""
+
+    def row_and_column(name: str) -> Layer:
+        return fork([conv(f"{name}a", 384, (1, 3))], [conv(f"{name}b", 384, (3, 1))])
+
     return fork(
-        conv("branch1x1", 320),
-        chain(
-            conv("branch3x3_1", 384),
-            fork(conv("branch3x3_2a", 384, (1, 3)), conv("branch3x3_2b", 384, (3, 1))),
-        ),
-        chain(
-            conv("branch3x3dbl_1", 448),
-            conv("branch3x3dbl_2", 384, 3),
-            fork(conv("branch3x3dbl_3a", 384, (1, 3)), conv("branch3x3dbl_3b", 384, (3, 1))),
-        ),
-        chain(pool, conv("branch_pool", 192)),
+        [conv("branch1x1", 320)],
+        [conv("branch3x3_1", 384), row_and_column("branch3x3_2")],
+        [*convs("branch3x3dbl", (448, 1), (384, 3)), row_and_column("branch3x3dbl_3")],
+        [pool, conv("branch_pool", 192)],
     )
 
 

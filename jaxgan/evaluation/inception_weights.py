@@ -4,10 +4,12 @@ They are TensorFlow's of 5 December 2015, which pytorch-fid and torch-fidelity c
 same bytes under names of their own, and PyTorch keeps either in its cache.
 """
 
-import contextlib
 import hashlib
 import http.client
+import io
 import os
+import shutil
+import tempfile
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,27 +78,20 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
       WeightsError: where PyTorch is missing, or the file is not of these weights.
     """
     path = Path(path)
-    _check_hash(path)
     state = _load(path)
-    state = {name: value for name, value in state.items() if not _needless(name)}
     variables = jax.eval_shape(InceptionV3(biased=True).init, jax.random.key(0), jnp.zeros((1, 1, 1, 3)))
     like: dict[Any, Any] = flatten_dict(variables)
     names = {keys: ".".join([*keys[1:-1], LEAVES[keys[-1]]]) for keys in like}
-    for name in names.values():
+    for keys, name in names.items():
         if name not in state:
             raise WeightsError(f"{path}: it has no {name}, so it is not of FID's InceptionV3; that is at {URL}")
-    for name in state:
-        if name not in names.values():
-            raise WeightsError(f"{path}: FID's InceptionV3 has no {name}; its weights are at {URL}")
-    for keys, name in names.items():
         shape, expected = tuple(getattr(state[name], "shape", ())), _torch_shape(like[keys].shape)
         if shape != expected:
             raise WeightsError(f"{path}: {name} is {shape}, not {expected} as in FID's InceptionV3; that is at {URL}")
+    for name in state:
+        if name not in names.values():
+            raise WeightsError(f"{path}: FID's InceptionV3 has no {name}; its weights are at {URL}")
     return unflatten_dict({keys: _as_flax(state[name]) for keys, name in names.items()})
-
-
-def _needless(name: str) -> bool:
-    return name.endswith(".num_batches_tracked") or name.startswith("AuxLogits.")
 
 
 def _cache() -> Path:
@@ -112,43 +107,31 @@ def _cache() -> Path:
 
 
 def _download(target: Path) -> Path:
-    # Under the name of this process until it is whole, so that those started together do not write into one file.
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(URL, timeout=60) as response, partial.open("wb") as file:
-            while chunk := response.read(CHUNK):
-                file.write(chunk)
-        if (digest := _sha256(partial)) != SHA256:
-            raise WeightsError(f"{URL}: the SHA-256 of what came is {digest}, not {SHA256}; try again")
-        partial.replace(target)
+        with tempfile.TemporaryDirectory(dir=target.parent) as own:  # several processes may download it at once
+            partial = Path(own, target.name)
+            with urllib.request.urlopen(URL, timeout=60) as response, partial.open("wb") as file:
+                shutil.copyfileobj(response, file, CHUNK)
+            if (digest := hashlib.sha256(partial.read_bytes()).hexdigest()) != SHA256:
+                raise WeightsError(f"{URL}: the SHA-256 of what came is {digest}, not {SHA256}; try again")
+            return partial.replace(target)
     except (OSError, http.client.HTTPException) as error:
         raise WeightsError(
             f"{target}: it could not be downloaded ({error}); where there is a network, get {URL}, and put it there"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-    return target
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check_hash(path: Path) -> None:
+def _load(path: Path) -> dict[str, Any]:
+    """The tensors of a file by name, but for those that scores do not need."""
     try:
-        if path.name not in NAMES or (digest := _sha256(path)) == SHA256:
-            return
+        content = path.read_bytes()
     except OSError as error:
         raise WeightsError(
             f"{path}: it cannot be read ({error.strerror or error}); the weights are at {URL}"
         ) from error
-    raise WeightsError(f"{path}: its SHA-256 is {digest}, not {SHA256}; delete it, and get {URL}")
-
-
-def _load(path: Path) -> Mapping[str, Any]:
+    if path.name in NAMES and (digest := hashlib.sha256(content).hexdigest()) != SHA256:
+        raise WeightsError(f"{path}: its SHA-256 is {digest}, not {SHA256}; delete it, and get {URL}")
     try:
         import torch
     except ImportError as error:
@@ -156,17 +139,17 @@ def _load(path: Path) -> Mapping[str, Any]:
             f"{path}: only PyTorch reads this file; install it for that alone: pip install torch"
         ) from error
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise WeightsError(
-            f"{path}: it cannot be read ({error.strerror or error}); the weights are at {URL}"
-        ) from error
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, by where a file is cut off; their messages take many lines
         kind = type(error).__name__
         raise WeightsError(f"{path}: PyTorch cannot read it ({kind}); it should be what is at {URL}") from error
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         raise WeightsError(f"{path}: it holds a {type(state).__name__}, not tensors by name as what is at {URL}")
-    return state
+    return {
+        name: value
+        for name, value in state.items()
+        if not (name.startswith("AuxLogits.") or name.endswith(".num_batches_tracked"))
+    }
 
 
 def _as_flax(tensor: Any) -> jax.Array:

@@ -1,6 +1,6 @@
 """Scores from distances to nearest neighbours: precision, recall, density, coverage, and copies of training images.
 
-NumPy in float64, in pieces. `pairs` says how distances are computed, and what rounding remains: none for copies.
+NumPy in float64. `pairs` says how distances are computed, and what rounding remains: none for copies.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from jaxgan.evaluation import pairs
 
-SAME = 1e-5  # of the points' root mean square: two of one image's features, rounded here and there, are nearer
+SAME = 1e-5  # of the points' root mean square: features of one image that are rounded in two ways are nearer
 
 
 class PrecisionRecall(NamedTuple):
@@ -26,7 +26,7 @@ class PrecisionRecall(NamedTuple):
 
 
 class DensityCoverage(NamedTuple):
-    """The same two questions, with balls of real images alone: a stray fake then has no large ball.
+    """The same two questions, with balls of real images alone, so that no outlier among the fakes has a large ball.
 
     Attributes:
       density: in how many balls of real images a fake is, on average, divided by k: 0 up, near 1 for real images.
@@ -38,7 +38,7 @@ class DensityCoverage(NamedTuple):
 
 
 class NeighbourScores(NamedTuple):
-    """Those of `PrecisionRecall` and of `DensityCoverage`."""
+    """The fields of `PrecisionRecall` and of `DensityCoverage`."""
 
     precision: float
     recall: float
@@ -59,7 +59,7 @@ def precision_recall(real: ArrayLike, fake: ArrayLike, k: int = 3) -> PrecisionR
     Raises:
       ValueError: features are not of these shapes or not finite, or k is out of range.
     """
-    real, fake = pairs.shifted(("real", "fake"), real, fake, (_above(k), k + 1))
+    real, fake = pairs.shifted(real=(real, _above(k)), fake=(fake, k + 1))
     of_real, of_fake = pairs.hits(real, fake, pairs.radii(real, [k]), pairs.radii(fake, [k]))
     return PrecisionRecall(float(of_real.columns.mean()), float(of_fake.rows.mean()))
 
@@ -78,7 +78,7 @@ def density_coverage(real: ArrayLike, fake: ArrayLike, k: int = 5) -> DensityCov
     Raises:
       ValueError: features are not of these shapes or not finite, or k is out of range.
     """
-    real, fake = pairs.shifted(("real", "fake"), real, fake, (_above(k), 1))
+    real, fake = pairs.shifted(real=(real, _above(k)), fake=(fake, 1))
     (of_real,) = pairs.hits(real, fake, pairs.radii(real, [k]))
     return DensityCoverage(of_real.pairs / (k * len(fake)), float(of_real.rows.mean()))
 
@@ -96,7 +96,7 @@ def neighbour_scores(real: ArrayLike, fake: ArrayLike, precision_k: int = 3, den
       ValueError: features are not of these shapes or not finite, or a k is out of range.
     """
     least = max(_above(precision_k), _above(density_k))
-    real, fake = pairs.shifted(("real", "fake"), real, fake, (least, precision_k + 1))
+    real, fake = pairs.shifted(real=(real, least), fake=(fake, precision_k + 1))
     of_real, wide, of_fake = pairs.hits(
         real, fake, pairs.radii(real, [precision_k, density_k]), pairs.radii(fake, [precision_k])
     )
@@ -114,8 +114,8 @@ class Nearest(NamedTuple):
     Attributes:
       distances: float64 [N], from 0 up; that of a copy is 0.
       closeness: float64 [N], the distance divided by that of the nearest point to its own nearest other one in the
-        set, copies of it left out. It is near 1 where the set is dense and where it is not, and 0 for a copy, which is
-        what rounding may have parted.
+        set, copies of it left out. It is near 1 where the set is dense and where it is not. It is 0 for a copy, also
+        where rounding has made its features a little different.
     """
 
     distances: np.ndarray
@@ -125,13 +125,13 @@ class Nearest(NamedTuple):
 def nearest(a: ArrayLike, b: ArrayLike) -> Nearest:
     """How near each of the features `a`, [N, D], is to its nearest of `b`, [M, D].
 
-    Where others of `b` are within about 1e-7 |x| of the nearest, x less the mean of `b`, it may be one of those that
-    is taken, which is as near.
+    Where the distances of several of `b` differ by less than about 1e-7 |x|, x being the point less the mean of `b`,
+    any of these may be taken.
 
     Raises:
       ValueError: features are not of these shapes, not finite, or `b` has less than two.
     """
-    b, a = pairs.shifted(("b", "a"), b, a, (2, 1))
+    b, a = pairs.shifted(b=(b, 2), a=(a, 1))
     squares, index = pairs.nearest(a, b)
     which, back = np.unique(index, return_inverse=True)
     same = SAME**2 * np.mean(np.sum(b * b, axis=1))
@@ -147,7 +147,7 @@ def memorized(samples: ArrayLike, unseen: ArrayLike) -> float:
 
     It is about 0.01 for real images that were not trained on, and 1 for copies. One sample many times over is no copy:
     it is not closer than others, only more frequent. It needs a few hundred unseen images. Those that are copies
-    themselves, because the data have duplicates, say nothing of how close is close: they are left out.
+    themselves, because the data have duplicates, do not count for the threshold.
 
     Args:
       samples: [N], of each generated image the closeness to its nearest training image, as `nearest` gives.

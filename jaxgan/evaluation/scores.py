@@ -36,30 +36,22 @@ def score(
     Raises:
       ValueError: there are too few images, or the features do not fit or are not finite.
     """
-
-    def kernel() -> dict[str, float]:
-        distance = kernel_distance(images.features, reference.features)
-        return {"kernel_distance": distance.mean, "kernel_distance_error": distance.standard_error}
-
-    def neighbours() -> dict[str, float]:
-        count = min(len(images.features), len(reference.features))
-        return neighbour_scores(choice(reference.features, count), choice(images.features, count))._asdict()
-
-    def classes() -> dict[str, float]:
-        if images.probabilities is None:
-            return {}
-        found = {"inception_score": inception_score(images.probabilities).mean}
-        found["classes_covered"] = classes_covered(images.probabilities)
-        return found if labels is None else found | {"label_agreement": label_agreement(images.probabilities, labels)}
-
-    found = {}
-    for part in track((lambda: {"frechet_distance": _frechet(images, reference)}, kernel, neighbours, classes), what):
-        found |= part()
-    return {name: float(value) for name, value in found.items()}
-
-
-def _frechet(images: Embedded, reference: Embedded) -> float:
-    return frechet_distance(images.features, reference.features)
+    fake, real, probabilities = images.features, reference.features, images.probabilities
+    found: dict[str, float] = {}
+    for part in track(("frechet", "kernel", "neighbours", "classes"), what):
+        if part == "frechet":
+            found["frechet_distance"] = frechet_distance(fake, real)
+        elif part == "kernel":
+            found["kernel_distance"], found["kernel_distance_error"] = kernel_distance(fake, real)
+        elif part == "neighbours":
+            count = min(len(fake), len(real))
+            found |= neighbour_scores(choice(real, count), choice(fake, count))._asdict()
+        elif probabilities is not None:
+            found["inception_score"] = inception_score(probabilities).mean
+            found["classes_covered"] = float(classes_covered(probabilities))
+            if labels is not None:
+                found["label_agreement"] = label_agreement(probabilities, labels)
+    return found
 
 
 def memorizing(images: Embedded, train: Embedded, unseen: np.ndarray) -> dict[str, float]:
@@ -82,11 +74,11 @@ def memorizing(images: Embedded, train: Embedded, unseen: np.ndarray) -> dict[st
 
 
 def halves(count: int, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Which of `count` items make up two halves: always the same, by no order that the items have.
+    """Which of `count` items make up two halves: always the same, in a pseudo-random order.
 
     Args:
       count: how many items.
-      labels: int [count]; of each label's items either half then has half.
+      labels: int [count]; each half then has half of the items of each label.
 
     Returns:
       int [count - count // 2] and [count // 2], both ascending.

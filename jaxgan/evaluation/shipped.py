@@ -1,4 +1,4 @@
-"""The classifiers that come with the package: their weights, and what is known of them.
+"""The small classifiers that come with the package, whose features and class probabilities score images.
 
 weights/NAME.npz            the weights, float16
 weights/classifiers.json    of each its SHA-256, classes, test accuracy, and how it was trained
@@ -11,11 +11,45 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
+import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxgan.networks.layers import Context, Conv, batch_norm
+
 FOLDER = Path(__file__).parent / "weights"
 INDEX = "classifiers.json"
+
+
+class Classifier(nn.Module):
+    """Images [B, H, W, C], from 0 to 1 -> features [B, widths[-1]], none below 0; and logits [B, classes].
+
+    Each stage is a convolution, max pooling by 2, and one more convolution. Convolutions are of 3x3 pixels, and batch
+    normalisation and ReLU follow it. Features are the mean over the last map.
+    """
+
+    widths: tuple[int, ...]  # the channels of each stage
+    classes: int
+
+    @nn.compact
+    def __call__(self, images: jax.Array, context: Context) -> tuple[jax.Array, jax.Array]:
+        x = (images - 0.5) / 0.25
+        for width in self.widths:
+            x = max_pool(Conv(width, 3, use_bias=False)(x))
+            x = nn.relu(batch_norm(context, 0.9)(x))
+            x = nn.relu(batch_norm(context, 0.9)(Conv(width, 3, use_bias=False)(x)))
+        features = x.mean((1, 2))
+        return features, nn.Dense(self.classes)(features)
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """The largest of each 2x2 pixels: [B, H, W, C] -> [B, H // 2, W // 2, C].
+
+    `flax.linen.max_pool` does the same, but on a CPU its gradient takes many times as long.
+    """
+    b, h, w, c = x.shape
+    return x[:, : h // 2 * 2, : w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, c).max((2, 4))
 
 
 def index(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
