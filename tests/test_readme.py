@@ -138,3 +138,13 @@ def test_links_lead_somewhere():
         for link in links:
             if not link.startswith(("http", "#")):
                 assert (page.parent / link.partition("#")[0]).exists(), f"{page.name}: {link}"
+
+
+def test_the_functions_that_the_page_on_architecture_follows_are_there_and_as_many():
+    sections = (ROOT / "docs" / "architecture.md").read_text().split("\n## ")[2:]
+    assert len(sections) == 5
+    for section in sections:
+        named = set(re.findall(r"`([\w/]+\.py):([\w.]+)`", section))
+        for path, name in named:
+            assert re.search(rf"^ *(def|class) {name.rpartition('.')[2]}\b", (ROOT / "jaxgan" / path).read_text(), re.M)
+        assert f"{len(named)} functions in {len({path for path, _ in named})} files" in section
