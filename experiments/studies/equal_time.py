@@ -1,7 +1,7 @@
 """The same networks in the same seconds, then and now: `python -m experiments.studies.equal_time`.
 
-`keras_dcgan` as its document has it, and `keras_dcgan_modern`: times the update of both in turns, trains both under
-several seeds, scores them, and lays their samples side by side. Started again, it goes on where it was stopped.
+`keras_dcgan` as its document has it, and `keras_dcgan_modern`: times the updates of both, trains both under several
+seeds, scores them, and draws their samples side by side. Started again, it goes on where it was stopped.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
 """What each method costs and what it brings: `python -m experiments.studies.methods [METHOD …]`.
 
 Every method is one change to the same small GAN on MNIST, with as many updates. Its cost is the time of an update,
-measured in turns with the plain one. What it brings is the Fréchet distance over seeds: after all updates, and when
-the plain one would have ended by the clock. Started again, it goes on where it was stopped.
+measured in alternation with the plain one. What it brings is the Fréchet distance over seeds: after all updates, and
+at the time at which the plain one would have ended. Started again, it goes on where it was stopped.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Trains the classifiers whose features score images: `python -m experiments.studies.train_features [NAME …]`.
 
 Their weights are part of the package (`jaxgan/evaluation/weights`), so that a score means the same on every machine.
-Nobody needs to train them again; whoever does gets the same bits on the same kind of machine.
+They need not be trained again. Training gives the same bits on the same kind of machine.
 """
 
 import dataclasses
