@@ -84,17 +84,7 @@ def density_coverage(real: ArrayLike, fake: ArrayLike, k: int = 5) -> DensityCov
 
 
 def neighbour_scores(real: ArrayLike, fake: ArrayLike, precision_k: int = 3, density_k: int = 5) -> NeighbourScores:
-    """`precision_recall` and `density_coverage` in three passes over pairs instead of five.
-
-    Args:
-      real: features [N, D], N above both k.
-      fake: features [M, D], M above precision_k.
-      precision_k: from 1 up.
-      density_k: from 1 up.
-
-    Raises:
-      ValueError: features are not of these shapes or not finite, or a k is out of range.
-    """
+    """`precision_recall` and `density_coverage`, of the same arguments, in three passes over pairs instead of five."""
     least = max(_above(precision_k), _above(density_k))
     real, fake = pairs.shifted(real=(real, least), fake=(fake, precision_k + 1))
     of_real, wide, of_fake = pairs.hits(
