@@ -59,7 +59,7 @@ def tiny():
 def test_the_example_for_several_devices(tiny):
     gan, state = tiny
     names = {"gan": gan, "state": state, "batch": np.zeros((16, 28, 28, 1), np.uint8)}
-    exec(example("docs/devices.md", "from jaxgan import parallel"), names)
+    exec(example("docs/devices.md", "import jaxgan\nfrom jaxgan import parallel"), names)
     assert names["state"].step == 1
     assert len(names["state"].step.sharding.device_set) == 8
 

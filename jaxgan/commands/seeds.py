@@ -127,7 +127,7 @@ def run_seeds(
             result = _write(recipe, folder, found, diverged)
         return result
     except (RunError, WorkdirError) as error:
-        raise type(error)(str(error).replace("--workdir", "--runs")) from error
+        raise type(error)(str(error).replace("`workdir`", "`runs`")) from error
 
 
 def _write(recipe: Recipe, folder: Path, found: dict[int, dict[str, Any]], diverged: dict[int, str]) -> dict[str, Any]:
