@@ -1,23 +1,17 @@
 """Gradients of a whole batch, of which each device, and each microbatch, sees a part."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxgan.gan import GAN, Batch, GANState
+from jaxgan.forward_pass import Aux
+from jaxgan.gan import GAN, Batch, GANState, image_shape, some_labels
+from jaxgan.networks.layers import Context
+from jaxgan.per_example import Mixing, mixing
 
-Metrics = dict[str, jax.Array]
 Grads = dict[str, Any]  # of "gen", of "disc", or of both
-
-
-class Aux(NamedTuple):
-    """What a pass gives beside its losses: both networks' batch statistics after it, and scalar metrics."""
-
-    gen_stats: Any
-    disc_stats: Any
-    metrics: Metrics
 
 
 Gradients = Callable[[GAN, GANState, Batch, jax.Array], tuple[Grads, Aux]]
@@ -28,7 +22,7 @@ def mean_gradients(
 ) -> tuple[Grads, Aux]:
     """The mean of `gradients`, and of its metrics, over the microbatches and over the devices that share the batch.
 
-    Batch statistics are those after the last microbatch.
+    Batch statistics are those after the last microbatch. Arrays of examples are the whole batch's.
     """
     # Each device's own copy: differentiated as one, parameters would be summed over the devices wherever they are used.
     state = state.replace(
@@ -41,12 +35,34 @@ def mean_gradients(
     with jax.named_scope("gradients"):
         grads = jax.lax.pmean(grads, gan.axis_name)
     with jax.named_scope("losses"):
-        return grads, aux._replace(metrics=jax.lax.pmean(aux.metrics, gan.axis_name))
+        metrics, means = jax.lax.pmean((aux.metrics, aux.means), gan.axis_name)
+    return grads, aux._replace(metrics=metrics, means=means, examples=_of_all_devices(gan, aux.examples))
 
 
 def position(gan: GAN) -> tuple[jax.Array | int, int]:
     """Which device this is of how many."""
     return (0, 1) if gan.axis_name is None else (jax.lax.axis_index(gan.axis_name), jax.lax.axis_size(gan.axis_name))
+
+
+def split(gan: GAN, tree: Any, parts: int) -> Any:
+    """Arrays [B, ...] in parts [parts, B / parts, ...]: groups of consecutive examples go to the parts in turn."""
+
+    def of_array(x: jax.Array) -> jax.Array:
+        if gan.group == 1:
+            return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
+        groups = x.reshape(-1, parts, gan.group, *x.shape[1:]).swapaxes(0, 1)
+        return groups.reshape(parts, -1, *x.shape[1:])
+
+    return jax.tree.map(of_array, tree)
+
+
+def _joined(gan: GAN, tree: Any, parts: int) -> Any:
+    """The inverse of `split`."""
+
+    def of_array(x: jax.Array) -> jax.Array:
+        return x.reshape(parts, -1, gan.group, *x.shape[2:]).swapaxes(0, 1).reshape(-1, *x.shape[2:])
+
+    return jax.tree.map(of_array, tree)
 
 
 def _over_microbatches(
@@ -56,23 +72,22 @@ def _over_microbatches(
     if gan.accumulate == 1:
         return gradients(gan, state, batch, indices)
 
-    def of_microbatch(stats: tuple[Any, Any], micro: tuple[Batch, jax.Array]) -> tuple[tuple[Any, Any], Any]:
-        gen, disc = state.gen.replace(batch_stats=stats[0]), state.disc.replace(batch_stats=stats[1])
+    def of_microbatch(stats: dict[str, Any], micro: tuple[Batch, jax.Array]) -> tuple[Any, Any, Any]:
+        gen, disc = state.gen.replace(batch_stats=stats["gen"]), state.disc.replace(batch_stats=stats["disc"])
         grads, aux = gradients(gan, state.replace(gen=gen, disc=disc), *micro)
-        return (aux.gen_stats, aux.disc_stats), (grads, aux.metrics)
+        return aux.stats, (grads, aux.metrics, aux.means), aux.examples
 
-    def add(carry: tuple[Any, Any], micro: tuple[Batch, jax.Array]) -> tuple[tuple[Any, Any], None]:
-        stats, new = of_microbatch(carry[0], micro)
-        return (stats, jax.tree.map(jnp.add, carry[1], new)), None
+    def add(carry: tuple[Any, Any], micro: tuple[Batch, jax.Array]) -> tuple[tuple[Any, Any], Any]:
+        stats, new, examples = of_microbatch(carry[0], micro)
+        return (stats, jax.tree.map(jnp.add, carry[1], new)), examples
 
-    k = gan.accumulate
-    micro = jax.tree.map(lambda x: x.reshape(-1, k, *x.shape[1:]).swapaxes(0, 1), (batch, indices))
-    stats = (state.gen.batch_stats, state.disc.batch_stats)
-    _, like = jax.eval_shape(of_microbatch, stats, jax.tree.map(lambda x: x[0], micro))
+    micro = split(gan, (batch, indices), gan.accumulate)
+    stats = {"gen": state.gen.batch_stats, "disc": state.disc.batch_stats}
+    _, like, _ = jax.eval_shape(of_microbatch, stats, jax.tree.map(lambda x: x[0], micro))
     zeros = _on_each_device(gan, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like))
-    (stats, total), _ = jax.lax.scan(add, (stats, zeros), micro)
-    grads, metrics = jax.tree.map(lambda x: x / k, total)
-    return grads, Aux(stats[0], stats[1], metrics)
+    (stats, total), examples = jax.lax.scan(add, (stats, zeros), micro)
+    grads, metrics, means = jax.tree.map(lambda x: x / gan.accumulate, total)
+    return grads, Aux(stats, metrics, means, _joined(gan, examples, gan.accumulate))
 
 
 def _on_each_device(gan: GAN, tree: Any) -> Any:
@@ -80,3 +95,30 @@ def _on_each_device(gan: GAN, tree: Any) -> Any:
     if gan.axis_name is None:
         return tree
     return jax.tree.map(lambda x: jax.lax.pcast(x, gan.axis_name, to="varying"), tree)
+
+
+def _of_all_devices(gan: GAN, tree: Any) -> Any:
+    """Arrays of the examples of all devices, in their order: [b, ...] -> [devices * b, ...], the same on each."""
+    device, devices = position(gan)
+
+    def of_array(x: jax.Array) -> jax.Array:
+        own = jnp.zeros((devices, *x.shape), x.dtype).at[device].set(x)
+        return jax.lax.psum(own, gan.axis_name).reshape(-1, *x.shape[1:])
+
+    return jax.tree.map(of_array, tree)
+
+
+def disc_mixing(gan: GAN, train: bool = False) -> Mixing | None:
+    """Why D may judge an image by the others of its batch: minibatch features, say; None where it does not.
+
+    With `train` batch normalisation counts as well, which uses the batch's own moments then.
+    """
+    images = jax.ShapeDtypeStruct((2, *image_shape(gan)), jnp.float32)
+    keys, labels = jax.eval_shape(lambda: (jax.random.split(jax.random.key(0), 2), some_labels(gan, 2)))
+    variables = jax.eval_shape(gan.disc.init, jax.random.key(0), images, labels, Context())
+
+    def logits(images: jax.Array, variables: Any, labels: jax.Array | None, keys: jax.Array) -> jax.Array:
+        judged, _ = gan.disc.apply(variables, images, labels, Context(train, keys), mutable=["batch_stats"])
+        return judged[0] if isinstance(judged, tuple) else judged
+
+    return mixing(logits, images, variables, labels, keys)

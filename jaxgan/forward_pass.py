@@ -1,37 +1,226 @@
-"""The forward pass of both networks, and both losses. All else in a step differentiates it."""
+"""The forward pass of both players, and both losses. All else in a step differentiates it.
+
+A game is a function of a `Pass` that gives `Losses`. `adversarial` is the usual one; a game of one's own says what it
+feeds to which player, and what the losses are:
+
+    def bigan(p):
+        fake, code = p.gen(p.z), p.gen(p.images, method="encode")
+        of_fake, of_real = p.disc(fake, p.z), p.disc(p.images, code)
+        gen = jnp.mean(softplus(-of_fake) + softplus(of_real))
+        return Losses(gen, disc=jnp.mean(softplus(of_fake) + softplus(-of_real)))
+"""
 
 import functools
-from collections.abc import Callable
-from typing import Any
+import inspect
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.core import DenyList
+from jax.extend.core import get_opaque_trace_state
 
-from jaxgan.accumulation import Aux
-from jaxgan.gan import GAN, Batch, GANState, image_shape
 from jaxgan.losses import Forward
 from jaxgan.networks.layers import Context
-from jaxgan.penalties import Disc
-from jaxgan.per_example import Mixing, mixing
+from jaxgan.penalties import Disc, Gen
+from jaxgan.per_example import mixing
 from jaxgan.randomness import Purpose, draw_labels, draw_z, example_keys, step_key
 from jaxgan.transforms import Transform
 
+if TYPE_CHECKING:
+    from jaxgan.gan import GAN, Batch, GANState
+
+Player = Literal["gen", "disc"]
+Metrics = dict[str, jax.Array]
+
+
+class Losses(NamedTuple):
+    """What a game gives.
+
+    Attributes:
+      gen: the scalar that the first player descends: a mean over examples; or a pair of it and metrics of its own.
+      disc: the same for the second player.
+      metrics: scalars by name, to be logged.
+      means: what else a `Memory` is to see: arrays that are means over examples.
+      examples: the same for arrays with a row for each example, [B, ...].
+    """
+
+    gen: Any
+    disc: Any
+    metrics: Mapping[str, jax.Array] = {}
+    means: Mapping[str, Any] = {}
+    examples: Mapping[str, Any] = {}
+
+
+class Aux(NamedTuple):
+    """What a pass gives beside its losses.
+
+    Attributes:
+      stats: the batch statistics of both players after it.
+      metrics: the scalars of each player's own: they are logged from the pass that its gradient is taken from.
+      means: as in `Losses`.
+      examples: as in `Losses`.
+    """
+
+    stats: dict[str, Any]
+    metrics: dict[str, Metrics]
+    means: dict[str, Any]
+    examples: dict[str, Any]
+
+
+class Pass:
+    """What a game may use: a batch, draws for it, and both players in training mode.
+
+    Running averages of batch normalisation move with each call of a player, in the order of the calls. A call inside of
+    a transformation, such as `jax.grad` of a function that calls `disc`, leaves them as they are.
+
+    Attributes:
+      gan: the static description.
+      images: the real images, [B, H, W, C] in the GAN's `image_range`, after its `augmentations`.
+      labels: their classes, int32 [B]; or what `GAN.condition` names; or None.
+      others: what else the batch has of each example, by name, after the augmentations that images pass.
+      z: latents, [B, z_size].
+      generated_labels: the classes for generated images, int32 [B], as `GAN.generated_labels` says; or the condition.
+      step: int32 scalar, the updates done.
+      indices: int [B], which example of the step each one is.
+      reuse_gradient: whether `gen`'s loss is differentiated in its parameters alone (see `_is_known`).
+    """
+
+    def __init__(
+        self,
+        gan: "GAN",
+        state: "GANState",
+        params: dict[str, Any],
+        batch: "Batch",
+        indices: jax.Array,
+        reuse_gradient: bool = False,
+        initialising: bool = False,
+    ):
+        """A pass over a batch at `params`; if it is `initialising`, players get the parameters that they lack."""
+        self.gan, self.step, self.indices, self.reuse_gradient = gan, state.step, indices, reuse_gradient
+        self.params, self.stats = params, {"gen": state.gen.batch_stats, "disc": state.disc.batch_stats}
+        self._state, self._initialising = state, initialising
+        self._trace = _trace()
+        self.images = self._augmented(batch.images)
+        self.others = {name: self._augmented(x) for name, x in (batch.others or {}).items()}
+        self.labels = self.others[gan.condition] if gan.condition else batch.labels
+        self.z = draw_z(gan, step_key(state, Purpose.Z), indices)
+        self.generated_labels = self.labels
+        if gan.generated_labels == "uniform" and not gan.condition:
+            self.generated_labels = draw_labels(gan, step_key(state, Purpose.LABELS), indices)
+
+    @property
+    def memory(self) -> Any:
+        """What the GAN's `Memory` keeps, or None."""
+        return self._state.memory(self) if self._initialising else self._state.memory
+
+    def keys(self, purpose: str | int) -> jax.Array:
+        """A key for each example, [B], for draws of a purpose: a name of one's own, or one of `Purpose`."""
+        key = step_key(self._state, Purpose.OWN if isinstance(purpose, str) else purpose)
+        if isinstance(purpose, str):
+            key = jax.random.fold_in(key, zlib.crc32(purpose.encode()))
+        return example_keys(key, self.indices)
+
+    def gen(self, *args: Any, method: str | None = None, keys: jax.Array | None = None) -> Any:
+        """Calls the first player at the parameters that are differentiated, in training mode.
+
+        Args:
+          args: arrays, each with the batch as its first axis, which its module gets before the context. `__call__`
+            gets None for its labels where they are left out.
+          method: the name of one of its methods; by default `__call__`.
+          keys: [B], what dropout draws from; by default the same in each call of a player.
+
+        Returns:
+          What the module gives, in float32 at least.
+
+        Raises:
+          ValueError: the module has no such method.
+        """
+        return self._call("gen", args, method, self.keys(Purpose.DROPOUT_GEN) if keys is None else keys)
+
+    def disc(self, *args: Any, method: str | None = None, keys: jax.Array | None = None) -> Any:
+        """Calls the second player, as `gen`."""
+        return self._call("disc", args, method, self.keys(Purpose.DROPOUT_REAL) if keys is None else keys)
+
+    def transform(self, images: jax.Array, real: bool) -> jax.Array:
+        """Images [B, H, W, C] after the GAN's transforms, with the draws of real images or of generated ones."""
+        return self._passed(self.gan.transforms, Purpose.TRANSFORM_REAL if real else Purpose.TRANSFORM_FAKE, images)
+
+    def vjp(
+        self, function: Callable[[jax.Array], tuple[Any, Any]], x: jax.Array
+    ) -> tuple[Any, Any, Callable[..., Any]]:
+        """What `jax.vjp(function, x, has_aux=True)` gives: a value, its pullback to x, and what comes beside it.
+
+        One forward pass, in which running averages move as they do outside of it.
+
+        Args:
+          function: x -> (value, what else), which may call the players.
+          x: an array.
+
+        Returns:
+          The value; what else; and its pullback: a cotangent of the value -> the gradient in x.
+        """
+
+        def with_stats(x: jax.Array) -> tuple[Any, Any]:
+            outside, self._trace = (self._trace, self.stats), _trace()
+            try:
+                value, aux = function(x)
+                return value, (aux, self.stats)
+            finally:
+                self._trace, self.stats = outside
+
+        value, pull, (aux, self.stats) = jax.vjp(with_stats, x, has_aux=True)
+        return value, aux, lambda cotangent: pull(cotangent)[0]
+
+    def _call(self, player: Player, args: tuple[Any, ...], method: str | None, keys: jax.Array) -> Any:
+        net, gan = getattr(self.gan, player), self.gan
+        if method is None and len(args) == 1:
+            args = (*args, None)
+        if method is not None and not callable(getattr(net, method, None)):
+            raise ValueError(f"{player} has no method {method!r}: {type(net).__name__} is {type(net).__module__}'s")
+        variables = {"params": self.params[player], "batch_stats": self.stats[player]}
+        if self._initialising:
+            rngs = {"params": jax.random.fold_in(self._state.key, Purpose[f"INIT_{player.upper()}"])}
+            mutable, context = DenyList("intermediates"), Context(step=self.step)
+            out, variables = net.apply(variables, *args, context, rngs=rngs, mutable=mutable, method=method)
+            self.params[player], self.stats[player] = variables.get("params", {}), variables.get("batch_stats", {})
+            check_collections(player, variables)
+            return out
+        if gan.precision == "bf16":
+            variables["params"], args = jax.tree.map(_to_bf16, (variables["params"], args))
+        context = Context(train=True, keys=keys, axis_name=gan.axis_name, step=self.step)
+        out, updated = net.apply(variables, *args, context, mutable=["batch_stats"], method=method)
+        if _trace() == self._trace:
+            self.stats = self.stats | {player: updated.get("batch_stats", {})}
+        return jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), out)
+
+    def _augmented(self, x: jax.Array) -> jax.Array:
+        """Real images, or what else belongs to them, after the augmentations, whose draws are the same for all."""
+        return self._passed(self.gan.augmentations, Purpose.AUGMENTATION, x) if x.ndim == 4 else x
+
+    def _passed(self, transforms: tuple[Transform, ...], purpose: int, images: jax.Array) -> jax.Array:
+        """Images after some transforms, each with draws of its own."""
+        for i, transform in enumerate(transforms):
+            images = _transformed(transform, images, self.keys(purpose + 1000 * i), self.step, self.memory)
+        return images
+
 
 def losses(
-    gan: GAN,
-    state: GANState,
+    gan: "GAN",
+    state: "GANState",
     gen_params: Any,
     disc_params: Any,
-    batch: Batch,
+    batch: "Batch",
     indices: jax.Array,
     reuse_gradient: bool = False,
 ) -> tuple[tuple[jax.Array, jax.Array], Aux]:
-    """The forward pass of both networks, and both losses.
+    """One pass of the GAN's game.
 
     Args:
       gan: the static description.
-      state: gives batch statistics, the step and the key.
+      state: gives batch statistics, the step, the key and the memory.
       gen_params: the generator's parameters.
       disc_params: the discriminator's parameters.
       batch: real images, [B, H, W, C] in `gan.image_range`, and their labels.
@@ -44,84 +233,95 @@ def losses(
 
     Raises:
       ValueError: a function of the user's gives another shape than it must; or a transform mixes the images of a batch
-        that is divided between devices or microbatches.
+        that is divided between devices or microbatches; or two metrics have one name.
     """
-    check_transforms(gan, batch.images)
-    disc = functools.partial(_apply_disc, gan, state, disc_params, indices)
-    images = _passed(gan.augmentations, Purpose.AUGMENTATION, state, batch.images, indices)
-    z, labels, generated, gen_stats = _generate(gan, state, gen_params, batch, indices)
+    check_transforms(gan, batch.images, state.memory)
+    p = Pass(gan, state, {"gen": gen_params, "disc": disc_params}, batch, indices, reuse_gradient)
+    found = gan.game(p)
+    if not isinstance(found, Losses):
+        raise ValueError(f"{place(gan.game)} must give Losses, not {type(found).__name__}")
+    loss_gen, of_gen = scalar(f"{place(gan.game)}: gen", found.gen)
+    loss_disc, of_disc = scalar(f"{place(gan.game)}: disc", found.disc)
+    metrics = {
+        "gen": joined({"loss_gen": loss_gen}, of_gen),
+        "disc": joined({"loss_disc": loss_disc}, of_disc, found.metrics),
+    }
+    joined(*metrics.values())
+    return (loss_gen, loss_disc), Aux(p.stats, metrics, dict(found.means), dict(found.examples))
 
-    def disc_of_fake(images: jax.Array) -> tuple[jax.Array, Any]:
-        return disc(images, labels, state.disc.batch_stats, real=False)
 
-    known = reuse_gradient and _is_known(gan, disc_of_fake, generated)
+def adversarial(p: Pass) -> Losses:
+    """The usual game: D tells real images from those that G makes of latents.
+
+    `GAN.loss`, `penalties` and `regularizers` are functions of this pass; its metrics are D's mean logits, `logit_real`
+    and `logit_fake`.
+    """
+    gan = p.gan
+    generated, gen_extra = _and_extra(p.gen(p.z, p.generated_labels))
+
+    def apply_disc(images: jax.Array, labels: Any, real: bool = True) -> tuple[jax.Array, Any]:
+        images = p.transform(images, real)
+        keys = p.keys(Purpose.DROPOUT_REAL if real else Purpose.DROPOUT_FAKE)
+        logits, extra = _and_extra(p.disc(images, labels, keys=keys))
+        if logits.shape != (len(images) // gan.group,):
+            per = "image, [B]" if gan.group == 1 else f"{gan.group} images, [B / group]"
+            raise ValueError(f"the discriminator must give one logit for each {per}, not {list(logits.shape)}")
+        return logits, extra
+
+    def with_gradient(images: jax.Array, labels: Any, real: bool) -> tuple[jax.Array, Any, Any]:
+        """D's logits, what else it gives, and () -> the gradient of the logits where penalties may ask for it."""
+        if not gan.penalties:
+            return *apply_disc(images, labels, real), None
+        logits, extra, pull = p.vjp(lambda x: apply_disc(x, labels, real), images)
+        return logits, extra, lambda: pull(jnp.ones_like(logits))
+
+    known = p.reuse_gradient and _is_known(gan, lambda x: apply_disc(x, p.generated_labels, real=False), generated)
     seen = _cut(generated) if known else generated
-    fake_logits, (fake_extra, stats), pull_fake = _with_pullback(gan, disc_of_fake, seen)
-    disc_of_real = functools.partial(disc, labels=batch.labels, stats=stats, real=True)
-    real_logits, (real_extra, stats), pull_real = _with_pullback(gan, disc_of_real, images)
-    forward = Forward(images, batch.labels, z, seen, labels, real_logits, fake_logits, real_extra, fake_extra)
-    fake_gradient: Any = pull_fake(jnp.ones_like(fake_logits))[0] if pull_fake else None
+    fake_logits, fake_extra, pull_fake = with_gradient(seen, p.generated_labels, real=False)
+    real_logits, real_extra, pull_real = with_gradient(p.images, p.labels, real=True)
+    forward = Forward(
+        images=p.images,
+        labels=p.labels,
+        z=p.z,
+        generated=seen,
+        generated_labels=p.generated_labels,
+        real_logits=real_logits,
+        fake_logits=fake_logits,
+        real_extra=real_extra,
+        fake_extra=fake_extra,
+        gen_extra=gen_extra,
+        memory=p.memory,
+    )
+    fake_gradient: Any = pull_fake() if pull_fake else None
     of_gen = _with_known_gradient(forward, generated, fake_gradient) if known else forward
-    loss_gen = _scalar("loss.gen", gan.loss.gen(of_gen))
-    for regularizer in gan.regularizers:
-        loss_gen += _scalar("a regularizer", regularizer(gen_params))
-    loss_disc = _scalar("loss.disc", gan.loss.disc(forward))
+    gen, disc = [scalar("loss.gen", gan.loss.gen(of_gen))], [scalar("loss.disc", gan.loss.disc(forward))]
+    for i, regularizer in enumerate(gan.regularizers):
+        asked = Gen(p.params["gen"], p.gen, p.keys(Purpose.REGULARIZERS + 1000 * i), p.step)
+        gen.append(scalar("a regularizer", regularizer(forward, asked)))
     for i, penalty in enumerate(gan.penalties):
         asked = Disc(
-            real_gradient=lambda: pull_real(jnp.ones_like(real_logits))[0],
+            real_gradient=pull_real,
             fake_gradient=lambda: fake_gradient,
-            judge=lambda images, labels: disc(images, labels, stats, real=True)[0],
-            keys=example_keys(step_key(state, Purpose.PENALTIES + 1000 * i), indices),
-            step=state.step,
+            apply=lambda images, labels: apply_disc(images, labels)[0],
+            keys=p.keys(Purpose.PENALTIES + 1000 * i),
+            step=p.step,
         )
-        loss_disc += _scalar("a penalty", penalty(forward, asked))
-    metrics = {"loss_gen": loss_gen, "loss_disc": loss_disc}
-    metrics |= {"logit_real": jnp.mean(real_logits), "logit_fake": jnp.mean(fake_logits)}
-    return (loss_gen, loss_disc), Aux(gen_stats, stats, metrics)
+        disc.append(scalar("a penalty", penalty(forward, asked)))
+    logits = {"logit_real": jnp.mean(real_logits), "logit_fake": jnp.mean(fake_logits)}
+    return Losses(_added(gen), _added(disc), logits)
 
 
-def _generate(
-    gan: GAN, state: GANState, params: Any, batch: Batch, indices: jax.Array
-) -> tuple[jax.Array, jax.Array | None, jax.Array, Any]:
-    """The latents, the labels, the images that G makes of them, and its batch statistics after that."""
-    z = draw_z(gan, step_key(state, Purpose.Z), indices)
-    labels = batch.labels
-    if gan.generated_labels == "uniform":
-        labels = draw_labels(gan, step_key(state, Purpose.LABELS), indices)
-    keys = example_keys(step_key(state, Purpose.DROPOUT_GEN), indices)
-    return z, labels, *_apply(gan, gan.gen, params, state.gen.batch_stats, z, labels, keys)
+def _added(terms: list[tuple[jax.Array, Metrics]]) -> tuple[jax.Array, Metrics]:
+    """The sum of several terms of a loss, and all their metrics."""
+    return functools.reduce(jnp.add, [value for value, _ in terms]), joined(*(metrics for _, metrics in terms))
 
 
-def _apply_disc(
-    gan: GAN,
-    state: GANState,
-    params: Any,
-    indices: jax.Array,
-    images: jax.Array,
-    labels: jax.Array | None,
-    stats: Any,
-    real: bool,
-) -> tuple[jax.Array, tuple[Any, Any]]:
-    """The transforms, and D: its logits [B], and (what else it returned, its batch statistics)."""
-    purpose = Purpose.TRANSFORM_REAL if real else Purpose.TRANSFORM_FAKE
-    images = _passed(gan.transforms, purpose, state, images, indices)
-    keys = example_keys(step_key(state, Purpose.DROPOUT_REAL if real else Purpose.DROPOUT_FAKE), indices)
-    found, stats = _apply(gan, gan.disc, params, stats, images, labels, keys)
-    logits, extra = found if isinstance(found, tuple) else (found, None)
-    if logits.shape != (images.shape[0],):
-        raise ValueError(f"the discriminator must give one logit for each image, [B], not {list(logits.shape)}")
-    return logits, (extra, stats)
+def _and_extra(out: Any) -> tuple[jax.Array, Any]:
+    """What a player gives, and what it gives beside that: None where it is one array."""
+    return out if isinstance(out, tuple) else (out, None)
 
 
-def _with_pullback(gan: GAN, disc: Callable[..., Any], images: jax.Array) -> tuple[jax.Array, Any, Any]:
-    """disc(images) -> (logits, aux), and from cotangents of the logits to those of the images where penalties ask."""
-    if not gan.penalties:
-        return *disc(images), None
-    logits, pull, aux = jax.vjp(disc, images, has_aux=True)
-    return logits, aux, pull
-
-
-def _is_known(gan: GAN, disc_of_fake: Callable[..., Any], generated: jax.Array) -> bool:
+def _is_known(gan: "GAN", disc_of_fake: Callable[..., Any], generated: jax.Array) -> bool:
     """Whether the generator's loss can take D's gradient in its images from the penalties, as follows.
 
     By the chain rule the gradient of a loss in generated image i is its derivative in logit i times the gradient of
@@ -129,7 +329,7 @@ def _is_known(gan: GAN, disc_of_fake: Callable[..., Any], generated: jax.Array) 
     The second factor is what R2 computes. So no pass back through D is left for the generator, and the numbers are the
     same up to rounding.
     """
-    if not gan.penalties or jax.eval_shape(disc_of_fake, generated)[1][0] is not None:
+    if not gan.penalties or gan.group > 1 or jax.eval_shape(disc_of_fake, generated)[1] is not None:
         return False
     return mixing(lambda images: disc_of_fake(images)[0], generated) is None
 
@@ -152,40 +352,24 @@ def _cut(images: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def _logits_of_known_gradient(images: jax.Array, logits: jax.Array, gradient: jax.Array) -> jax.Array:
-    """`logits` [B], as a function of images [B, H, W, C] alone, whose gradient is [B, H, W, C]."""
+    """`logits` [B], as a function of images [B, ...] alone, whose gradient is [B, ...]."""
     return logits
 
 
 _cut.defvjp(lambda images: (images, None), lambda _, cotangent: (None,))
 _logits_of_known_gradient.defvjp(
     lambda images, logits, gradient: (logits, gradient),
-    lambda gradient, cotangent: (cotangent[:, None, None, None] * gradient, None, None),
+    lambda gradient, cotangent: (cotangent.reshape(-1, *[1] * (gradient.ndim - 1)) * gradient, None, None),
 )
 
 
-def disc_mixing(gan: GAN, train: bool = False) -> Mixing | None:
-    """Why D may judge an image by the others of its batch: minibatch features, say; None where it does not.
-
-    With `train` batch normalisation counts as well, which uses the batch's own moments then.
-    """
-    images = jax.ShapeDtypeStruct((2, *image_shape(gan)), jnp.float32)
-    keys, labels = jax.eval_shape(lambda: (jax.random.split(jax.random.key(0), 2), jnp.zeros(2, jnp.int32)))
-    labels = labels if gan.classes else None
-    variables = jax.eval_shape(gan.disc.init, jax.random.key(0), images, labels, Context())
-
-    def logits(images: jax.Array, variables: Any, labels: jax.Array | None, keys: jax.Array) -> jax.Array:
-        judged, _ = gan.disc.apply(variables, images, labels, Context(train, keys), mutable=["batch_stats"])
-        return judged[0] if isinstance(judged, tuple) else judged
-
-    return mixing(logits, images, variables, labels, keys)
-
-
-def check_transforms(gan: GAN, images: Any) -> None:
+def check_transforms(gan: "GAN", images: Any, memory: Any = None) -> None:
     """Refuses transforms that mix the images of a batch, where each part of it would be mixed by itself.
 
     Args:
       gan: the static description.
       images: [B, H, W, C], or their shape and type.
+      memory: what the GAN's `Memory` keeps, likewise.
 
     Raises:
       ValueError: one does, and the batch is divided between devices or microbatches.
@@ -194,7 +378,7 @@ def check_transforms(gan: GAN, images: Any) -> None:
         return
     keys, step = jax.eval_shape(lambda: (jax.random.split(jax.random.key(0), images.shape[0]), jnp.int32(0)))
     for transform in (*gan.augmentations, *gan.transforms):
-        mixed = mixing(transform, images, keys, step)
+        mixed = mixing(functools.partial(_transformed, transform), images, keys, step, memory)
         if mixed and mixed.certain:
             raise ValueError(
                 f"a transform mixes the images of a batch ({mixed.where}), which several devices or microbatches "
@@ -202,30 +386,61 @@ def check_transforms(gan: GAN, images: Any) -> None:
             )
 
 
-def _scalar(what: str, value: jax.Array) -> jax.Array:
-    """The value of a function of the user's, if it is one number."""
-    if jnp.shape(value) != ():
-        raise ValueError(f"{what} must give a scalar, a mean over examples, not shape {list(jnp.shape(value))}")
-    return value
+def _transformed(transform: Transform, images: jax.Array, keys: jax.Array, step: jax.Array, memory: Any) -> jax.Array:
+    """The images after a transform, which gets the memory where it has an argument of that name."""
+    more = {"memory": memory} if "memory" in inspect.signature(transform).parameters else {}
+    return transform(images, keys, step, **more)
 
 
-def _passed(
-    transforms: tuple[Transform, ...], purpose: int, state: GANState, images: jax.Array, indices: jax.Array
-) -> jax.Array:
-    """The images after some transforms, each with draws of its own."""
-    for i, transform in enumerate(transforms):
-        images = transform(images, example_keys(step_key(state, purpose + 1000 * i), indices), state.step)
-    return images
+def scalar(what: str, value: Any) -> tuple[jax.Array, Metrics]:
+    """What a function of the user's gives, if it is one number, or a pair of one and metrics.
+
+    Raises:
+      ValueError: it is not.
+    """
+    value, metrics = value if isinstance(value, tuple) else (value, {})
+    for name, x in {what: value, **{f"{what}: the metric {name}": x for name, x in metrics.items()}}.items():
+        if jnp.shape(x) != ():
+            raise ValueError(f"{name} must give a scalar, a mean over examples, not shape {list(jnp.shape(x))}")
+    return value, dict(metrics)
 
 
-def _apply(
-    gan: GAN, net: nn.Module, params: Any, stats: Any, x: jax.Array, labels: jax.Array | None, keys: jax.Array
-) -> tuple[Any, Any]:
-    """Applies a network in training mode: its output, and its batch statistics updated; both in float32 at least."""
-    if gan.precision == "bf16":
-        params, x = jax.tree.map(lambda value: value.astype(jnp.bfloat16), (params, x))
-    context = Context(train=True, keys=keys, axis_name=gan.axis_name)
-    variables = {"params": params, "batch_stats": stats}
-    out, updated = net.apply(variables, x, labels, context, mutable=["batch_stats"])
-    out = jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), out)
-    return out, updated.get("batch_stats", {})
+def joined(*metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """All of several metrics.
+
+    Raises:
+      ValueError: two have one name.
+    """
+    names = [name for each in metrics for name in each]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two metrics are named {twice[0]!r}; give one another name")
+    return {name: value for each in metrics for name, value in each.items()}
+
+
+def place(function: Any) -> str:
+    """What a function of the user's is called, and where it stands."""
+    function = inspect.unwrap(getattr(function, "func", function))
+    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
+    where = f" ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else ""
+    return f"{getattr(function, '__qualname__', type(function).__name__)}{where}"
+
+
+def check_collections(player: Player, variables: Mapping[str, Any]) -> None:
+    """Refuses a module whose variables are not kept from step to step.
+
+    Raises:
+      ValueError: it has a collection beside "params" and "batch_stats".
+    """
+    if others := sorted(set(variables) - {"params", "batch_stats"}):
+        raise ValueError(
+            f"{player} has variables of the collection {others[0]!r}, which no step keeps; use 'batch_stats', or memory"
+        )
+
+
+def _to_bf16(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.bfloat16) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+
+def _trace() -> Any:
+    """Which transformation of JAX is being traced."""
+    return get_opaque_trace_state(convention="flax")

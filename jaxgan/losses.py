@@ -29,6 +29,8 @@ class Forward(struct.PyTreeNode):
       fake_logits: D's logits of the generated images, [B].
       real_extra: what else D returned with `real_logits`, such as the logits of an auxiliary classifier; else None.
       fake_extra: the same for the generated images.
+      gen_extra: what else G returned with its images, or None.
+      memory: what `GAN.memory` keeps, or None.
     """
 
     images: jax.Array
@@ -40,6 +42,8 @@ class Forward(struct.PyTreeNode):
     fake_logits: jax.Array
     real_extra: Any = None
     fake_extra: Any = None
+    gen_extra: Any = None
+    memory: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +51,12 @@ class Loss:
     """The losses of both networks.
 
     Attributes:
-      gen: the generator's, `Forward` -> scalar.
-      disc: the discriminator's, `Forward` -> scalar.
+      gen: the generator's, `Forward` -> scalar, or a pair of it and metrics: scalars by name, to be logged.
+      disc: the discriminator's, likewise.
     """
 
-    gen: Callable[[Forward], jax.Array]
-    disc: Callable[[Forward], jax.Array]
+    gen: Callable[[Forward], Any]
+    disc: Callable[[Forward], Any]
 
 
 @dataclasses.dataclass(frozen=True)

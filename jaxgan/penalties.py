@@ -1,8 +1,9 @@
 """Penalties: what is added to a network's loss beside the loss proper.
 
 A penalty of the discriminator is a function (forward, disc) -> scalar. It may use D's gradients in its own inputs,
-which the pass at hand gives, or ask D for its logits at other points. A regulariser of the generator is a function of
-its parameters. Like losses, both are means over examples where they look at examples.
+which the pass at hand gives, or ask D for its logits at other points. A regulariser of the generator is a function
+(forward, gen) -> scalar. Either may give a pair of the scalar and metrics. Like losses, both are means over examples
+where they look at examples.
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ class Disc(NamedTuple):
     Attributes:
       real_gradient: () -> the gradient of each real image's logit in that image, [B, H, W, C].
       fake_gradient: () -> the same for the generated images.
-      judge: (images [B, H, W, C], labels [B] or None) -> logits [B], of as many other images. They pass through the
+      apply: (images [B, H, W, C], labels [B] or None) -> logits [B], of as many other images. They pass through the
         GAN's transforms as real images do.
       keys: [B], a key for each example, for a penalty's own draws.
       step: int32 scalar, the updates done.
@@ -32,13 +33,29 @@ class Disc(NamedTuple):
 
     real_gradient: Callable[[], jax.Array]
     fake_gradient: Callable[[], jax.Array]
-    judge: Callable[[jax.Array, jax.Array | None], jax.Array]
+    apply: Callable[[jax.Array, jax.Array | None], jax.Array]
     keys: jax.Array
     step: jax.Array
 
 
-Penalty = Callable[[Forward, Disc], jax.Array]
-Regularizer = Callable[[Any], jax.Array]
+class Gen(NamedTuple):
+    """What a regulariser may ask of the generator, likewise.
+
+    Attributes:
+      params: its parameters, at which the loss is differentiated.
+      apply: (*arrays, method=None) -> what the module makes of them, called by one of its methods.
+      keys: [B], a key for each example, for a regulariser's own draws.
+      step: int32 scalar, the updates done.
+    """
+
+    params: Any
+    apply: Callable[..., Any]
+    keys: jax.Array
+    step: jax.Array
+
+
+Penalty = Callable[[Forward, Disc], Any]
+Regularizer = Callable[[Forward, Gen], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,22 +109,24 @@ class WGANGP:
 
     def __call__(self, forward: Forward, disc: Disc) -> jax.Array:
         """The penalty of that pass."""
-        u = jax.vmap(lambda key: jax.random.uniform(key, (1, 1, 1)))(disc.keys)
+        u = jax.vmap(lambda key: jax.random.uniform(key, (1,) * (forward.images.ndim - 1)))(disc.keys)
         mixed = u * forward.images + (1 - u) * forward.generated
-        gradient = jax.grad(lambda images: jnp.sum(disc.judge(images, forward.labels)))(mixed)
+        gradient = jax.grad(lambda images: jnp.sum(disc.apply(images, forward.labels)))(mixed)
         return self.weight * jnp.mean(jnp.square(_norm(gradient) - 1))
 
 
 @dataclasses.dataclass(frozen=True)
 class Lazy:
-    """A penalty at every k-th step only, with k times its weight (Karras et al. 2020, arXiv:1912.04958, section 3.1).
+    """A penalty, or a regulariser, at every k-th step only, with k times its weight (arXiv:1912.04958, section 3.1).
+
+    Its metrics are 0 in the other steps.
 
     Attributes:
       penalty: which.
       every: k, at least 1; step 0 has it.
     """
 
-    penalty: Penalty
+    penalty: Penalty | Regularizer
     every: int
 
     def __post_init__(self):
@@ -115,14 +134,17 @@ class Lazy:
         if not (isinstance(self.every, int) and self.every >= 1):
             raise ValueError(f"every must be a whole number of steps, at least 1, not {self.every!r}")
 
-    def __call__(self, forward: Forward, disc: Disc) -> jax.Array:
+    def __call__(self, forward: Forward, asked: Any) -> Any:
         """The penalty of that pass."""
 
-        def penalty() -> jax.Array:
-            return self.every * self.penalty(forward, disc)
+        def penalty() -> Any:
+            found = self.penalty(forward, asked)
+            value, metrics = found if isinstance(found, tuple) else (found, None)
+            return self.every * value if metrics is None else (self.every * value, metrics)
 
         like = jax.eval_shape(penalty)
-        return jax.lax.cond(disc.step % self.every == 0, penalty, lambda: jnp.zeros(like.shape, like.dtype))
+        zeros = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)  # noqa: E731
+        return jax.lax.cond(asked.step % self.every == 0, penalty, zeros)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,14 +153,14 @@ class L2:
 
     weight: float
 
-    def __call__(self, params: Any) -> jax.Array:
-        """The regulariser at those parameters."""
-        return jnp.asarray(self.weight * sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(params)))
+    def __call__(self, forward: Forward, gen: Gen) -> jax.Array:
+        """The regulariser of that pass."""
+        return jnp.asarray(self.weight * sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(gen.params)))
 
 
 def _squares(gradient: jax.Array) -> jax.Array:
-    """The squared norm of each image's gradient: [B, H, W, C] -> [B]."""
-    return jnp.sum(jnp.square(gradient), axis=(1, 2, 3))
+    """The squared norm of each image's gradient: [B, ...] -> [B]."""
+    return jnp.sum(jnp.square(gradient), axis=range(1, gradient.ndim))
 
 
 def _norm(gradient: jax.Array) -> jax.Array:

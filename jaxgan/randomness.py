@@ -30,6 +30,8 @@ class Purpose(enum.IntEnum):
     TRANSFORM_REAL = 9
     PENALTIES = 10  # what the i-th penalty draws has 1000 * i more
     AUGMENTATION = 11  # of real images; the i-th has 1000 * i more
+    REGULARIZERS = 12  # what the i-th regulariser draws has 1000 * i more
+    OWN = 13  # what a game of one's own draws, by names that it gives
     ORDER = 100  # of the data
     SCORES = 101  # the fixed latents that a run is scored by
 

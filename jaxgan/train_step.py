@@ -7,22 +7,24 @@
 `losses` states the forward pass and both losses; all else differentiates it. The shared step runs the generator once
 and the discriminator once on each batch, and takes both networks' gradients from that single pass ("Fast DCGAN in
 Keras"). The alternating step is what most codebases do: a pass for the discriminator's update, then a second one for
-the generator's.
+the generator's. Both are made of `gradients`, `descend` and `advance`, as is an update of one's own.
 """
 
 import functools
+from collections.abc import Collection
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgan.accumulation import Aux, Grads, Metrics, mean_gradients, position
-from jaxgan.forward_pass import losses
-from jaxgan.gan import GAN, Batch, GANState, NetState, image_shape
+from jaxgan.accumulation import Grads, mean_gradients, position, split
+from jaxgan.forward_pass import Aux, Metrics, joined, losses, place
+from jaxgan.gan import GAN, Batch, GANState, NetState, Seen, image_shape
 from jaxgan.images import from_uint8
 from jaxgan.labels import checked_labels
 from jaxgan.networks.spectral import power_iteration
+from jaxgan.schedules import at
 
 
 def train_step(gan: GAN, state: GANState, batch: Batch | jax.Array) -> tuple[GANState, Metrics]:
@@ -48,13 +50,13 @@ def train_step(gan: GAN, state: GANState, batch: Batch | jax.Array) -> tuple[GAN
         those into microbatches, or labels are missing or not as `checked_labels` wants them; raised when the step is
         traced. A compiled step does not see the values of labels: those of a `Dataset` have been checked.
     """
-    batch = _checked(gan, batch)
-    update = {"shared": shared_update, "alternating": alternating_update}[gan.update]
-    gen, disc, metrics = update(gan, state, batch)
-    metrics |= {name: schedule(state.step) for name, schedule in gan.schedules}
-    averaged_gen = _average(gan.ema_decay, state.step, state.averaged_gen, gen.variables)
-    state = state.replace(step=state.step + 1, gen=gen, disc=disc, averaged_gen=averaged_gen)
-    return state, metrics
+    update = gan.update if callable(gan.update) else UPDATES[gan.update]
+    found = update(gan, state, _checked(gan, batch))
+    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], GANState)):
+        raise ValueError(f"{place(update)} must give (state, metrics)")
+    if found[0].step is state.step:
+        raise ValueError(f"{place(update)} must end with jaxgan.advance: the step that it gives is the one it got")
+    return found[0], joined(found[1], {name: schedule(state.step) for name, schedule in gan.schedules})
 
 
 def train_steps(
@@ -94,17 +96,42 @@ def train_steps(
     return jax.lax.fori_loop(0, count, lambda i, carry: update(carry[0], batches, dataset, i), (state, zeros))
 
 
-def shared_gradients(gan: GAN, state: GANState, batch: Batch, indices: jax.Array) -> tuple[Grads, Aux]:
-    """The gradient of each loss for its own network, from one shared forward pass.
+def gradients(
+    gan: GAN,
+    state: GANState,
+    batch: Batch,
+    players: Collection[str] = ("gen", "disc"),
+    indices: jax.Array | None = None,
+) -> tuple[Grads, Aux]:
+    """The gradient of each player's loss in its own parameters, from one forward pass: a piece of an update.
 
     One `jax.vjp` of both losses in both networks' parameters, pulled back twice: the cotangent (1, 0) gives the
     generator's gradient, (0, 1) the discriminator's. The compiler drops the unused half of each pullback. What remains
     is one forward pass of G, two of D, and the three backward passes that any method needs: D's loss through D, G's
     loss through D(fake), and on through G. With R2, where each logit depends on one image, one of them is R2's own.
 
-    The arguments are those of `losses`. On an axis of devices, gradients and metrics are those of the device's share:
-    their mean over the axis is the whole batch's.
+    Args:
+      gan: the static description.
+      state: gives the parameters, the batch statistics, the step, the key and the memory. The vectors of spectral
+        normalisation of these players are advanced before the pass.
+      batch: as an update gets it.
+      players: of which to take the gradient. The batch statistics of the other stay as they are.
+      indices: int [B], which example of the step each one is, and so its noise; by default the batch's own. The step's
+        examples are numbered from 0: what lies beyond them is noise that no pass has seen.
+
+    Returns:
+      The gradients by player, and what the pass gave beside its losses; both are the whole batch's, over devices and
+      microbatches.
     """
+    if indices is None:
+        indices = position(gan)[0] * len(batch.images) + jnp.arange(len(batch.images))
+    state = state.replace(**{player: _ready(getattr(state, player)) for player in players})
+    of = shared_gradients if len(players) == 2 else functools.partial(_gradient_of, *players)
+    return mean_gradients(of, gan, state, batch, indices)
+
+
+def shared_gradients(gan: GAN, state: GANState, batch: Batch, indices: jax.Array) -> tuple[Grads, Aux]:
+    """Both gradients of one pass over a device's share, or a microbatch of it; the arguments are those of `losses`."""
 
     def both(gen_params: Any, disc_params: Any) -> tuple[tuple[jax.Array, jax.Array], Aux]:
         return losses(gan, state, gen_params, disc_params, batch, indices, reuse_gradient=True)
@@ -115,70 +142,111 @@ def shared_gradients(gan: GAN, state: GANState, batch: Batch, indices: jax.Array
     return {"gen": gen_grads, "disc": disc_grads}, aux
 
 
-def gen_gradients(gan: GAN, state: GANState, batch: Batch, indices: jax.Array) -> tuple[Grads, Aux]:
-    """The gradient of the generator's loss alone, as `shared_gradients`."""
+def _gradient_of(player: str, gan: GAN, state: GANState, batch: Batch, indices: jax.Array) -> tuple[Grads, Aux]:
+    """The gradient of one player's loss alone, as `shared_gradients`."""
+    params = {"gen": state.gen.params, "disc": state.disc.params}
 
-    def loss(gen_params: Any) -> tuple[jax.Array, Aux]:
-        (loss_gen, _), aux = losses(gan, state, gen_params, state.disc.params, batch, indices)
-        return loss_gen, aux
+    def loss(own: Any) -> tuple[jax.Array, Aux]:
+        both, aux = losses(gan, state, *(params | {player: own}).values(), batch, indices)
+        return both[player == "disc"], aux
 
-    grads, aux = jax.grad(loss, has_aux=True)(state.gen.params)
-    return {"gen": grads}, aux._replace(disc_stats=state.disc.batch_stats)
-
-
-def disc_gradients(gan: GAN, state: GANState, batch: Batch, indices: jax.Array) -> tuple[Grads, Aux]:
-    """The gradient of the discriminator's loss alone, as `shared_gradients`."""
-
-    def loss(disc_params: Any) -> tuple[jax.Array, Aux]:
-        (_, loss_disc), aux = losses(gan, state, state.gen.params, disc_params, batch, indices)
-        return loss_disc, aux
-
-    grads, aux = jax.grad(loss, has_aux=True)(state.disc.params)
-    return {"disc": grads}, aux._replace(gen_stats=state.gen.batch_stats)
+    grads, aux = jax.grad(loss, has_aux=True)(params[player])
+    kept = {"gen": state.gen.batch_stats, "disc": state.disc.batch_stats}
+    return {player: grads}, aux._replace(stats=kept | {player: aux.stats[player]})
 
 
-def shared_update(gan: GAN, state: GANState, batch: Batch) -> tuple[NetState, NetState, Metrics]:
+def descend(gan: GAN, state: GANState, grads: Grads, aux: Aux) -> tuple[GANState, Metrics]:
+    """The state after a step of the optimisers along `grads`, for the players that these are of: a piece of an update.
+
+    Returns:
+      The state, with the batch statistics of `aux`; and the L2 norm of each gradient, as metrics.
+    """
+    norms = {}
+    for player, grad in grads.items():
+        optimizer, net = getattr(gan, f"{player}_optimizer"), getattr(state, player)
+        updates, opt_state = optimizer.update(grad, net.opt_state, net.params)
+        net = NetState(optax.apply_updates(net.params, updates), aux.stats[player], opt_state)
+        state = state.replace(**{player: net})
+        norms[f"grad_norm_{player}"] = _norm(grad)
+    return state, norms
+
+
+def advance(gan: GAN, state: GANState, aux: Aux, metrics: Metrics) -> tuple[GANState, Metrics]:
+    """The state at the end of a step: its number, the average of G, and the memory. The last piece of an update.
+
+    Args:
+      gan: the static description.
+      state: the state after `descend`.
+      aux: of the pass that the memory is to see.
+      metrics: the scalars of the step, which the memory sees as well.
+
+    Returns:
+      The state, and the metrics.
+
+    Raises:
+      ValueError: the memory has another shape than before.
+    """
+    averaged_gen = _average(gan, state.step, state.averaged_gen, state.gen.variables)
+    memory = state.memory
+    if gan.memory:
+        memory = gan.memory.update(memory, Seen(metrics, aux.means, aux.examples))
+        before, after = (jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), m) for m in (state.memory, memory))
+        if before != after:
+            raise ValueError(
+                f"{place(gan.memory.update)} must keep the memory's shapes and types: {before}, not {after}"
+            )
+    return state.replace(step=state.step + 1, averaged_gen=averaged_gen, memory=memory), metrics
+
+
+def shared(gan: GAN, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
     """Updates both networks from one forward pass, both at the old weights (simultaneous descent)."""
     batches = _batches(gan, batch)
     if gan.training_ratio > 1:
-        state, _ = _update_disc(gan, state, *jax.tree.map(lambda x: x[:-1], batches))
+        state, _, _ = _update_disc(gan, state, *jax.tree.map(lambda x: x[:-1], batches))
     last, indices = jax.tree.map(lambda x: x[-1], batches)
-    state = state.replace(gen=_ready(state.gen), disc=_ready(state.disc))
-    grads, aux = mean_gradients(shared_gradients, gan, state, last, indices)
-    gen, gen_norm = _descend("gen", gan.gen_optimizer, state.gen, grads, aux.gen_stats)
-    disc, disc_norm = _descend("disc", gan.disc_optimizer, state.disc, grads, aux.disc_stats)
-    return gen, disc, aux.metrics | gen_norm | disc_norm
+    grads, aux = gradients(gan, state, last, indices=indices)
+    state, norms = descend(gan, state, grads, aux)
+    return advance(gan, state, aux, joined(*aux.metrics.values(), norms))
 
 
-def alternating_update(gan: GAN, state: GANState, batch: Batch) -> tuple[NetState, NetState, Metrics]:
+def alternating(gan: GAN, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
     """Updates D, once for each of its batches, and then G on fresh noise against the new D.
 
-    The batch statistics of each network change in its own updates only.
+    The batch statistics of each network change in its own updates only. A memory sees D's last pass.
     """
     batches = _batches(gan, batch)
-    state, metrics = _update_disc(gan, state, *batches)
+    state, of_disc, norm_disc = _update_disc(gan, state, *batches)
     last, indices = jax.tree.map(lambda x: x[-1], batches)
     device, devices = position(gan)
     share, all_images = len(indices), len(batch.images)
     fresh = devices * all_images + device * share + jnp.arange(share)  # examples that D has not seen
-    state = state.replace(gen=_ready(state.gen))
-    grads, aux = mean_gradients(gen_gradients, gan, state, last, fresh)
-    gen, gen_norm = _descend("gen", gan.gen_optimizer, state.gen, grads, aux.gen_stats)
-    return gen, state.disc, metrics | {"loss_gen": aux.metrics["loss_gen"]} | gen_norm
+    grads, aux = gradients(gan, state, last, ("gen",), fresh)
+    state, norm_gen = descend(gan, state, grads, aux)
+    return advance(gan, state, of_disc, joined(of_disc.metrics["disc"], aux.metrics["gen"], norm_disc, norm_gen))
+
+
+UPDATES = {"shared": shared, "alternating": alternating}
 
 
 def _checked(gan: GAN, batch: Batch | jax.Array) -> Batch:
     """The batch with its images in `gan.image_range`; refuses one that does not fit the GAN."""
-    images, labels = batch if isinstance(batch, Batch) else Batch(batch)
-    if images.shape[1:] != image_shape(gan):
-        raise ValueError(
-            f"the batch has images of shape {list(images.shape[1:])}, the generator makes {list(image_shape(gan))}; "
-            "load the data with that image_shape, or change the networks"
-        )
-    if len(images) % (gan.training_ratio * gan.accumulate):
+    images, labels, others = batch if isinstance(batch, Batch) else Batch(batch)
+    shapes = {"images": image_shape(gan), **dict(gan.others)}
+    given = {"images": images, **{name: x for name, x in (others or {}).items() if name in shapes}}
+    for name, shape in shapes.items():
+        if name not in given:
+            raise ValueError(f"the batch has no {name!r}, which the GAN needs; give Batch(images, labels, others)")
+        if given[name].shape[1:] != shape:
+            wants = "the generator makes" if name == "images" else "the GAN takes"
+            raise ValueError(
+                f"the batch has {name} of shape {list(given[name].shape[1:])}, {wants} {list(shape)}; "
+                "load the data with that shape, or change the networks"
+            )
+    if len(images) % (gan.training_ratio * gan.accumulate * gan.group):
+        groups = f" of groups of {gan.group}" if gan.group > 1 else ""
         raise ValueError(
             f"a step takes a batch for each update of the discriminator: {len(images)} images cannot be split between "
-            f"training_ratio={gan.training_ratio} updates of accumulate={gan.accumulate} microbatches"
+            f"training_ratio={gan.training_ratio} updates of accumulate={gan.accumulate} microbatches{groups}"
         )
     if not gan.classes:
         labels = None
@@ -186,7 +254,11 @@ def _checked(gan: GAN, batch: Batch | jax.Array) -> Batch:
         raise ValueError(f"the GAN has {gan.classes} classes, and the batch no labels; give Batch(images, labels)")
     else:
         labels = checked_labels(labels, len(images), gan.classes)
-    return Batch(from_uint8(images, gan.image_range), labels)
+    floats = {
+        name: x if jnp.issubdtype(x.dtype, jnp.floating) else from_uint8(x, gan.image_range)
+        for name, x in given.items()
+    }
+    return Batch(floats.pop("images"), labels, floats or None)
 
 
 def _batches(gan: GAN, batch: Batch) -> tuple[Batch, jax.Array]:
@@ -194,44 +266,35 @@ def _batches(gan: GAN, batch: Batch) -> tuple[Batch, jax.Array]:
 
     Taken in turn, so that the share of any device holds its share of each.
     """
-    count, ratio = len(batch.images), gan.training_ratio
+    count = len(batch.images)
     indices = position(gan)[0] * count + jnp.arange(count)
-    return jax.tree.map(lambda x: x.reshape(-1, ratio, *x.shape[1:]).swapaxes(0, 1), (batch, indices))
+    return split(gan, (batch, indices), gan.training_ratio)
 
 
-def _update_disc(gan: GAN, state: GANState, batches: Batch, indices: jax.Array) -> tuple[GANState, Metrics]:
+def _update_disc(gan: GAN, state: GANState, batches: Batch, indices: jax.Array) -> tuple[GANState, Aux, Metrics]:
     """The state after an update of the discriminator on each of `batches` and as many generated images.
 
-    Several are a loop, so that a program does not grow with their number. The metrics are those of the last.
+    Several are a loop, so that a program does not grow with their number. The rest is of the last: what its pass gave,
+    and the norm of its gradient.
     """
 
-    def update(disc: NetState, each: tuple[Batch, jax.Array]) -> tuple[NetState, Metrics]:
-        disc = _ready(disc)
-        grads, aux = mean_gradients(disc_gradients, gan, state.replace(disc=disc), *each)
-        disc, norm = _descend("disc", gan.disc_optimizer, disc, grads, aux.disc_stats)
-        return disc, aux.metrics | norm
+    def update(disc: NetState, each: tuple[Batch, jax.Array]) -> tuple[NetState, tuple[Aux, Metrics]]:
+        before = state.replace(disc=disc)
+        grads, aux = gradients(gan, before, each[0], ("disc",), each[1])
+        after, norm = descend(gan, before, grads, aux)
+        return after.disc, (aux._replace(stats={}), norm)
 
     if len(indices) == 1:
-        disc, metrics = update(state.disc, jax.tree.map(lambda x: x[0], (batches, indices)))
+        disc, seen = update(state.disc, jax.tree.map(lambda x: x[0], (batches, indices)))
     else:
-        disc, metrics = jax.lax.scan(update, state.disc, (batches, indices))
-        metrics = jax.tree.map(lambda x: x[-1], metrics)
-    return state.replace(disc=disc), metrics
+        disc, seen = jax.lax.scan(update, state.disc, (batches, indices))
+        seen = jax.tree.map(lambda x: x[-1], seen)
+    return state.replace(disc=disc), *seen
 
 
 def _ready(net: NetState) -> NetState:
     """A network before a pass for its own update: the vectors of spectral normalisation are advanced."""
     return net.replace(batch_stats=power_iteration(net.params, net.batch_stats))
-
-
-def _descend(
-    name: str, optimizer: optax.GradientTransformation, net: NetState, grads: Grads, stats: Any
-) -> tuple[NetState, Metrics]:
-    """The network after its update, and the norm of its gradient as a metric."""
-    updates, opt_state = optimizer.update(grads[name], net.opt_state, net.params)
-    return NetState(optax.apply_updates(net.params, updates), stats, opt_state), {
-        f"grad_norm_{name}": _norm(grads[name])
-    }
 
 
 def _norm(tree: Any) -> jax.Array:
@@ -242,13 +305,11 @@ def _norm(tree: Any) -> jax.Array:
     return jnp.sqrt(jnp.sum(jax.lax.optimization_barrier(jnp.concatenate(rows))))
 
 
-def _average(decay: float, step: jax.Array, average: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """The exponential moving average of the generator, over its batch statistics as well.
-
-    Early on the decay is at most (1 + step) / (10 + step), so that the untrained weights are soon
-    forgotten, as in TensorFlow's ExponentialMovingAverage.
-    """
-    if decay == 0:
+def _average(gan: GAN, step: jax.Array, average: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The exponential moving average of the generator, over its batch statistics as well."""
+    if gan.ema_decay == 0:
         return new
-    keep = jnp.minimum(decay, (1 + step) / (10 + step))
+    keep = at(gan.ema_decay, step)
+    if gan.ema_ramp:
+        keep = jnp.minimum(keep, (1 + step) / (10 + step))
     return jax.tree.map(lambda a, n: (a + (1 - keep) * (n - a)).astype(a.dtype), average, new)

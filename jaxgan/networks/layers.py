@@ -30,11 +30,13 @@ class Context(struct.PyTreeNode):
       keys: [B], a key for each example, which dropout draws from; None drops nothing.
       axis_name: the axis of devices that the batch is split over, or None. What depends on the batch (moments,
         minibatch features) is the whole batch's.
+      step: int32 scalar, the updates done.
     """
 
     train: bool = struct.field(pytree_node=False, default=False)
     keys: jax.Array | None = None
     axis_name: str | None = struct.field(pytree_node=False, default=None)
+    step: jax.Array | int = 0
 
 
 def batch_norm(context: Context, momentum: float = 0.99) -> BatchNorm:
