@@ -18,11 +18,12 @@ from jaxgan import (
     schedules,
     transforms,
 )
-from jaxgan.gan import GAN, Batch, GANState, init
+from jaxgan.forward_pass import Losses, Pass
+from jaxgan.gan import GAN, Batch, GANState, Memory, init
 from jaxgan.losses import Forward, Loss
 from jaxgan.networks import Context
 from jaxgan.sampling import sample
-from jaxgan.train_step import train_step, train_steps
+from jaxgan.train_step import advance, descend, gradients, train_step, train_steps
 
 __version__ = "0.1.0"
 
@@ -33,11 +34,17 @@ __all__ = [
     "Forward",
     "GANState",
     "Loss",
+    "Losses",
+    "Memory",
+    "Pass",
     "__version__",
+    "advance",
     "convolutions",
     "data",
+    "descend",
     "evaluation",
     "gan",
+    "gradients",
     "images",
     "init",
     "losses",

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxgan.accumulation import Metrics
+from jaxgan.forward_pass import Metrics
 from jaxgan.gan import GAN, Batch, GANState
 from jaxgan.labels import checked_labels
 from jaxgan.randomness import key_data, with_keys

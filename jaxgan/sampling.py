@@ -131,7 +131,7 @@ def export_generator(gan: GAN, state: GANState, averaged: bool = True) -> bytes:
     (b,) = jax.export.symbolic_shape("b")
     args = [jax.ShapeDtypeStruct((b, gan.z_size), jnp.float32)]
     args += [jax.ShapeDtypeStruct((b,), jnp.int32)] if gan.classes else []
-    generate = jax.jit(lambda z, labels=None: _apply(gan, variables, z, labels))
+    generate = jax.jit(lambda z, labels=None: _apply(gan, variables, z, labels, state.step))
     return bytes(jax.export.export(generate, platforms=["cpu", "cuda", "tpu"])(*args).serialize())
 
 
@@ -141,7 +141,7 @@ def _generate(
     """The images of several batches of latents, of one size, and of the labels of them all."""
     variables = state.averaged_gen if averaged else state.gen.variables
     of_pieces = itertools.repeat(None) if labels is None else _in_pieces(labels, piece)
-    return jnp.concatenate([_apply(gan, variables, z, of) for z, of in zip(pieces, of_pieces, strict=False)])
+    return jnp.concatenate([_apply(gan, variables, z, of, state.step) for z, of in zip(pieces, of_pieces, strict=False)])
 
 
 def _in_pieces(x: jax.Array, piece: int) -> jax.Array:
@@ -168,9 +168,12 @@ _draw = jax.jit(draw_z, static_argnums=(0, 3))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _apply(gan: GAN, variables: Mapping[str, Any], z: jax.Array, labels: jax.Array | None) -> jax.Array:
-    images = to_uint8(cast(jax.Array, gan.gen.apply(variables, z, labels, Context())), gan.image_range)
-    if labels is None:
+def _apply(
+    gan: GAN, variables: Mapping[str, Any], z: jax.Array, labels: jax.Array | None, step: jax.Array
+) -> jax.Array:
+    made = gan.gen.apply(variables, z, labels, Context(step=step))
+    images = to_uint8(cast(jax.Array, made[0] if isinstance(made, tuple) else made), gan.image_range)
+    if labels is None or not gan.classes:
         return images
     is_class = (labels >= 0) & (labels < gan.classes)  # of what else there is, networks make what they like
     return jnp.where(is_class.reshape(-1, *[1] * (images.ndim - 1)), images, 0).astype(jnp.uint8)

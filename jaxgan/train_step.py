@@ -126,7 +126,7 @@ def gradients(
     if indices is None:
         indices = position(gan)[0] * len(batch.images) + jnp.arange(len(batch.images))
     state = state.replace(**{player: _ready(getattr(state, player)) for player in players})
-    of = shared_gradients if len(players) == 2 else functools.partial(_gradient_of, *players)
+    of = {("gen",): gen_gradients, ("disc",): disc_gradients}.get(tuple(players), shared_gradients)
     return mean_gradients(of, gan, state, batch, indices)
 
 
@@ -153,6 +153,10 @@ def _gradient_of(player: str, gan: GAN, state: GANState, batch: Batch, indices: 
     grads, aux = jax.grad(loss, has_aux=True)(params[player])
     kept = {"gen": state.gen.batch_stats, "disc": state.disc.batch_stats}
     return {player: grads}, aux._replace(stats=kept | {player: aux.stats[player]})
+
+
+gen_gradients = functools.partial(_gradient_of, "gen")
+disc_gradients = functools.partial(_gradient_of, "disc")
 
 
 def descend(gan: GAN, state: GANState, grads: Grads, aux: Aux) -> tuple[GANState, Metrics]:

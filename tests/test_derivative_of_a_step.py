@@ -59,8 +59,8 @@ def jacobian_and_differences(gan):
 
 def two_networks(loss, penalties, update, spectral=False, **changes):
     return jaxgan.GAN(
-        Gen(), Disc(spectral), getattr(losses, loss)(), optax.sgd(0.1), optax.sgd(0.2), z_size=2, update=update,
-        penalties=penalties, **changes,
+        gen=Gen(), disc=Disc(spectral), loss=getattr(losses, loss)(), gen_optimizer=optax.sgd(0.1),
+        disc_optimizer=optax.sgd(0.2), z_size=2, update=update, penalties=penalties, **changes,
     )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def test_the_jacobian_of_the_dirac_gan(update, expected, x64):
             return self.param("psi", nn.initializers.zeros, ()) * images.reshape(-1)
 
     gan = jaxgan.GAN(
-        Theta(), Psi(), losses.non_saturating(), optax.sgd(0.1), optax.sgd(0.1), z_size=1, update=update,
+        gen=Theta(), disc=Psi(), gen_optimizer=optax.sgd(0.1), disc_optimizer=optax.sgd(0.1), z_size=1, update=update,
         penalties=(R1(1.0),), image_range=(0.0, 255.0),
     )  # fmt: skip
     state = jaxgan.init(gan, jax.random.key(0))

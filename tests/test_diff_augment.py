@@ -275,4 +275,4 @@ def test_r1_is_of_the_image_after_its_augmentation_and_before_its_transforms():
     state = jaxgan.init(gan, jax.random.key(0))
     args = gan, state, in_range(gan, real_batch(gan, 4)), np.arange(4)
     _, aux = jax.jit(disc_gradients, static_argnums=0, compiler_options=QUICK)(*args)
-    np.testing.assert_allclose(aux.metrics["loss_disc"], 3 / 2 * 16 * (2 / 16) ** 2, rtol=1e-6)
+    np.testing.assert_allclose(aux.metrics["disc"]["loss_disc"], 3 / 2 * 16 * (2 / 16) ** 2, rtol=1e-6)

@@ -127,7 +127,7 @@ class Thawed:
         ({"regularizers": (Thawed(1.0),)}, r"regularizers\[0\] .*; make its class a dataclass with frozen=True"),
         ({"image_range": [0, 1]}, "image_range .*; write a tuple"),
         ({"disc": SmallGen}, r"disc must be a Flax module, not the class SmallGen; write SmallGen\(\)"),
-        ({"update": len}, "update must be one of shared, alternating, not <built-in"),
+        ({"update": "both"}, "update must be one of shared, alternating, or a function, not 'both'"),
         ({"precision": "float16"}, "precision must be one of float32, bf16, not 'float16'"),
     ],
 )

@@ -63,7 +63,7 @@ def test_a_penalty_is_pytorchs_double_backward_pass(name, penalty, x64):
     of_norms = (norms - 1).square() * 7 if isinstance(penalty, WGANGP) else norms.square() * 3 / 2
     want = torch.autograd.grad(of_norms.mean(), [*net.parameters()], materialize_grads=True)
     assert of_norms.mean().item() > 1e-3
-    np.testing.assert_allclose(aux.metrics["loss_disc"], of_norms.mean().item(), rtol=1e-10)
+    np.testing.assert_allclose(aux.metrics["disc"]["loss_disc"], of_norms.mean().item(), rtol=1e-10)
     largest = max(float(g.abs().max()) for g in want)
     for got, expected in zip(torch_layout.flat(grads["disc"], net), want, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-10 * largest)
@@ -76,7 +76,7 @@ def test_a_norm_of_zero_has_a_gradient():
     silent = jax.tree.map(jnp.zeros_like, state.disc.params)
     state = state.replace(disc=state.disc.replace(params=silent))
     grads, aux = jitted(disc_gradients)(gan, state, in_range(gan, real_batch(gan, 4)), np.arange(4))
-    assert aux.metrics["loss_disc"] == 10
+    assert aux.metrics["disc"]["loss_disc"] == 10
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(grads))
 
 
@@ -84,7 +84,9 @@ def penalty_at(penalty, step):
     gan = small_gan(norm=False, loss=NOTHING, penalties=(penalty,))
     state = jaxgan.init(gan, jax.random.key(0)).replace(step=jnp.int32(step))
     return float(
-        jitted(disc_gradients)(gan, state, in_range(gan, real_batch(gan, 4)), np.arange(4))[1].metrics["loss_disc"]
+        jitted(disc_gradients)(gan, state, in_range(gan, real_batch(gan, 4)), np.arange(4))[1].metrics["disc"][
+            "loss_disc"
+        ]
     )
 
 

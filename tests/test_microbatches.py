@@ -53,8 +53,8 @@ def test_with_batch_statistics_each_microbatch_has_its_own(form, count, x64):
     for k in (0, 1):
         half = in_range(gan, Batch(batch.images[k::2]))
         grads, aux = gradients(gan, now, half, np.arange(k, 16, 2))
-        parts.append((grads, aux.metrics))
-        gen, disc = now.gen.replace(batch_stats=aux.gen_stats), now.disc.replace(batch_stats=aux.disc_stats)
+        parts.append((grads, aux.metrics["gen"] | aux.metrics["disc"]))
+        gen, disc = now.gen.replace(batch_stats=aux.stats["gen"]), now.disc.replace(batch_stats=aux.stats["disc"])
         now = now.replace(gen=gen, disc=disc)
     grads, metrics = jax.tree.map(lambda a, b: (a + b) / 2, *jax.device_get(parts))
     got, got_metrics = on(form, count, dataclasses.replace(gan, accumulate=2), state, batch)

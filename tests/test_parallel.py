@@ -91,7 +91,7 @@ def relativistic(first, second):
 def wgan_gp(forward, disc):
     share = jax.vmap(jax.random.uniform)(disc.keys)[:, None, None, None]
     mixed = share * forward.images + (1 - share) * forward.generated
-    gradient = jax.grad(lambda images: jnp.sum(disc.judge(images, forward.labels)))(mixed)
+    gradient = jax.grad(lambda images: jnp.sum(disc.apply(images, forward.labels)))(mixed)
     return jnp.mean((jnp.sqrt(jnp.sum(gradient**2, axis=(1, 2, 3))) - 1) ** 2)
 
 

@@ -59,7 +59,7 @@ def wgan_gp(forward, disc):
     """Gulrajani et al. 2017 (arXiv:1704.00028), section 4, as a user writes it."""
     share = jax.vmap(jax.random.uniform)(disc.keys)[:, None, None, None]
     mixed = share * forward.images + (1 - share) * forward.generated
-    gradient = jax.grad(lambda images: jnp.sum(disc.judge(images, forward.labels)))(mixed)
+    gradient = jax.grad(lambda images: jnp.sum(disc.apply(images, forward.labels)))(mixed)
     return 10 * jnp.mean((jnp.sqrt(squares(gradient)) - 1) ** 2)
 
 
@@ -106,7 +106,7 @@ def disc_loss_and_gradients(gan, state, batch):
     grads, aux = jax.jit(disc_gradients, static_argnums=0, compiler_options=QUICK)(
         gan, state, batch, np.arange(len(batch.images))
     )
-    return aux.metrics["loss_disc"], grads["disc"]
+    return aux.metrics["disc"]["loss_disc"], grads["disc"]
 
 
 NOTHING = Loss(lambda forward: 0.0 * jnp.sum(forward.fake_logits), lambda forward: 0.0 * jnp.sum(forward.real_logits))
@@ -165,7 +165,7 @@ def test_the_gradient_is_in_the_image_before_its_transforms(x64):
     np.testing.assert_allclose(got, 4 * want, rtol=1e-10)
     assert_close(grads, jax.tree.map(lambda g: 4 * np.asarray(g), want_grads))
 
-    judged = lambda forward, disc: jnp.mean(jnp.abs(disc.judge(forward.images, None) - forward.real_logits))  # noqa: E731
+    judged = lambda forward, disc: jnp.mean(jnp.abs(disc.apply(forward.images, None) - forward.real_logits))  # noqa: E731
     got, _ = disc_loss_and_gradients(dataclasses.replace(plain, transforms=twice, penalties=(judged,)), state, half)
     assert got < 1e-12
 

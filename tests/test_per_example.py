@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxgan import recipes, transforms
+from jaxgan.accumulation import disc_mixing
 from jaxgan.convolutions import conv, conv_transpose, upsample_conv
-from jaxgan.forward_pass import disc_mixing
 from jaxgan.networks.layers import dropout
 from jaxgan.networks.minibatch_features import append_diff, append_similarity
 from jaxgan.per_example import mixing

@@ -15,8 +15,8 @@ from PIL import Image
 import jaxgan
 from experiments.studies import equal_time, methods, modes
 from jaxgan import recipes
+from jaxgan.accumulation import disc_mixing
 from jaxgan.commands import reproduce, scored_run, scoring, study
-from jaxgan.forward_pass import disc_mixing
 from jaxgan.gan import image_shape
 from jaxgan.run import Options, RunError
 

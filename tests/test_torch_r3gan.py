@@ -12,7 +12,7 @@ import pytest
 from common import STEP, drawn, in_range, latents, real_batch, small_state
 
 from jaxgan import recipes
-from jaxgan.forward_pass import disc_mixing
+from jaxgan.accumulation import disc_mixing
 from jaxgan.networks import R3GANDisc, R3GANGen
 from jaxgan.randomness import Purpose
 

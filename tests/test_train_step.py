@@ -82,8 +82,8 @@ def test_gradients_equal_those_of_each_loss_written_out(recipe, x64):
     grads, aux = GRADIENTS(gan, state, batch, np.arange(6))
     disc = functools.partial(disc_formula, real_label=0.9, scale=recipe.disc_loss_scale)
     want = written_out(gan, state, batch, range(6), disc=disc)
-    np.testing.assert_allclose(aux.metrics["loss_gen"], want.loss_gen, rtol=1e-9)
-    np.testing.assert_allclose(aux.metrics["loss_disc"], want.loss_disc, rtol=1e-9)
+    np.testing.assert_allclose(aux.metrics["gen"]["loss_gen"], want.loss_gen, rtol=1e-9)
+    np.testing.assert_allclose(aux.metrics["disc"]["loss_disc"], want.loss_disc, rtol=1e-9)
     assert_close(grads, {"gen": want.gen_grads, "disc": want.disc_grads}, rtol=1e-6, atol=1e-14)
 
 

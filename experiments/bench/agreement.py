@@ -24,8 +24,8 @@ import tyro
 
 import jaxgan
 from jaxgan import parallel, recipes
-from jaxgan.accumulation import Metrics
 from jaxgan.commands.cli import Cluster, RecipeNames, check_names, fail, one_line_errors, parse
+from jaxgan.forward_pass import Metrics
 from jaxgan.gan import GAN, Batch, GANState, image_shape
 from jaxgan.run import processes
 

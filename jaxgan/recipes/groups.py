@@ -11,6 +11,8 @@ from typing import Any, Literal, cast
 import optax
 
 from jaxgan import losses
+from jaxgan.forward_pass import Losses, Pass, adversarial
+from jaxgan.gan import Memory
 from jaxgan.penalties import Penalty, Regularizer
 from jaxgan.recipes.description import describe
 from jaxgan.recipes.fields import CLIP, DECAY, FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, check, setting
@@ -75,6 +77,13 @@ class Objective:
     transforms: tuple[Transform, ...] = setting((), "")
     penalties: tuple[Penalty, ...] = setting((), "")
     regularizers: tuple[Regularizer, ...] = setting((), "")
+    game: Callable[[Pass], Losses] = setting(adversarial, "")
+    memory: Memory | None = setting(None, "")
+    group: int = setting(
+        1,
+        "Consecutive images that the discriminator looks at together; microbatches and devices have them whole.",
+        POSITIVE,
+    )
 
     def __post_init__(self):
         check(self)
@@ -178,18 +187,21 @@ class Schedule:
     """How many updates, and of which kind."""
 
     steps: int = setting(10_000, "How many updates.", POSITIVE)
-    update: Literal["shared", "alternating"] = setting(
+    update: Literal["shared", "alternating"] | Callable[..., Any] = setting(
         "shared", "Both networks from one forward pass, or the discriminator and then the generator."
     )
     training_ratio: int = setting(1, "Updates of D, each on its own images, for one of the generator.", POSITIVE)
-    ema_decay: float = setting(0.999, "The share of the averaged generator kept at each step; 0: no average.", DECAY)
+    ema_decay: float | StepSchedule = setting(
+        0.999, "The share of the averaged generator kept at each step; 0: no average.", DECAY
+    )
+    ema_ramp: bool = setting(True, "Early on it is at most (1 + step) / (10 + step).")
     ema_half_life: float = setting(
         0.0, "Real images after which half of the averaged generator is forgotten; 0 leaves it to ema_decay.", RATE
     )
 
     __post_init__ = check
 
-    def kept(self, batch_size: int) -> float:
+    def kept(self, batch_size: int) -> float | StepSchedule:
         """The share of the averaged generator kept at each step, of `batch_size` real images for each update of D."""
         images = batch_size * self.training_ratio
         return 0.5 ** (images / self.ema_half_life) if self.ema_half_life else self.ema_decay

@@ -44,6 +44,8 @@ class Recipe:
       disc: the discriminator.
       classes: how many classes the images have; 0 is an unconditional GAN.
       image_range: the range of the generator's images, which is that of its last activation.
+      others: what else each example has, as in `jaxgan.GAN`: (name, shape) of each.
+      condition: which of these the networks get in place of labels; "" for none.
       source: what is trained on.
       objective: what the networks are to minimise.
       optimization: how they descend.
@@ -59,6 +61,8 @@ class Recipe:
     about: str = ""
     classes: int = 0
     image_range: tuple[float, float] = (-1.0, 1.0)
+    others: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    condition: str = ""
     source: Data = dataclasses.field(default_factory=Data)
     objective: Objective = dataclasses.field(default_factory=Objective)
     optimization: Optimization = dataclasses.field(default_factory=Optimization)
@@ -123,7 +127,13 @@ class Recipe:
             transforms=noise * bool(self.instance_noise) + self.transforms,
             penalties=self.penalties,
             regularizers=(L2(self.gen_l2),) * bool(self.gen_l2) + self.regularizers,
+            game=self.game,
+            memory=self.memory,
+            group=self.group,
+            others=self.others,
+            condition=self.condition,
             ema_decay=self.schedule.kept(self.batch_size),
+            ema_ramp=self.ema_ramp,
             accumulate=self.accumulate,
             precision=self.precision,
             schedules=tuple(

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgan import parallel
-from jaxgan.accumulation import Metrics
 from jaxgan.data import DataError
+from jaxgan.forward_pass import Metrics
 from jaxgan.gan import GAN, GANState
 from jaxgan.randomness import Purpose
 from jaxgan.run import checkpoint, processes

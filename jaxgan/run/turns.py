@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from jaxgan import parallel
-from jaxgan.accumulation import Metrics
 from jaxgan.data import Dataset, Source, stream
+from jaxgan.forward_pass import Metrics
 from jaxgan.gan import Batch, GANState
 from jaxgan.run import processes
 from jaxgan.run.errors import RunError

@@ -1,0 +1,386 @@
+"""Games of another shape: the files of docs/games.md, the pass against formulas, memory, updates of one's own."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from common import (
+    STEP,
+    SmallDisc,
+    SmallGen,
+    apply,
+    as_float64,
+    assert_close,
+    assert_same_bits,
+    descended,
+    in_range,
+    latents,
+    on,
+    real_batch,
+    real_images,
+    small_gan,
+    small_state,
+)
+
+import jaxgan
+from jaxgan import Losses, Memory, recipes
+from jaxgan.gan import Batch
+from jaxgan.losses import non_saturating_disc, non_saturating_gen
+from jaxgan.penalties import R1, Lazy
+
+PAGE = (Path(__file__).parents[1] / "docs" / "games.md").read_text()
+IDEAS = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE, flags=re.DOTALL))
+NAMES = "encoder path_length ada lecam packing vae_gan extragradient consensus lookahead"
+FAST = ("ada.py", "packing.py")
+
+
+def test_the_page_has_them_all():
+    assert {f"{name}.py" for name in NAMES.split()} == set(IDEAS)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in IDEAS]
+)
+def test_an_idea_is_the_same_on_four_devices_and_in_microbatches(name, x64, tmp_path):
+    """Two steps of 16 images, plain descent: on one device, on four, and in two microbatches."""
+    (tmp_path / name).write_text(IDEAS[name])
+    sgd = {"optimizer": lambda rate: optax.sgd(0.05)}
+    gan = recipes.get(str(tmp_path / name)).replace(**sgd).build()
+    batch, start = real_images(gan, 16), as_float64(jaxgan.init(gan, jax.random.key(0)))
+
+    def after(form, count, gan):
+        state = start
+        for _ in range(2):
+            state, metrics = on(form, count, gan, jax.tree.map(jnp.copy, state), batch)
+        return jax.device_get((state.replace(key=None), metrics))
+
+    want = after("plain", 1, gan)
+    assert all(np.isfinite(value) for value in want[1].values())
+    assert_close(after("shard_map", 4, gan), want, rtol=1e-9, atol=1e-12)
+    if not jax.tree.leaves((start.gen.batch_stats, start.disc.batch_stats)):
+        assert_close(after("plain", 1, dataclasses.replace(gan, accumulate=2)), want, rtol=1e-9, atol=1e-12)
+
+
+def by_hand(p):
+    """The usual game, as a user would write it."""
+    fake, real = p.disc(p.gen(p.z, p.generated_labels), p.generated_labels), p.disc(p.images, p.labels)
+    return Losses(
+        non_saturating_gen(real, fake),
+        non_saturating_disc(real, fake),
+        {"logit_real": jnp.mean(real), "logit_fake": jnp.mean(fake)},
+    )
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"update": "alternating", "classes": 3}, {"accumulate": 2, "training_ratio": 2}, {"precision": "bf16"},
+])  # fmt: skip
+def test_the_usual_game_by_hand_is_the_usual_game(changes):
+    """To the last bit, with batch normalisation in both players: initial state, updates, metrics."""
+    usual = small_gan(**changes)
+    own = dataclasses.replace(usual, game=by_hand)
+    batch = real_batch(usual, 16)
+    states = [jaxgan.init(gan, jax.random.key(0)) for gan in (usual, own)]
+    assert_same_bits(*states)
+    assert_same_bits(*(STEP(gan, state, batch) for gan, state in zip((usual, own), states, strict=True)))
+
+
+class TwoWay(nn.Module):
+    """Images from latents, and a code of images."""
+
+    def setup(self):
+        self.out, self.code = nn.Dense(16), nn.Dense(5)
+
+    def __call__(self, z, labels, context):
+        return jnp.tanh(self.out(z)).reshape(-1, 4, 4, 1)
+
+    def encode(self, images, context):
+        return self.code(images.reshape(len(images), -1))
+
+
+class OfPairs(nn.Module):
+    @nn.compact
+    def __call__(self, images, codes, context):
+        x = jnp.concatenate([images.reshape(len(images), -1), codes], axis=1)
+        return nn.Dense(1)(nn.softplus(nn.Dense(8)(x)))[:, 0]
+
+
+def bigan(p):
+    fake, code = p.gen(p.z), p.gen(p.images, method="encode")
+    of_fake, of_real = p.disc(fake, p.z), p.disc(p.images, code)
+    gen = jnp.mean(nn.softplus(-of_fake) + nn.softplus(of_real))
+    return Losses(gen, jnp.mean(nn.softplus(of_fake) + nn.softplus(-of_real)))
+
+
+@pytest.mark.parametrize("update", ["shared", "alternating"])
+def test_bigan_against_its_formulas(update, x64):
+    """Both gradients by `jax.grad` of formulas with matrix products, one network after the other."""
+    gan = small_gan(gen=TwoWay(), disc=OfPairs(), game=bigan, update=update, ema_decay=0.0)
+    state, batch = small_state(gan), real_images(gan, 4)
+    x = np.asarray(in_range(gan, Batch(batch)).images).reshape(4, -1)
+
+    def game(gen, disc, z):
+        dense = lambda layer, x: x @ layer["kernel"] + layer["bias"][None]  # noqa: E731
+        logits = lambda x, z: dense(disc["Dense_1"], nn.softplus(dense(disc["Dense_0"], jnp.hstack([x, z]))))[:, 0]  # noqa: E731
+        fake, code = jnp.tanh(dense(gen["out"], z)), dense(gen["code"], x)
+        log_p, log_q = jax.nn.log_sigmoid(logits(fake, z)), jax.nn.log_sigmoid(-logits(fake, z))
+        log_r, log_s = jax.nn.log_sigmoid(logits(x, code)), jax.nn.log_sigmoid(-logits(x, code))
+        return -jnp.mean(log_p + log_s), -jnp.mean(log_q + log_r)
+
+    of = lambda player, gen, disc, z: jax.grad(lambda *a: game(*a, z)[player], argnums=player)(gen, disc)  # noqa: E731
+    gen, disc = state.gen.params, state.disc.params
+    want_disc = descended(0.2, disc, of(1, gen, disc, latents(gan, state, range(4))))
+    if update == "shared":
+        want_gen = descended(0.1, gen, of(0, gen, disc, latents(gan, state, range(4))))
+    else:
+        want_gen = descended(0.1, gen, of(0, gen, want_disc, latents(gan, state, range(4, 8))))
+    new, _ = STEP(gan, state, batch)
+    assert_close((new.gen.params, new.disc.params), (want_gen, want_disc))
+
+
+def test_running_averages_move_with_each_call_outside_of_transformations(x64):
+    """Those of D: once for generated images, once for real ones; a penalty's call within `jax.grad` moves none."""
+
+    def game(p):
+        fake, real = p.disc(p.gen(p.z)), p.disc(p.images)
+        slope = jax.grad(lambda x: jnp.sum(p.disc(x)))(p.images)
+        return Losses(jnp.mean(fake), jnp.mean(real) + jnp.mean(slope**2))
+
+    gan = small_gan(game=game)
+    state, batch = small_state(gan), real_images(gan, 4)
+    new, _ = STEP(gan, state, batch)
+    fake, _ = apply(gan.gen, state.gen.params, state.gen.batch_stats, latents(gan, state, range(4)))
+    _, stats = apply(gan.disc, state.disc.params, state.disc.batch_stats, fake)
+    _, stats = apply(gan.disc, state.disc.params, stats, in_range(gan, Batch(batch)).images)
+    assert_close(new.disc.batch_stats, stats)
+
+
+def test_with_a_penalty_they_move_as_without(x64):
+    gan = small_gan()
+    state, batch = small_state(gan), real_images(gan, 4)
+    want, got = (STEP(dataclasses.replace(gan, penalties=p), state, batch)[0] for p in ((), (R1(0.0),)))
+    assert_close((got.gen.batch_stats, got.disc.batch_stats), (want.gen.batch_stats, want.disc.batch_stats))
+
+
+@pytest.mark.parametrize(("form", "count", "changes"), [
+    ("plain", 1, {}), ("plain", 1, {"accumulate": 2}), ("plain", 1, {"update": "alternating"}),
+    ("shard_map", 4, {"accumulate": 2}),
+])  # fmt: skip
+def test_a_memory_sees_the_whole_batch_in_its_order(form, count, changes, x64):
+    """A pool of the last images, their latents' mean, and how many steps there were."""
+
+    def game(p):
+        made, fake = p.gen(p.z), p.disc(p.gen(p.z))
+        loss = jnp.mean(fake) + 0 * jnp.sum(p.memory["mean"])
+        return Losses(loss, -loss, means={"z": jnp.mean(p.z, 0)}, examples={"z": p.z, "made": made})
+
+    start = lambda gan, params: {"pool": jnp.zeros((8, 5)), "mean": jnp.zeros(5), "steps": jnp.int32(0)}  # noqa: E731
+    update = lambda m, seen: {"pool": seen.examples["z"], "mean": seen.means["z"], "steps": m["steps"] + 1}  # noqa: E731
+    gan = small_gan(norm=False, game=game, memory=Memory(start, update), **changes)
+    state = as_float64(jaxgan.init(gan, jax.random.key(0)))
+    new, metrics = on(form, count, gan, state, real_images(gan, 8))
+    want = latents(gan, state, range(8))
+    np.testing.assert_array_equal(new.memory["pool"], want)
+    np.testing.assert_allclose(new.memory["mean"], np.mean(want, 0), rtol=1e-12)
+    assert new.memory["steps"] == 1
+    assert {"z", "made"}.isdisjoint(metrics)
+
+
+def test_groups_stay_together_in_microbatches_and_updates(x64):
+    """Packing of two: in microbatches, and in the updates of D, groups of consecutive images are whole."""
+
+    class Packed(nn.Module):
+        @nn.compact
+        def __call__(self, images, labels, context):
+            return nn.Dense(1)(nn.softplus(nn.Dense(8)(images.reshape(len(images) // 2, -1))))[:, 0]
+
+    gan = small_gan(norm=False, disc=Packed(), group=2)
+    state, batch = small_state(gan), real_images(gan, 8)
+    want, metrics = STEP(gan, state, batch)
+    got, got_metrics = STEP(dataclasses.replace(gan, accumulate=2), state, batch)
+    assert_close((got.gen, got.disc, got_metrics), (want.gen, want.disc, metrics))
+    assert_close(on("shard_map", 4, gan, jax.tree.map(jnp.copy, state), batch)[1], metrics)
+    with pytest.raises(ValueError, match=r"6 images cannot be split .* accumulate=2 microbatches of groups of 2"):
+        jax.eval_shape(lambda: jaxgan.train_step(dataclasses.replace(gan, accumulate=2), state, batch[:6]))
+    with pytest.raises(ValueError, match=r"one logit for each image, \[B\], not \[4\]"):
+        jax.eval_shape(lambda: jaxgan.train_step(dataclasses.replace(gan, group=1), state, batch))
+
+
+def test_both_players_see_a_condition_and_augmentations_move_it_with_its_image(x64):
+    """G makes the condition of its own: with flips of both, D's pairs are still equal, example by example."""
+
+    class Copy(nn.Module):
+        @nn.compact
+        def __call__(self, z, condition, context):
+            return condition * self.param("scale", nn.initializers.ones, ())
+
+    class Distance(nn.Module):
+        @nn.compact
+        def __call__(self, images, condition, context):
+            return jnp.mean(jnp.square(images - condition), axis=(1, 2, 3)) * self.param("s", nn.initializers.ones, ())
+
+    flip = jaxgan.transforms.RandomFlip()
+    gan = small_gan(gen=Copy(), disc=Distance(), others=(("condition", (4, 4, 1)),), condition="condition")
+    gan = dataclasses.replace(gan, augmentations=(flip,), z_size=0)
+    images = real_images(gan, 8)
+    state = jaxgan.init(gan, jax.random.key(0))
+    metrics = STEP(gan, state, Batch(images, None, {"condition": images}))[1]
+    assert (metrics["logit_real"], metrics["logit_fake"]) == (0, 0)
+    other = {"condition": images[:, :, ::-1]}
+    assert STEP(gan, state, Batch(images, None, other))[1]["logit_real"] > 0
+    with pytest.raises(ValueError, match="no 'condition'"):
+        jax.eval_shape(lambda: jaxgan.train_step(gan, state, images))
+    with pytest.raises(ValueError, match=r"condition of shape \[4, 3, 1\], the GAN takes \[4, 4, 1\]"):
+        jax.eval_shape(lambda: jaxgan.train_step(gan, state, Batch(images, None, {"condition": images[:, :, 1:]})))
+
+
+def test_points_in_the_plane_are_taken_as_they_are(x64):
+    class Gen(nn.Module):
+        @nn.compact
+        def __call__(self, z, labels, context):
+            return nn.Dense(2)(z)
+
+    class Disc(nn.Module):
+        @nn.compact
+        def __call__(self, points, labels, context):
+            return nn.Dense(1)(points)[:, 0]
+
+    gan = small_gan(gen=Gen(), disc=Disc(), penalties=(jaxgan.penalties.R1(1.0), jaxgan.penalties.R2(1.0)))
+    state = small_state(gan)
+    points = np.random.default_rng(0).normal(size=(4, 2))
+    new, metrics = STEP(gan, state, points)
+    dense = state.disc.params["Dense_0"]
+    want = np.mean(points @ np.asarray(dense["kernel"]) + np.asarray(dense["bias"]))
+    np.testing.assert_allclose(metrics["logit_real"], want, rtol=1e-9)
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.any(a != b)), new.gen.params, state.gen.params))
+
+
+@pytest.mark.parametrize("name", ["shared", "alternating", "extragradient", "consensus"])
+def test_the_jacobian_of_updates_on_the_dirac_gan(name, x64, tmp_path):
+    """At the equilibrium, by hand: METHODS of the two-player games of Mescheder et al. 2018 and Gidel et al. 2018.
+
+    The field is v = (psi f'(0), -theta f'(0)) with f'(0) = 1/2 up to sign: a rotation J; a step of h gives 1 + h J,
+    extragradient 1 + h J (1 + h J), consensus 1 + h (J - gamma J^T J).
+    """
+    h, gamma = 0.1, 0.1
+
+    class Theta(nn.Module):
+        @nn.compact
+        def __call__(self, z, labels, context):
+            return jnp.broadcast_to(self.param("theta", nn.initializers.zeros, ()), (len(z), 1))
+
+    class Psi(nn.Module):
+        @nn.compact
+        def __call__(self, images, labels, context):
+            return self.param("psi", nn.initializers.zeros, ()) * images.reshape(-1)
+
+    update = name
+    if f"{name}.py" in IDEAS:
+        (tmp_path / f"{name}.py").write_text(IDEAS[f"{name}.py"])
+        update = recipes.get(str(tmp_path / f"{name}.py")).update
+    sgd = optax.sgd(h)
+    gan = small_gan(gen=Theta(), disc=Psi(), gen_optimizer=sgd, disc_optimizer=sgd, update=update)
+    state = jaxgan.init(gan, jax.random.key(0))
+
+    def after(x):
+        nets = {"gen": {"theta": x[0]}, "disc": {"psi": x[1]}}
+        before = state.replace(**{n: getattr(state, n).replace(params=p) for n, p in nets.items()})
+        new, _ = jaxgan.train_step(gan, before, jnp.zeros((4, 1)))
+        return jnp.stack([new.gen.params["theta"], new.disc.params["psi"]])
+
+    got = jax.jit(jax.jacobian(after))(jnp.zeros(2))
+    rotation, one = np.array([[0, 0.5], [-0.5, 0]]), np.eye(2)
+    want = {
+        "shared": one + h * rotation,
+        "alternating": np.array([[1, h / 2], [0, 1]]) @ np.array([[1, 0], [-h / 2, 1]]),
+        "extragradient": one + h * rotation @ (one + h * rotation),
+        "consensus": one + h * (rotation - gamma * rotation.T @ rotation),
+    }[name]
+    np.testing.assert_allclose(got, want, atol=1e-12)
+    modulus = np.abs(np.linalg.eigvals(np.asarray(got))).max()
+    assert {"shared": modulus > 1, "alternating": abs(modulus - 1) < 1e-12}.get(name, modulus < 1)
+
+
+def test_a_lazy_regulariser_and_metrics_of_both_kinds(x64):
+    """At every second step with twice its weight; its metrics are 0 in the others."""
+    ask = lambda forward, gen: (jnp.sum(gen.apply(forward.z) ** 2), {"size": 1.0 * len(forward.z)})  # noqa: E731
+    tell = lambda forward, disc: (0.0, {"steps_done": 1.0 * disc.step})  # noqa: E731
+    gan = small_gan(norm=False, regularizers=(Lazy(ask, 2),), penalties=(tell,))
+    state, batch = small_state(gan), real_images(gan, 4)
+    plain = dataclasses.replace(gan, regularizers=())
+    for step in range(2):
+        now = state.replace(step=jnp.int32(step))
+        (_, got), (_, want) = STEP(gan, now, batch), STEP(plain, now, batch)
+        made, _ = apply(gan.gen, state.gen.params, {}, latents(gan, now, range(4)))
+        added = 2 * jnp.sum(made**2) if step == 0 else 0
+        np.testing.assert_allclose(got["loss_gen"], want["loss_gen"] + added, rtol=1e-9)
+        assert (got["size"], got["steps_done"]) == (4 if step == 0 else 0, step)
+
+
+class Counter(nn.Module):
+    @nn.compact
+    def __call__(self, z, labels, context):
+        self.variable("counts", "calls", lambda: jnp.zeros(())).value += 1
+        return SmallGen(norm=False)(z, labels, context)
+
+
+def no_step(gan, state, batch):
+    return state, {}
+
+
+def vector(p):
+    return Losses(jnp.zeros(3), jnp.zeros(()))
+
+
+def no_method(p):
+    return Losses(jnp.mean(p.gen(p.images, method="encode")), jnp.zeros(()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"game": vector}, r"vector \(test_games.py:\d+\): gen must give a scalar, .* not shape \[3\]"),
+        ({"game": lambda p: 1.0}, r"<lambda> \(test_games.py:\d+\) must give Losses, not float"),
+        ({"game": no_method}, "gen has no method 'encode'"),
+        ({"update": no_step}, r"no_step \(test_games.py:\d+\) must end with jaxgan.advance"),
+        ({"update": lambda *_: 3}, r"must give \(state, metrics\)"),
+        ({"penalties": (lambda f, d: (0.0, {"loss_gen": 0.0}),)}, "two metrics are named 'loss_gen'"),
+        ({"schedules": (("loss_disc", lambda step: step),)}, "two metrics are named 'loss_disc'"),
+        ({"gen": Counter()}, "gen has variables of the collection 'counts', which no step keeps"),
+        (
+            {"memory": Memory(lambda gan, params: jnp.zeros(2), lambda m, seen: m[:1])},
+            r"<lambda> \(test_games.py:\d+\) must keep the memory's shapes and types",
+        ),
+        ({"condition": "mask"}, "condition must be the name of one of others"),
+    ],
+)
+def test_what_is_wrong_with_a_game_is_one_line_with_its_place(changes, message):
+    def step():
+        gan = small_gan(**changes)
+        return jaxgan.train_step(gan, jaxgan.init(gan, jax.random.key(0)), real_images(small_gan(), 4))
+
+    with pytest.raises(ValueError, match=message) as error:
+        jax.eval_shape(step)
+    assert "\n" not in str(error.value)
+
+
+def test_the_step_and_the_modules_of_a_player_may_depend_on_the_steps_done(x64):
+    class Fading(nn.Module):
+        @nn.compact
+        def __call__(self, z, labels, context):
+            return SmallGen(norm=False)(z, labels, context) * 0.5**context.step
+
+    gan = small_gan(gen=Fading(), disc=SmallDisc(norm=False), ema_decay=lambda step: 0.25 * step, ema_ramp=False)
+    state = small_state(gan).replace(step=jnp.int32(3))
+    one = jaxgan.sample(gan, state, jax.random.key(0), 2)
+    state = state.replace(step=jnp.int32(0))
+    full = jaxgan.sample(gan, state, jax.random.key(0), 2)
+    assert np.ptp(np.asarray(one, int)) < np.ptp(np.asarray(full, int)) / 4
+    new, _ = STEP(gan, state.replace(step=jnp.int32(2)), real_images(gan, 4))
+    want = jax.tree.map(lambda a, b: (a + b) / 2, state.averaged_gen, new.gen.variables)
+    assert_close(new.averaged_gen, want)
