@@ -126,7 +126,7 @@ def test_bigan_against_its_formulas(update, x64):
 
     def game(gen, disc, z):
         dense = lambda layer, x: x @ layer["kernel"] + layer["bias"][None]  # noqa: E731
-        logits = lambda x, z: dense(disc["Dense_1"], nn.softplus(dense(disc["Dense_0"], jnp.hstack([x, z]))))[:, 0]  # noqa: E731
+        logits = lambda x, z: dense(disc["Dense_0"], nn.softplus(dense(disc["Dense_1"], jnp.hstack([x, z]))))[:, 0]  # noqa: E731
         fake, code = jnp.tanh(dense(gen["out"], z)), dense(gen["code"], x)
         log_p, log_q = jax.nn.log_sigmoid(logits(fake, z)), jax.nn.log_sigmoid(-logits(fake, z))
         log_r, log_s = jax.nn.log_sigmoid(logits(x, code)), jax.nn.log_sigmoid(-logits(x, code))
