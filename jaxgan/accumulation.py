@@ -1,12 +1,13 @@
 """Gradients of a whole batch, of which each device, and each microbatch, sees a part."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxgan.forward_pass import Aux
+from jaxgan.forward_pass import Aux, transformed
 from jaxgan.gan import GAN, Batch, GANState, image_shape, some_labels
 from jaxgan.networks.layers import Context
 from jaxgan.per_example import Mixing, mixing
@@ -24,6 +25,7 @@ def mean_gradients(
 
     Batch statistics are those after the last microbatch. Arrays of examples are the whole batch's.
     """
+    check_transforms(gan, batch.images, state.memory)
     # Each device's own copy: differentiated as one, parameters would be summed over the devices wherever they are used.
     state = state.replace(
         gen=state.gen.replace(params=_on_each_device(gan, state.gen.params)),
@@ -106,6 +108,29 @@ def _of_all_devices(gan: GAN, tree: Any) -> Any:
         return jax.lax.psum(own, gan.axis_name).reshape(-1, *x.shape[1:])
 
     return jax.tree.map(of_array, tree)
+
+
+def check_transforms(gan: GAN, images: Any, memory: Any = None) -> None:
+    """Refuses transforms that mix the images of a batch, where each part of it would be mixed by itself.
+
+    Args:
+      gan: the static description.
+      images: [B, H, W, C], or their shape and type.
+      memory: what the GAN's `Memory` keeps, likewise.
+
+    Raises:
+      ValueError: one does, and the batch is divided between devices or microbatches.
+    """
+    if gan.axis_name is None and gan.accumulate == 1:
+        return
+    keys, step = jax.eval_shape(lambda: (jax.random.split(jax.random.key(0), images.shape[0]), jnp.int32(0)))
+    for transform in (*gan.augmentations, *gan.transforms):
+        mixed = mixing(functools.partial(transformed, transform), images, keys, step, memory)
+        if mixed and mixed.certain:
+            raise ValueError(
+                f"a transform mixes the images of a batch ({mixed.where}), which several devices or microbatches "
+                "divide: each would mix its own alone; use one device and accumulate=1"
+            )
 
 
 def disc_mixing(gan: GAN, train: bool = False) -> Mixing | None:

@@ -10,7 +10,6 @@ feeds to which player, and what the losses are:
         return Losses(gen, disc=jnp.mean(softplus(of_fake) + softplus(-of_real)))
 """
 
-import functools
 import inspect
 import zlib
 from collections.abc import Callable, Mapping
@@ -22,10 +21,7 @@ import jax.numpy as jnp
 from flax.core import DenyList
 from jax.extend.core import get_opaque_trace_state
 
-from jaxgan.losses import Forward
 from jaxgan.networks.layers import Context
-from jaxgan.penalties import Disc, Gen
-from jaxgan.per_example import mixing
 from jaxgan.randomness import Purpose, draw_labels, draw_z, example_keys, step_key
 from jaxgan.transforms import Transform
 
@@ -203,7 +199,7 @@ class Pass:
     def _passed(self, transforms: tuple[Transform, ...], purpose: int, images: jax.Array) -> jax.Array:
         """Images after some transforms, each with draws of its own."""
         for i, transform in enumerate(transforms):
-            images = _transformed(transform, images, self.keys(purpose + 1000 * i), self.step, self.memory)
+            images = transformed(transform, images, self.keys(purpose + 1000 * i), self.step, self.memory)
         return images
 
 
@@ -232,10 +228,8 @@ def losses(
       (loss_gen, loss_disc), aux. What the caller does not use the compiler does not compute.
 
     Raises:
-      ValueError: a function of the user's gives another shape than it must; or a transform mixes the images of a batch
-        that is divided between devices or microbatches; or two metrics have one name.
+      ValueError: a function of the user's gives another shape than it must, or two metrics have one name.
     """
-    check_transforms(gan, batch.images, state.memory)
     p = Pass(gan, state, {"gen": gen_params, "disc": disc_params}, batch, indices, reuse_gradient)
     found = gan.game(p)
     if not isinstance(found, Losses):
@@ -250,143 +244,7 @@ def losses(
     return (loss_gen, loss_disc), Aux(p.stats, metrics, dict(found.means), dict(found.examples))
 
 
-def adversarial(p: Pass) -> Losses:
-    """The usual game: D tells real images from those that G makes of latents.
-
-    `GAN.loss`, `penalties` and `regularizers` are functions of this pass; its metrics are D's mean logits, `logit_real`
-    and `logit_fake`.
-    """
-    gan = p.gan
-    generated, gen_extra = _and_extra(p.gen(p.z, p.generated_labels))
-
-    def apply_disc(images: jax.Array, labels: Any, real: bool = True) -> tuple[jax.Array, Any]:
-        images = p.transform(images, real)
-        keys = p.keys(Purpose.DROPOUT_REAL if real else Purpose.DROPOUT_FAKE)
-        logits, extra = _and_extra(p.disc(images, labels, keys=keys))
-        if logits.shape != (len(images) // gan.group,):
-            per = "image, [B]" if gan.group == 1 else f"{gan.group} images, [B / group]"
-            raise ValueError(f"the discriminator must give one logit for each {per}, not {list(logits.shape)}")
-        return logits, extra
-
-    def with_gradient(images: jax.Array, labels: Any, real: bool) -> tuple[jax.Array, Any, Any]:
-        """D's logits, what else it gives, and () -> the gradient of the logits where penalties may ask for it."""
-        if not gan.penalties:
-            return *apply_disc(images, labels, real), None
-        logits, extra, pull = p.vjp(lambda x: apply_disc(x, labels, real), images)
-        return logits, extra, lambda: pull(jnp.ones_like(logits))
-
-    known = p.reuse_gradient and _is_known(gan, lambda x: apply_disc(x, p.generated_labels, real=False), generated)
-    seen = _cut(generated) if known else generated
-    fake_logits, fake_extra, pull_fake = with_gradient(seen, p.generated_labels, real=False)
-    real_logits, real_extra, pull_real = with_gradient(p.images, p.labels, real=True)
-    forward = Forward(
-        images=p.images,
-        labels=p.labels,
-        z=p.z,
-        generated=seen,
-        generated_labels=p.generated_labels,
-        real_logits=real_logits,
-        fake_logits=fake_logits,
-        real_extra=real_extra,
-        fake_extra=fake_extra,
-        gen_extra=gen_extra,
-        memory=p.memory,
-    )
-    fake_gradient: Any = pull_fake() if pull_fake else None
-    of_gen = _with_known_gradient(forward, generated, fake_gradient) if known else forward
-    gen, disc = [scalar("loss.gen", gan.loss.gen(of_gen))], [scalar("loss.disc", gan.loss.disc(forward))]
-    for i, regularizer in enumerate(gan.regularizers):
-        asked = Gen(p.params["gen"], p.gen, p.keys(Purpose.REGULARIZERS + 1000 * i), p.step)
-        gen.append(scalar("a regularizer", regularizer(forward, asked)))
-    for i, penalty in enumerate(gan.penalties):
-        asked = Disc(
-            real_gradient=pull_real,
-            fake_gradient=lambda: fake_gradient,
-            apply=lambda images, labels: apply_disc(images, labels)[0],
-            keys=p.keys(Purpose.PENALTIES + 1000 * i),
-            step=p.step,
-        )
-        disc.append(scalar("a penalty", penalty(forward, asked)))
-    logits = {"logit_real": jnp.mean(real_logits), "logit_fake": jnp.mean(fake_logits)}
-    return Losses(_added(gen), _added(disc), logits)
-
-
-def _added(terms: list[tuple[jax.Array, Metrics]]) -> tuple[jax.Array, Metrics]:
-    """The sum of several terms of a loss, and all their metrics."""
-    return functools.reduce(jnp.add, [value for value, _ in terms]), joined(*(metrics for _, metrics in terms))
-
-
-def _and_extra(out: Any) -> tuple[jax.Array, Any]:
-    """What a player gives, and what it gives beside that: None where it is one array."""
-    return out if isinstance(out, tuple) else (out, None)
-
-
-def _is_known(gan: "GAN", disc_of_fake: Callable[..., Any], generated: jax.Array) -> bool:
-    """Whether the generator's loss can take D's gradient in its images from the penalties, as follows.
-
-    By the chain rule the gradient of a loss in generated image i is its derivative in logit i times the gradient of
-    that logit in the image: where no other logit depends on it, and D returns nothing else that the loss could see.
-    The second factor is what R2 computes. So no pass back through D is left for the generator, and the numbers are the
-    same up to rounding.
-    """
-    if not gan.penalties or gan.group > 1 or jax.eval_shape(disc_of_fake, generated)[1] is not None:
-        return False
-    return mixing(lambda images: disc_of_fake(images)[0], generated) is None
-
-
-def _with_known_gradient(forward: Forward, generated: jax.Array, gradient: jax.Array) -> Forward:
-    """The pass as the generator's loss sees it: its logits are functions of the images alone, of known gradients."""
-    fake_logits = _logits_of_known_gradient(generated, forward.fake_logits, gradient)
-    return forward.replace(generated=generated, fake_logits=fake_logits)
-
-
-# Both functions below change what a pullback through them gives, and nothing else: where the gradients of a step are
-# differentiated themselves, they are the identity.
-
-
-@jax.custom_vjp
-def _cut(images: jax.Array) -> jax.Array:
-    """The images, of which no loss that sees them has a gradient."""
-    return images
-
-
-@jax.custom_vjp
-def _logits_of_known_gradient(images: jax.Array, logits: jax.Array, gradient: jax.Array) -> jax.Array:
-    """`logits` [B], as a function of images [B, ...] alone, whose gradient is [B, ...]."""
-    return logits
-
-
-_cut.defvjp(lambda images: (images, None), lambda _, cotangent: (None,))
-_logits_of_known_gradient.defvjp(
-    lambda images, logits, gradient: (logits, gradient),
-    lambda gradient, cotangent: (cotangent.reshape(-1, *[1] * (gradient.ndim - 1)) * gradient, None, None),
-)
-
-
-def check_transforms(gan: "GAN", images: Any, memory: Any = None) -> None:
-    """Refuses transforms that mix the images of a batch, where each part of it would be mixed by itself.
-
-    Args:
-      gan: the static description.
-      images: [B, H, W, C], or their shape and type.
-      memory: what the GAN's `Memory` keeps, likewise.
-
-    Raises:
-      ValueError: one does, and the batch is divided between devices or microbatches.
-    """
-    if gan.axis_name is None and gan.accumulate == 1:
-        return
-    keys, step = jax.eval_shape(lambda: (jax.random.split(jax.random.key(0), images.shape[0]), jnp.int32(0)))
-    for transform in (*gan.augmentations, *gan.transforms):
-        mixed = mixing(functools.partial(_transformed, transform), images, keys, step, memory)
-        if mixed and mixed.certain:
-            raise ValueError(
-                f"a transform mixes the images of a batch ({mixed.where}), which several devices or microbatches "
-                "divide: each would mix its own alone; use one device and accumulate=1"
-            )
-
-
-def _transformed(transform: Transform, images: jax.Array, keys: jax.Array, step: jax.Array, memory: Any) -> jax.Array:
+def transformed(transform: Transform, images: jax.Array, keys: jax.Array, step: jax.Array, memory: Any) -> jax.Array:
     """The images after a transform, which gets the memory where it has an argument of that name."""
     more = {"memory": memory} if "memory" in inspect.signature(transform).parameters else {}
     return transform(images, keys, step, **more)

@@ -14,7 +14,8 @@ import optax
 from flax import struct
 from jax.core import Tracer
 
-from jaxgan.forward_pass import Losses, Pass, adversarial, check_collections
+from jaxgan.adversarial import adversarial
+from jaxgan.forward_pass import Losses, Pass, check_collections
 from jaxgan.losses import Loss, non_saturating
 from jaxgan.networks.layers import Context
 from jaxgan.penalties import Penalty, Regularizer
@@ -281,13 +282,12 @@ def _initial_variables(gan: GAN, key: jax.Array) -> tuple[dict[str, Any], dict[s
         z = jnp.zeros((gan.group, gan.z_size))
         gen = gan.gen.init(jax.random.fold_in(key, Purpose.INIT_GEN), z, labels, Context())
         disc = gan.disc.init(jax.random.fold_in(key, Purpose.INIT_DISC), images, labels, Context())
-        variables = {"gen": gen, "disc": disc}
-        for player, held in variables.items():
-            check_collections(player, held)
-        params, stats = ({p: held.get(name, {}) for p, held in variables.items()} for name in ("params", "batch_stats"))
+        check_collections("gen", gen)
+        check_collections("disc", disc)
+        params, stats = ({"gen": gen.get(name, {}), "disc": disc.get(name, {})} for name in ("params", "batch_stats"))
         return params, stats
     empty = NetState({}, {}, ())
-    memory = (lambda p: gan.memory.start(gan, p.params)) if gan.memory else lambda p: None
+    memory = lambda p: gan.memory and gan.memory.start(gan, p.params)  # noqa: E731
     state = GANState(step=jnp.int32(0), key=key, gen=empty, disc=empty, averaged_gen={}, memory=memory)
     batch = Batch(images, None if gan.condition else labels, others)
     p = Pass(gan, state, {"gen": {}, "disc": {}}, batch, jnp.arange(gan.group), initialising=True)

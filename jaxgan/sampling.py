@@ -141,7 +141,9 @@ def _generate(
     """The images of several batches of latents, of one size, and of the labels of them all."""
     variables = state.averaged_gen if averaged else state.gen.variables
     of_pieces = itertools.repeat(None) if labels is None else _in_pieces(labels, piece)
-    return jnp.concatenate([_apply(gan, variables, z, of, state.step) for z, of in zip(pieces, of_pieces, strict=False)])
+    return jnp.concatenate(
+        [_apply(gan, variables, z, of, state.step) for z, of in zip(pieces, of_pieces, strict=False)]
+    )
 
 
 def _in_pieces(x: jax.Array, piece: int) -> jax.Array:

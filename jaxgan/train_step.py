@@ -126,7 +126,7 @@ def gradients(
     if indices is None:
         indices = position(gan)[0] * len(batch.images) + jnp.arange(len(batch.images))
     state = state.replace(**{player: _ready(getattr(state, player)) for player in players})
-    of = {("gen",): gen_gradients, ("disc",): disc_gradients}.get(tuple(players), shared_gradients)
+    of = shared_gradients if len(players) == 2 else functools.partial(_gradient_of, *players)
     return mean_gradients(of, gan, state, batch, indices)
 
 
@@ -147,7 +147,8 @@ def _gradient_of(player: str, gan: GAN, state: GANState, batch: Batch, indices: 
     params = {"gen": state.gen.params, "disc": state.disc.params}
 
     def loss(own: Any) -> tuple[jax.Array, Aux]:
-        both, aux = losses(gan, state, *(params | {player: own}).values(), batch, indices)
+        at = params | {player: own}
+        both, aux = losses(gan, state, at["gen"], at["disc"], batch, indices)
         return both[player == "disc"], aux
 
     grads, aux = jax.grad(loss, has_aux=True)(params[player])
@@ -293,7 +294,7 @@ def _update_disc(gan: GAN, state: GANState, batches: Batch, indices: jax.Array) 
     else:
         disc, seen = jax.lax.scan(update, state.disc, (batches, indices))
         seen = jax.tree.map(lambda x: x[-1], seen)
-    return state.replace(disc=disc), *seen
+    return state.replace(disc=disc), seen[0], seen[1]
 
 
 def _ready(net: NetState) -> NetState:

@@ -15,6 +15,7 @@ ORDER = [
     ["images", "networks", "per_example"],
     ["penalties", "transforms"],
     ["forward_pass"],
+    ["adversarial"],
     ["gan"],
     ["accumulation", "sampling", "data", "evaluation"],
     ["train_step"],

@@ -211,7 +211,7 @@ def _real(found: Source | Dataset, key: jax.Array, count: int, labels: np.ndarra
     order, wanted = batches(key, 0, 1, found.size, found.size)[0], Counter(labels.tolist())
     of_class: dict[int, list[np.ndarray]] = {label: [] for label in wanted}
     for start in range(0, len(order), READ_AT_ONCE):
-        for image, label in zip(*read(order[start : start + READ_AT_ONCE]), strict=True):
+        for image, label in zip(*read(order[start : start + READ_AT_ONCE])[:2], strict=True):
             if len(of_class.get(int(label), ())) < wanted[int(label)]:
                 of_class[int(label)].append(image)
         if all(len(of_class[label]) == number for label, number in wanted.items()):

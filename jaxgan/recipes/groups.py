@@ -11,7 +11,8 @@ from typing import Any, Literal, cast
 import optax
 
 from jaxgan import losses
-from jaxgan.forward_pass import Losses, Pass, adversarial
+from jaxgan.adversarial import adversarial
+from jaxgan.forward_pass import Losses, Pass
 from jaxgan.gan import Memory
 from jaxgan.penalties import Penalty, Regularizer
 from jaxgan.recipes.description import describe

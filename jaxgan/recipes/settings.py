@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections.abc import Collection
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 
 from jaxgan import GAN
-from jaxgan.data import DataError, Dataset, Source, of_items, open_source
+from jaxgan.data import DataError, Dataset, Shape, Source, of_items, open_source
 from jaxgan.gan import image_shape
 from jaxgan.penalties import L2
 from jaxgan.recipes.description import describe, is_plain, take_apart
@@ -150,7 +150,9 @@ class Recipe:
           DataError: it cannot be had, or is none.
         """
         if not callable(self.data):
-            return open_source(self.data, data_dir, image_shape(self.build()), self.split, self.border, self.fit)
+            return open_source(
+                self.data, data_dir, cast(Shape, image_shape(self.build())), self.split, self.border, self.fit
+            )
         found = self.data()
         if isinstance(found, Source | Dataset):
             return found

@@ -9,8 +9,7 @@ from typing import Any, Literal, Protocol
 import jax
 
 from jaxgan import data, parallel
-from jaxgan.accumulation import disc_mixing
-from jaxgan.forward_pass import check_transforms
+from jaxgan.accumulation import check_transforms, disc_mixing
 from jaxgan.gan import GAN, GANState, image_shape, init
 from jaxgan.run import checkpoint, memory, processes
 from jaxgan.run.errors import RunError
