@@ -70,7 +70,8 @@ class Pass:
     """What a game may use: a batch, draws for it, and both players in training mode.
 
     Running averages of batch normalisation move with each call of a player, in the order of the calls. A call inside of
-    a transformation, such as `jax.grad` of a function that calls `disc`, leaves them as they are.
+    a transformation, such as `jax.grad` of a function that calls `disc`, leaves them as they are, and makes no
+    parameters when a state is initialised: what it calls has to be called outside of one, too.
 
     Attributes:
       gan: the static description.
@@ -167,6 +168,8 @@ class Pass:
             finally:
                 self._trace, self.stats = outside
 
+        if self._initialising:  # parameters that are made in a transformation could not leave it
+            return *function(x), lambda cotangent: jnp.zeros_like(x)
         value, pull, (aux, self.stats) = jax.vjp(with_stats, x, has_aux=True)
         return value, aux, lambda cotangent: pull(cotangent)[0]
 
@@ -175,14 +178,15 @@ class Pass:
         if method is None and len(args) == 1:
             args = (*args, None)
         if method is not None and not callable(getattr(net, method, None)):
-            raise ValueError(f"{player} has no method {method!r}: {type(net).__name__} is {type(net).__module__}'s")
+            raise ValueError(f"{player} has no method {method!r}: it is a {type(net).__name__}")
         variables = {"params": self.params[player], "batch_stats": self.stats[player]}
         if self._initialising:
             rngs = {"params": jax.random.fold_in(self._state.key, Purpose[f"INIT_{player.upper()}"])}
             mutable, context = DenyList("intermediates"), Context(step=self.step)
             out, variables = net.apply(variables, *args, context, rngs=rngs, mutable=mutable, method=method)
-            self.params[player], self.stats[player] = variables.get("params", {}), variables.get("batch_stats", {})
             check_collections(player, variables)
+            if _trace() == self._trace:
+                self.params[player], self.stats[player] = variables.get("params", {}), variables.get("batch_stats", {})
             return out
         if gan.precision == "bf16":
             variables["params"], args = jax.tree.map(_to_bf16, (variables["params"], args))

@@ -16,6 +16,7 @@ from jax.core import Tracer
 
 from jaxgan.adversarial import adversarial
 from jaxgan.forward_pass import Losses, Pass, check_collections
+from jaxgan.images import from_uint8
 from jaxgan.losses import Loss, non_saturating
 from jaxgan.networks.layers import Context
 from jaxgan.penalties import Penalty, Regularizer
@@ -94,7 +95,8 @@ class GAN:
       condition: the name of one of `others` that gen and disc are called with in place of labels; "" for none.
       generated_labels: where the labels of generated images come from: "uniform" draws them, each class as likely;
         "real" gives generated image i the label of real image i, as pairs of a relativistic loss need it.
-      image_range: what 0 and 255 become before an image reaches the discriminator.
+      image_range: what 0 and 255 become before an image reaches the discriminator; None where the data are floats, such
+        as points in the plane, which are taken and given as they are.
       update: "shared" updates both networks from one forward pass, "alternating" the discriminator first and then the
         generator, against the new discriminator; or a function (gan, state, batch) -> (state, metrics), as those two
         are in `jaxgan.train_step`.
@@ -134,7 +136,7 @@ class GAN:
     generated_labels: Literal["uniform", "real"] = "uniform"
     others: tuple[tuple[str, tuple[int, ...]], ...] = ()
     condition: str = ""
-    image_range: tuple[float, float] = (-1.0, 1.0)
+    image_range: tuple[float, float] | None = (-1.0, 1.0)
     update: Literal["shared", "alternating"] | Callable[..., Any] = "shared"
     training_ratio: int = 1
     augmentations: tuple[Transform, ...] = ()
@@ -170,7 +172,7 @@ class GAN:
         for name, least in (("z_size", 0), ("classes", 0), ("training_ratio", 1), ("accumulate", 1), ("group", 1)):
             if (value := getattr(self, name)) < least:
                 raise ValueError(f"{name} must be at least {least}, not {value}")
-        if not self.image_range[0] < self.image_range[1]:
+        if self.image_range and not self.image_range[0] < self.image_range[1]:
             raise ValueError(f"image_range must be (low, high), such as (-1, 1), not {self.image_range}")
         if not callable(self.ema_decay) and not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be at least 0 and below 1, not {self.ema_decay}")
@@ -314,6 +316,19 @@ def generated_shape(gan: GAN, grid: tuple[int, ...] = ()) -> tuple[int, ...]:
         return made[0] if isinstance(made, tuple) else made
 
     return jax.eval_shape(generate, z).shape
+
+
+def as_floats(gan: GAN, images: jax.Array) -> jax.Array:
+    """Images as the networks take them: uint8 in `gan.image_range`; floats as they are.
+
+    Raises:
+      TypeError: they are neither, or uint8 for a GAN of floats.
+    """
+    if jnp.issubdtype(images.dtype, jnp.floating):
+        return images
+    if gan.image_range is None:
+        raise TypeError(f"the GAN is of floats (its image_range is None), and the images are {images.dtype}")
+    return from_uint8(images, gan.image_range)
 
 
 def some_labels(gan: GAN, count: int) -> jax.Array | None:

@@ -12,7 +12,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
-from jaxgan.gan import GAN, GANState, generated_shape
+from jaxgan.gan import GAN, GANState, as_floats, generated_shape
 from jaxgan.images import to_uint8
 from jaxgan.labels import checked_labels
 from jaxgan.networks.layers import Context
@@ -42,10 +42,11 @@ def sample(
       latent_grid: (h, w) makes each image from a grid of as many latents, which a fully convolutional
         generator turns into one large patch.
       labels: int [count], the classes of the images, for a GAN that has classes; by default `sample_labels`. Where
-        their values are not known, as this is being traced, a label that is no class gives a black image.
+        their values are not known, as this is being traced, a label that is no class gives a black image. For a GAN
+        with a condition: the conditions, [count, ...].
 
     Returns:
-      uint8 [count, H, W, C]; H and W grow with `latent_grid`.
+      uint8 [count, H, W, C]; H and W grow with `latent_grid`. Floats for a GAN whose `image_range` is None.
 
     Raises:
       ValueError: a `latent_grid`, for a generator that is not fully convolutional; labels that are none of its
@@ -60,6 +61,32 @@ def sample(
     piece = max(1, AT_ONCE // (grid[0] * grid[1])) if grid else AT_ONCE
     pieces = (_draw(gan, key, start + jnp.arange(piece), grid) for start in range(0, count, piece))
     return _generate(gan, state, averaged, pieces, _labels(gan, key, count, labels), piece)[:count]
+
+
+def generate(
+    gan: GAN, state: GANState, z: jax.Array, labels: jax.Array | None = None, averaged: bool = True
+) -> jax.Array:
+    """The images of latents of one's own.
+
+    Args:
+      gan: the static description.
+      state: the state whose generator is used.
+      z: float [N, z_size].
+      labels: int [N], the classes of the images, for a GAN that has classes; or the conditions, [N, ...].
+      averaged: whether to use the averaged generator, or its last weights.
+
+    Returns:
+      uint8 [N, H, W, C]; floats for a GAN whose `image_range` is None.
+
+    Raises:
+      ValueError: latents of another size; labels as for `sample`, or none for a GAN that needs them.
+    """
+    if z.ndim != 2 or z.shape[1] != gan.z_size or not len(z):
+        raise ValueError(f"latents must be [N, {gan.z_size}], not {list(z.shape)}")
+    if labels is None and gan.classes:
+        raise ValueError(f"the GAN has {gan.classes} classes; give the labels of the images")
+    pieces, key = _in_pieces(z, AT_ONCE), jax.random.key(0)
+    return _generate(gan, state, averaged, pieces, _labels(gan, key, len(z), labels), AT_ONCE)[: len(z)]
 
 
 def sample_labels(gan: GAN, key: jax.Array, count: int) -> jax.Array | None:
@@ -153,11 +180,22 @@ def _in_pieces(x: jax.Array, piece: int) -> jax.Array:
 
 def _labels(gan: GAN, key: jax.Array, count: int, labels: jax.Array | None) -> jax.Array | None:
     """The labels that are asked for, checked, or those of `sample_labels`."""
+    if gan.condition:
+        return _conditions(gan, count, labels)
     if labels is None:
         return sample_labels(gan, key, count)
     if not gan.classes:
         raise ValueError("the GAN has no classes, so that no labels can be asked for")
     return jnp.asarray(checked_labels(labels, count, gan.classes), jnp.int32)
+
+
+def _conditions(gan: GAN, count: int, given: jax.Array | None) -> jax.Array:
+    """The conditions that are given for so many images, as the networks take them."""
+    shape = [count, *dict(gan.others)[gan.condition]]
+    if given is None or list(given.shape) != shape:
+        got = "none" if given is None else list(given.shape)
+        raise ValueError(f"the GAN makes images of a {gan.condition}; give some as labels, {shape}, not {got}")
+    return as_floats(gan, given)
 
 
 def _check_least(least: int, **counts: int) -> None:
@@ -174,7 +212,8 @@ def _apply(
     gan: GAN, variables: Mapping[str, Any], z: jax.Array, labels: jax.Array | None, step: jax.Array
 ) -> jax.Array:
     made = gan.gen.apply(variables, z, labels, Context(step=step))
-    images = to_uint8(cast(jax.Array, made[0] if isinstance(made, tuple) else made), gan.image_range)
+    made = cast(jax.Array, made[0] if isinstance(made, tuple) else made)
+    images = made if gan.image_range is None else to_uint8(made, gan.image_range)
     if labels is None or not gan.classes:
         return images
     is_class = (labels >= 0) & (labels < gan.classes)  # of what else there is, networks make what they like

@@ -20,8 +20,7 @@ import optax
 
 from jaxgan.accumulation import Grads, mean_gradients, position, split
 from jaxgan.forward_pass import Aux, Metrics, joined, losses, place
-from jaxgan.gan import GAN, Batch, GANState, NetState, Seen, image_shape
-from jaxgan.images import from_uint8
+from jaxgan.gan import GAN, Batch, GANState, NetState, Seen, as_floats, image_shape
 from jaxgan.labels import checked_labels
 from jaxgan.networks.spectral import power_iteration
 from jaxgan.schedules import at
@@ -195,12 +194,17 @@ def advance(gan: GAN, state: GANState, aux: Aux, metrics: Metrics) -> tuple[GANS
     memory = state.memory
     if gan.memory:
         memory = gan.memory.update(memory, Seen(metrics, aux.means, aux.examples))
-        before, after = (jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), m) for m in (state.memory, memory))
-        if before != after:
-            raise ValueError(
-                f"{place(gan.memory.update)} must keep the memory's shapes and types: {before}, not {after}"
-            )
+        before, after = _kinds(state.memory), _kinds(memory)
+        for name in (name for name in before | after if before.get(name) != after.get(name)):
+            was, now = before.get(name, "not there"), after.get(name, "not there")
+            raise ValueError(f"{place(gan.memory.update)}: the memory{name} was {was}, and is now {now}; keep its kind")
     return state.replace(step=state.step + 1, averaged_gen=averaged_gen, memory=memory), metrics
+
+
+def _kinds(memory: Any) -> dict[str, str]:
+    """The type and the shape of each array of a memory, by where it is."""
+    leaves = jax.tree_util.tree_leaves_with_path(memory)
+    return {jax.tree_util.keystr(path): f"{jnp.result_type(x)}{list(jnp.shape(x))}" for path, x in leaves}
 
 
 def shared(gan: GAN, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
@@ -259,10 +263,7 @@ def _checked(gan: GAN, batch: Batch | jax.Array) -> Batch:
         raise ValueError(f"the GAN has {gan.classes} classes, and the batch no labels; give Batch(images, labels)")
     else:
         labels = checked_labels(labels, len(images), gan.classes)
-    floats = {
-        name: x if jnp.issubdtype(x.dtype, jnp.floating) else from_uint8(x, gan.image_range)
-        for name, x in given.items()
-    }
+    floats = {name: as_floats(gan, x) for name, x in given.items()}
     return Batch(floats.pop("images"), labels, floats or None)
 
 
