@@ -33,11 +33,56 @@ def to_uint8(images: jax.Array, image_range: tuple[float, float]) -> jax.Array:
     return jnp.round((images - low) * (255 / (high - low))).clip(0, 255).astype(jnp.uint8)
 
 
+def drawn(
+    samples: np.ndarray, columns: int | None = None, names: Sequence[str] = (), beside: Sequence[np.ndarray] = ()
+) -> np.ndarray:
+    """A picture of samples: a `grid` of images, or a scatter plot of points in the plane.
+
+    Args:
+      samples: uint8 [N, H, W, C], C being 1, 3 or 4; or floats [N, 2].
+      columns: as for `grid`.
+      names: of the grid's rows; () for none.
+      beside: what stands with each image, its condition before it and its target after it: one or two arrays like it.
+
+    Returns:
+      uint8 [H', W', C'].
+
+    Raises:
+      ValueError: the samples are neither images nor points.
+    """
+    samples = np.asarray(samples)
+    if samples.dtype != np.uint8 and samples.ndim == 2 and samples.shape[1] == 2:
+        return scatter(samples)
+    if samples.dtype != np.uint8 or samples.ndim != 4 or samples.shape[-1] not in (1, 3, 4):
+        what = f"samples of type {samples.dtype} and shape {list(samples.shape[1:])}"
+        raise ValueError(f"{what} are not drawn, only images of 1, 3 or 4 channels and points in the plane")
+    if beside:
+        kinds = [beside[0], samples, *beside[1:]]
+        most = max(x.shape[-1] for x in kinds)
+        kinds = [np.repeat(x, most, axis=-1) if x.shape[-1] == 1 else x for x in kinds]
+        samples, columns = (
+            np.stack(kinds, axis=1).reshape(-1, *kinds[0].shape[1:]),
+            len(kinds) * max(1, 8 // len(kinds)),
+        )
+    picture = grid(samples, columns)
+    return named(picture, names) if names else picture
+
+
+def scatter(points: np.ndarray) -> np.ndarray:
+    """Points in the plane, floats [N, 2], as dots on white, uint8 [WIDTH, WIDTH, 1]; the axes reach to the farthest."""
+    reach = 1.05 * np.abs(points).max(initial=1e-6)
+    canvas = np.full((WIDTH, WIDTH, 1), 255, np.uint8)
+    columns, rows = np.clip(((points * [1, -1] / reach + 1) / 2 * WIDTH).astype(int), 1, WIDTH - 2).T
+    for i, j in np.ndindex(3, 3):
+        canvas[rows + i - 1, columns + j - 1] = 60
+    return canvas
+
+
 def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     """Lays images out in rows, a thin line between them; small ones are enlarged, smoothly, to be seen.
 
     Args:
-      images: uint8 [N, H, W, C], C being 1 or 3; of NumPy or of JAX.
+      images: uint8 [N, H, W, C], C being 1, 3 or 4; of NumPy or of JAX.
       columns: images in a row; by default about as many as there are rows.
 
     Returns:

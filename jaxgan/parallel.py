@@ -70,7 +70,7 @@ def own_copy(state: GANState) -> GANState:
 
 def steps_on(
     gan: GAN, devices: Sequence[jax.Device], form: Form = "shard_map", streamed: bool = False
-) -> Callable[[GANState, Batch, np.ndarray, int | np.integer], tuple[GANState, Metrics]]:
+) -> Callable[[GANState, Batch, np.ndarray | Batch, int | np.integer], tuple[GANState, Metrics]]:
     """`train_steps` on the devices: what runs take.
 
     Returns:

@@ -59,7 +59,7 @@ def train_step(gan: GAN, state: GANState, batch: Batch | jax.Array) -> tuple[GAN
 
 
 def train_steps(
-    gan: GAN, state: GANState, dataset: Batch | jax.Array, batches: jax.Array, count: jax.Array | int
+    gan: GAN, state: GANState, dataset: Batch | jax.Array, batches: jax.Array | Batch, count: jax.Array | int
 ) -> tuple[GANState, Metrics]:
     """Several updates in one program, each on its own batch of a dataset that is on the device.
 
@@ -71,7 +71,8 @@ def train_steps(
       gan: the static description.
       state: the state to start from.
       dataset: all images, uint8 [N, H, W, C], and their labels [N], as in a batch.
-      batches: int [capacity, B * training_ratio], which of them each update takes.
+      batches: int [capacity, B * training_ratio], which of them each update takes; or a `Batch` of such arrays, one for
+        each of the dataset's, where other examples do not belong to the images.
       count: how many updates, from 1 to capacity. It is not static: any number of them is the same program, so that
         how a run is divided leaves no trace in its bits.
 
@@ -86,9 +87,11 @@ def train_steps(
 
     # Traced once, though it is called twice; inlined, so that the program is what it would be without `jit`.
     @functools.partial(jax.jit, inline=True)
-    def update(state: GANState, batches: jax.Array, dataset: Batch | jax.Array, i: int) -> tuple[GANState, Metrics]:
-        batch = jax.tree.map(lambda x: jnp.take(x, batches[i], axis=0, mode="clip"), dataset)
-        return train_step(gan, state, batch)
+    def update(state: GANState, batches: Any, dataset: Batch | jax.Array, i: int) -> tuple[GANState, Metrics]:
+        rows = batches if isinstance(batches, Batch) else jax.tree.map(lambda _: batches, dataset)
+        return train_step(
+            gan, state, jax.tree.map(lambda x, of: jnp.take(x, of[i], axis=0, mode="clip"), dataset, rows)
+        )
 
     _, metrics = jax.eval_shape(update, state, batches, dataset, 0)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)

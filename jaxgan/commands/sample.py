@@ -18,6 +18,7 @@ from jaxgan.commands.trained import Trained, check, check_data, load
 from jaxgan.data import DataError, Dataset, Source, identity
 from jaxgan.data.dataset import one_line
 from jaxgan.data.order import batches
+from jaxgan.data.pairs import beside
 from jaxgan.data.source import READ_AT_ONCE
 from jaxgan.files import atomic_write
 from jaxgan.recipes.settings import Recipe
@@ -74,15 +75,21 @@ def main(args: list[str] | None = None) -> None:
             say(f"the generator: {flags.export}")
         if not (out or flags.npz or flags.gif):
             return
-        samples, labels = _draw(flags, gan, state, label)
-        if out:
+        count = flags.count or (8 if flags.interpolate else 1 if flags.latent_grid else 64)
+        given = recipe.held_out(count, flags.run.data_dir) if gan.condition else None
+        samples, labels = _draw(flags, gan, state, label, count, given)
+        if out and given:
+            images.save_png(out, images.drawn(samples, beside=beside(given)))
+        elif out:
             images.save_png(out, _picture(flags, recipe, samples, labels, names))
         if flags.gif:
             frames = [images.grid(samples[:, t]) for t in range(samples.shape[1])]
             images.save_gif(flags.gif, [*frames, *frames[-2::-1]])  # there and back
-        samples = samples.reshape(-1, *samples.shape[-3:])
+        samples = samples.reshape(-1, *samples.shape[2:]) if flags.interpolate else samples
         if flags.npz:
             arrays: dict[str, Any] = {"images": samples} | ({} if labels is None else {"labels": labels})
+            if given:
+                arrays |= {gan.condition: given.labels} | ({} if given.images is None else {"targets": given.images})
             arrays |= {"class_names": np.array(names)} if names else {}
             with atomic_write(flags.npz) as partial, partial.open("wb") as file:  # by its name NumPy takes another
                 np.savez_compressed(file, **arrays)
@@ -144,10 +151,15 @@ def _label(asked: str | None, gan: GAN, names: list[str]) -> int | None:
     fail(f"--label must be from 0 to {gan.classes - 1}{some}; not {asked!r}")
 
 
-def _draw(flags: Sample, gan: GAN, state: GANState, label: int | None) -> tuple[np.ndarray, np.ndarray | None]:
+def _draw(
+    flags: Sample, gan: GAN, state: GANState, label: int | None, count: int, given: Batch | None
+) -> tuple[np.ndarray, np.ndarray | None]:
     """The images, uint8 [count, H, W, C], with --interpolate [count, steps, H, W, C]; and the class of each image."""
     key = root_key(flags.run.seed)
-    count = flags.count or (8 if flags.interpolate else 1 if flags.latent_grid else 64)
+    if given:
+        if flags.interpolate or flags.latent_grid or flags.beside_real:
+            fail(f"the run's GAN makes each image of a {gan.condition}, which --out and --npz show beside it")
+        return np.asarray(jaxgan.sample(gan, state, key, count, flags.averaged, None, jnp.asarray(given.labels))), None
     if label is not None:
         labels = jnp.full(count, label, jnp.int32)
     else:
@@ -181,8 +193,7 @@ def _picture(
     of_rows = [] if labels is None or flags.label else [names[label] for label in labels[::COLUMNS] if names]
 
     def grid(samples: np.ndarray) -> np.ndarray:
-        picture = images.grid(samples, columns=None if labels is None else COLUMNS)
-        return images.named(picture, of_rows) if of_rows else picture
+        return images.drawn(samples, None if labels is None else COLUMNS, of_rows)
 
     if not flags.beside_real:
         return grid(samples)

@@ -211,9 +211,9 @@ def draw(
     recipe: Recipe, gan: GAN, state: GANState, key: jax.Array, count: int, averaged: bool = True
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Samples, uint8 [count, H, W, C], without the recipe's border; and the labels that they were asked for."""
-    labels = sample_labels(gan, key, count)
+    labels = recipe.held_out(count).labels if gan.condition else sample_labels(gan, key, count)
     images = np.asarray(jaxgan.sample(gan, state, key, count, averaged, labels=labels))
-    return without_border(recipe, images), None if labels is None else np.asarray(labels)
+    return without_border(recipe, images), None if labels is None or gan.condition else np.asarray(labels)
 
 
 def shown(items: Iterable[Any], what: str) -> Iterable[Any]:

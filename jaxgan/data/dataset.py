@@ -3,12 +3,13 @@
 import dataclasses
 import hashlib
 import importlib
+from collections.abc import Mapping
 from types import ModuleType
 
 import jax
 import numpy as np
 
-from jaxgan.data.order import batches
+from jaxgan.data.order import batches, key_of
 from jaxgan.gan import Batch
 from jaxgan.labels import checked_labels
 
@@ -44,19 +45,39 @@ def first_line(error: object) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
+def _checked_images(name: str, what: str, given: np.ndarray) -> np.ndarray:
+    """Images, or what else is to be one array of examples."""
+    images = np.asarray(given)
+    if np.issubdtype(images.dtype, np.floating) and images.ndim >= 2 and images.size:
+        return images.astype(np.float32)
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise DataError(
+            f"{name}: {what} must be uint8 (0 to 255) of shape [N, H, W, C], or floats [N, ...], not {images.dtype} of "
+            f"shape {list(images.shape)}"
+        )
+    if not images.size:
+        raise DataError(
+            f"{name}: {what} of shape {list(images.shape)}; there must be at least one, of at least one pixel"
+        )
+    return images
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """Images in memory, with their labels where there are any.
 
     Attributes:
       name: what messages call it.
-      images: uint8 [N, H, W, C]; C is 1 (grey) or 3 (RGB).
+      images: uint8 [N, H, W, C]; C is 1 (grey), 3 (RGB), 4 (RGBA) or any other number of channels. Or floats [N, ...],
+        which are taken as they are: points in the plane, say.
       labels: int32 [N], from 0 to len(classes) - 1; None where the data has none. Any integers are taken.
       classes: the names of the classes, in the order of their labels. Where there are labels and no names are
         given, the names are 0, 1, ... up to the greatest label.
       read_from: the digest of the files or records that the images were read from, as `Source.digest` gives; None where
         there are only these arrays.
       labels_note: as that of a `Source`.
+      others: by name what else belongs to each image, as a condition or a mask does: arrays [N, ...] like images.
+      unpaired: by name other data, whose examples do not belong to these: each epoch permutes them on their own.
 
     Raises:
       DataError: an array is not of that kind, shape or range.
@@ -68,20 +89,19 @@ class Dataset:
     classes: tuple[str, ...] = ()
     read_from: str | None = None
     labels_note: str = ""
+    others: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    unpaired: Mapping[str, "Dataset"] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        images = np.asarray(self.images)
-        if images.dtype != np.uint8 or images.ndim != 4:
-            raise DataError(
-                f"{self.name}: images must be uint8 (0 to 255) of shape [N, H, W, C], "
-                f"not {images.dtype} of shape {list(images.shape)}"
-            )
-        if not images.size or images.shape[-1] not in (1, 3):
-            raise DataError(
-                f"{self.name}: images of shape {list(images.shape)}; [N, H, W, C] must be at least one image of at "
-                "least one pixel, in grey (C = 1) or RGB (C = 3)"
-            )
+        images = _checked_images(self.name, "images", self.images)
+        others = {name: _checked_images(self.name, name, x) for name, x in self.others.items()}
+        for name, x in others.items():
+            if len(x) != len(images):
+                raise DataError(f"{self.name}: there are {len(images):,} images, and {len(x):,} of {name!r}")
+        if twice := others.keys() & self.unpaired.keys():
+            raise DataError(f"{self.name}: {sorted(twice)[0]!r} is the name of two of its arrays")
         object.__setattr__(self, "images", images)
+        object.__setattr__(self, "others", others)
         if self.labels is None and self.classes:
             raise DataError(f"{self.name}: classes are named, but there are no labels; give both or neither")
         if self.labels is not None:
@@ -98,12 +118,18 @@ class Dataset:
         return len(self.images)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """(H, W, C) of each image."""
         return self.images.shape[1:]
 
+    @property
+    def other_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of all that a batch has beside images and labels, the shape of each example, by name."""
+        unpaired = {name: found.shape for name, found in self.unpaired.items()}
+        return {name: x.shape[1:] for name, x in self.others.items()} | unpaired
+
     def batch(self, key: jax.Array, step: int, batch_size: int, part: tuple[int, int] = (0, 1)) -> Batch:
-        """The real images of one step and their labels, or one of equal parts of them; NumPy arrays, copied.
+        """The real images of one step and what belongs to them, or one of equal parts of it; NumPy arrays, copied.
 
         Each epoch is a fresh permutation of all images, and batches follow one another through the
         epochs without a gap: every image is used once before any is used again.
@@ -118,7 +144,10 @@ class Dataset:
           ValueError: a number is out of range.
         """
         chosen = self.batches(key, step, 1, batch_size, part)[0]
-        return Batch(self.images[chosen], None if self.labels is None else self.labels[chosen])
+        others = {name: x[chosen] for name, x in self.others.items()}
+        for name, found in self.unpaired.items():
+            others[name] = found.batch(key_of(key, name), step, batch_size, part).images
+        return Batch(self.images[chosen], None if self.labels is None else self.labels[chosen], others or None)
 
     def batches(
         self, key: jax.Array, step: int, count: int, batch_size: int, part: tuple[int, int] = (0, 1)
@@ -134,6 +163,10 @@ class Dataset:
         digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
         if labels and self.labels is not None:
             digest.update(self.labels.astype("<i4").data)
+        for name in sorted(self.others):
+            digest.update(name.encode() + np.ascontiguousarray(self.others[name]).data)
+        for name in sorted(self.unpaired):
+            digest.update(f"{name} {self.unpaired[name].sha256()}".encode())
         return digest.hexdigest()
 
     def digest(self) -> str | None:

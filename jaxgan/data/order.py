@@ -1,6 +1,7 @@
 """The order in which a run uses its data, as a pure function of key and step."""
 
 import functools
+import zlib
 
 import jax
 import numpy as np
@@ -47,6 +48,11 @@ def batches(
     check(step, batch_size, part)
     indices = in_order(key, step * batch_size, (step + count) * batch_size, size)
     return indices.reshape(count, part[1], -1)[:, part[0]]
+
+
+def key_of(key: jax.Array, name: str) -> jax.Array:
+    """The key of the order of other data, which is not paired with the images."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def check(step: int, batch_size: int, part: tuple[int, int]) -> None:

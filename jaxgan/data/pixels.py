@@ -6,7 +6,8 @@ What is done with an image, in this order:
 - It is turned upright, as its EXIF orientation says.
 - Colours become sRGB: an embedded ICC profile is applied, a palette looked up, CMYK and YCbCr converted. A broken
   profile or broken EXIF data count as none, as in a browser. Other hints (PNG's gAMA) are not used.
-- What is transparent shows white behind it. Half transparent pixels are mixed with white in proportion.
+- What is transparent shows white behind it. Half transparent pixels are mixed with white in proportion. Where images of
+  four channels are asked for, they are RGBA.
 - More than 8 bits a channel, floats and CIELAB are refused: what in them is black and what white is not known.
 """
 
@@ -48,7 +49,7 @@ def read(file: str | BinaryIO, shape: Shape | None, how: Fit = "crop") -> np.nda
         with contextlib.ExitStack() as stack:
             # Pillow would leave a file open that fails while it is looked at.
             source = stack.enter_context(open(file, "rb")) if isinstance(file, str) else file
-            image = upright_srgb(stack.enter_context(Image.open(source)))
+            image = upright_srgb(stack.enter_context(Image.open(source)), bool(shape) and shape[2] == 4)
         return fit(image, shape, how)
     except DataError:
         raise
@@ -62,8 +63,8 @@ def read(file: str | BinaryIO, shape: Shape | None, how: Fit = "crop") -> np.nda
         raise DataError(f"is not an image that can be read ({first_line(error)}); remove or mend it") from error
 
 
-def upright_srgb(image: "Picture") -> "Picture":
-    """An image as it is meant to be seen, in mode L where it is grey and in mode RGB where not."""
+def upright_srgb(image: "Picture", keep_alpha: bool = False) -> "Picture":
+    """An image as it is meant to be seen, in mode L where it is grey, RGB where not, RGBA with `keep_alpha`."""
     from PIL import Image, ImageOps
 
     tile = getattr(image, "tile", None)  # of a file that is not read yet
@@ -84,6 +85,10 @@ def upright_srgb(image: "Picture") -> "Picture":
     if profile:
         image = _apply(profile, image if image.mode == "CMYK" else image.convert(mode))
     image = image.convert(mode)
+    if keep_alpha:
+        image = image.convert("RGB")
+        image.putalpha(alpha or Image.new("L", image.size, "white"))
+        return image
     return Image.composite(image, Image.new(mode, image.size, "white"), alpha) if alpha else image
 
 
@@ -109,15 +114,18 @@ def fit(image: "Picture", shape: Shape | None, how: Fit = "crop") -> np.ndarray:
     """An image of mode L or RGB as uint8 [H, W, C].
 
     Where a `shape` is given, the image is brought to the aspect ratio of H x W, cropped around its centre or, with
-    "pad", with black beside it; resized (Lanczos), and converted to grey (C = 1) or RGB (C = 3).
+    "pad", with black beside it; resized (Lanczos), and converted to grey (C = 1), RGB (C = 3) or RGBA (C = 4).
     """
     from PIL import Image, ImageOps
 
     if shape:
-        image = image.convert("L" if shape[2] == 1 else "RGB")
+        mode = {1: "L", 4: "RGBA"}.get(shape[2], "RGB")
+        image = image.convert(mode)
         if image.size != (shape[1], shape[0]):
             bring = {"crop": ImageOps.fit, "pad": ImageOps.pad}[how]
-            image = bring(image, (shape[1], shape[0]), Image.Resampling.LANCZOS)
+            # Of RGBA, colours are weighed by their alpha, so that those that are not seen do not show at the edges.
+            image = image.convert("RGBa") if mode == "RGBA" else image
+            image = bring(image, (shape[1], shape[0]), Image.Resampling.LANCZOS).convert(mode)
     pixels = np.asarray(image)
     return pixels[..., None] if pixels.ndim == 2 else pixels
 

@@ -9,7 +9,7 @@ import math
 import operator
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,14 +30,17 @@ class Source:
     Attributes:
       name: what messages call it.
       size: how many examples, at least 1.
-      shape: (H, W, C) of each image; C is 1 (grey) or 3 (RGB).
+      shape: (H, W, C) of each image.
       read: given the numbers of some examples, int [n], their images, uint8 [n, H, W, C], and their labels, int32 [n],
-        -1 where one has none; or None instead of labels. Several threads may call it at once. It may raise DataError,
-        and what it gives is checked: for another kind, shape or range a call raises DataError, too.
+        -1 where one has none; or None instead of labels; and the `others`, uint8. Several threads may call it at once.
+        It may raise DataError, and what it gives is checked: for another kind, shape or range a call raises DataError,
+        too.
       digest: of what is read (files or records, not their pixels), as text. It does not depend on where they are. An
         OSError of a file becomes a DataError.
       classes: the names of the classes, in the order of their labels; () where there are no labels.
       labels_note: why there are no labels and what would give some, or what else is to be known of them; "" if nothing.
+      others: of what else belongs to each image, by name, the shape.
+      unpaired: as that of a `Dataset`.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Source:
     digest: Callable[[], str]
     classes: tuple[str, ...] = ()
     labels_note: str = ""
+    others: Mapping[str, Shape] = dataclasses.field(default_factory=dict)
+    unpaired: Mapping[str, "Source"] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "read", functools.partial(_checked, self, self.read))
@@ -54,8 +59,14 @@ class Source:
 
     @property
     def nbytes(self) -> int:
-        """What all images take in memory."""
-        return self.size * math.prod(self.shape)
+        """What all images take in memory, and all else."""
+        of_each = sum(math.prod(shape) for shape in (self.shape, *self.others.values()))
+        return self.size * of_each + sum(found.nbytes for found in self.unpaired.values())
+
+    @property
+    def other_shapes(self) -> dict[str, tuple[int, ...]]:
+        """As those of a `Dataset`."""
+        return {**self.others, **{name: found.shape for name, found in self.unpaired.items()}}
 
     def part(self, which: np.ndarray) -> "Source":
         """Some of the examples, in the order of `which`, int [n]."""
@@ -69,6 +80,7 @@ class Source:
         """
         try:
             images = np.empty((self.size, *self.shape), np.uint8)
+            others = {name: np.empty((self.size, *shape), np.uint8) for name, shape in self.others.items()}
         except MemoryError as error:
             size = self.nbytes / 2**30
             raise DataError(
@@ -80,14 +92,16 @@ class Source:
         with contextlib.closing(ahead(lambda piece: (piece, self.read(piece)), pieces, threads())) as found:
             for piece, batch in progress(found, len(pieces), self.name):
                 images[piece] = batch.images
+                for name, x in others.items():
+                    x[piece] = (batch.others or {})[name]
                 if batch.labels is not None:
                     labels[piece] = batch.labels
         note, missing = self.labels_note, np.flatnonzero(labels < 0)
-        if self.classes and not missing.size:
-            return Dataset(self.name, images, labels, self.classes, self.digest(), note)
-        if self.classes:
+        if self.classes and missing.size:
             note = f"{missing.size:,} of {self.size:,} examples have none, the first of them example {missing[0]}"
-        return Dataset(self.name, images, read_from=self.digest(), labels_note=note)
+        known = (labels, self.classes) if self.classes and not missing.size else (None, ())
+        unpaired = {name: found.load() for name, found in self.unpaired.items()}
+        return Dataset(self.name, images, *known, self.digest(), note, others, unpaired)
 
 
 def _digest(source: Source, digest: Callable[[], str]) -> str:
@@ -100,18 +114,19 @@ def _digest(source: Source, digest: Callable[[], str]) -> str:
 def _checked(source: Source, read: Callable[[np.ndarray], Batch], which: np.ndarray) -> Batch:
     """What `read` gives, where it is what a source promises."""
     batch, size = read(which), len(which)
-    images, labels = np.asarray(batch.images), batch.labels
-    if images.dtype != np.uint8 or images.shape != (size, *source.shape):
-        raise DataError(
-            f"{source.name}: images must be uint8 (0 to 255) of shape {[size, *source.shape]}, not {images.dtype} of "
-            f"shape {list(images.shape)}"
-        )
+    labels, found = batch.labels, {"images": np.asarray(batch.images), **(batch.others or {})}
+    for name, shape in {"images": source.shape, **source.others}.items():
+        if found[name].dtype != np.uint8 or found[name].shape != (size, *shape):
+            raise DataError(
+                f"{source.name}: {name} must be uint8 (0 to 255) of shape {[size, *shape]}, not {found[name].dtype} of "
+                f"shape {list(found[name].shape)}"
+            )
     if labels is not None:
         try:
             labels = np.asarray(checked_labels(labels, size, len(source.classes), least=-1))
         except ValueError as error:
             raise DataError(f"{source.name}: {error}") from error
-    return Batch(images, labels)
+    return Batch(found.pop("images"), labels, found or None)
 
 
 def ahead(

@@ -1,10 +1,11 @@
 """A dataset by its name."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from jaxgan.data import folder, pixels, prepared, tfds
+from jaxgan.data import folder, pairs, pixels, prepared, tfds
 from jaxgan.data.dataset import DataError, Dataset
 from jaxgan.data.source import Source, with_border
 
@@ -19,9 +20,10 @@ def load(
     split: str = "train",
     border: int = 0,
     fit: pixels.Fit = "crop",
+    others: Mapping[str, pixels.Shape] | None = None,
 ) -> Dataset:
     """Loads a dataset into memory, with labels where it has them: `open_source(…)`, all of it."""
-    found = open_source(name, data_dir, image_shape, split, border, fit)
+    found = open_source(name, data_dir, image_shape, split, border, fit, others)
     return found if isinstance(found, Dataset) else found.load()
 
 
@@ -32,6 +34,7 @@ def open_source(
     split: str = "train",
     border: int = 0,
     fit: pixels.Fit = "crop",
+    others: Mapping[str, pixels.Shape] | None = None,
 ) -> Source | Dataset:
     """A dataset whose images are read when they are asked for; one that is small or embedded is in memory.
 
@@ -40,14 +43,16 @@ def open_source(
     Args:
       name: "digits" (1,797 handwritten digits of the UCI repository, which come with the package), the name of
         an image dataset of TensorFlow Datasets, "stacked_mnist" (made of its MNIST, three digits in each image),
-        "folder:PATH" for all image files below PATH, or "prepared:PATH" for what `experiments.prepare` has written.
+        "folder:PATH" for all image files below PATH, "prepared:PATH" for what `experiments.prepare` has written,
+        "pairs:PATH" for images with conditions, or "domains:PATH" for two sets of images (`jaxgan.data.pairs`).
       data_dir: where TensorFlow Datasets keeps its data; by default its own ~/tensorflow_datasets.
       image_shape: (H, W, C) to bring images to: see `fit`; resized, and converted to grey (C = 1) or RGB (C = 3). By
         default they stay as they are.
-      split: the split of a TensorFlow dataset; "train+test" joins two.
+      split: the split of a TensorFlow dataset; "train+test" joins two. Of pairs and domains, "test" is held out.
       border: black pixels on each side of every image, within `image_shape`: with (32, 32, 1) and a
         border of 2, MNIST's 28x28 images are padded and not resized.
       fit: an image of another aspect ratio than `image_shape` is cropped around its centre, or has black beside it.
+      others: as `image_shape` for what else each example has, by name.
 
     Raises:
       DataError: with one line that says what is wrong and what would help.
@@ -60,6 +65,9 @@ def open_source(
         found = folder.source(path, shape, fit)
     elif kind == "prepared":
         found = prepared.source(path, shape, fit)
+    elif kind in ("pairs", "domains"):
+        of_kind = pairs.pairs if kind == "pairs" else pairs.domains
+        found = of_kind(path, image_shape, others or {}, fit, split == "test")
     elif name == "digits":
         found = _digits(shape, fit)
     elif name == STACKED:
@@ -77,6 +85,8 @@ def splits(name: str, data_dir: str | None = None) -> tuple[str, ...]:
     """
     if name == "digits" or name.startswith(("folder:", "prepared:")):
         return ()
+    if name.startswith(("pairs:", "domains:")):
+        return ("train", "test")
     return tfds.splits("mnist" if name == STACKED else name, data_dir)
 
 
@@ -87,9 +97,9 @@ def _within(shape: pixels.Shape | None, border: int) -> pixels.Shape | None:
     if shape is None:
         return None
     height, width, channels = shape
-    if min(height, width) < 1 or channels not in (1, 3):
+    if min(height, width) < 1 or channels not in (1, 3, 4):
         raise DataError(
-            f"image_shape {height}x{width}x{channels}: it must be (H, W, C), at least 1x1, in grey (1) or RGB (3)"
+            f"image_shape {height}x{width}x{channels}: it must be (H, W, C), at least 1x1, C being 1, 3 or 4"
         )
     if min(height, width) <= 2 * border:
         raise DataError(f"`border` {border} leaves nothing of an image of {height}x{width}")

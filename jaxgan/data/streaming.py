@@ -1,5 +1,7 @@
 """The batches of a run, read ahead of the device that takes them."""
 
+import contextlib
+import dataclasses
 import functools
 import itertools
 import math
@@ -9,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxgan.data.dataset import DataError
-from jaxgan.data.order import batches, check
+from jaxgan.data.order import batches, check, key_of
 from jaxgan.data.source import READ_AT_ONCE, Source, ahead, threads
 from jaxgan.gan import Batch
 
@@ -40,6 +42,9 @@ def stream(
       ValueError: a number is out of range.
     """
     check(start, batch_size, part)
+    if source.unpaired:
+        yield from _with_unpaired(source, key, start, batch_size, part, labels)
+        return
     share = batch_size // part[1]
     size = share * math.prod(source.shape)  # of a step, in bytes
     together = max(1, min(READ_AT_ONCE // share, BUFFER // (8 * size)))  # steps that are read at once
@@ -55,13 +60,29 @@ def stream(
         found.close()
 
 
+def _with_unpaired(
+    source: Source, key: jax.Array, start: int, batch_size: int, part: tuple[int, int], labels: bool
+) -> Generator[Batch, None, None]:
+    """The batches of a source, and of each that is not paired with it, side by side."""
+    with contextlib.ExitStack() as stack:
+        own = stack.enter_context(
+            contextlib.closing(stream(dataclasses.replace(source, unpaired={}), key, start, batch_size, part, labels))
+        )
+        others = {
+            name: stack.enter_context(contextlib.closing(stream(found, key_of(key, name), start, batch_size, part)))
+            for name, found in source.unpaired.items()
+        }
+        for batch in own:
+            yield batch._replace(others={**(batch.others or {}), **{n: next(x).images for n, x in others.items()}})
+
+
 def _read(source: Source, labels: bool, which: np.ndarray) -> list[Batch]:
     """The batches of several steps: those of `which`, int [steps, B]."""
     batch = source.read(which.reshape(-1))
-    images = batch.images.reshape(*which.shape, *source.shape)
-    if not labels:
-        return [Batch(of_step) for of_step in images]
     missing = np.arange(which.size) if batch.labels is None else np.flatnonzero(batch.labels < 0)
-    if missing.size:
+    if labels and missing.size:
         raise DataError(f"{source.name}: example {which.reshape(-1)[missing[0]]} has no label, and the recipe classes")
-    return [Batch(*of_step) for of_step in zip(images, np.asarray(batch.labels).reshape(which.shape), strict=True)]
+    steps = jax.tree.map(
+        lambda x: x.reshape(*which.shape, *x.shape[1:]), batch if labels else batch._replace(labels=None)
+    )
+    return [jax.tree.map(lambda x, i=i: x[i], steps) for i in range(len(which))]

@@ -5,10 +5,11 @@ from collections.abc import Collection
 from typing import Any, cast
 
 import flax.linen as nn
+import numpy as np
 
 from jaxgan import GAN
 from jaxgan.data import DataError, Dataset, Shape, Source, of_items, open_source
-from jaxgan.gan import image_shape
+from jaxgan.gan import Batch, image_shape
 from jaxgan.penalties import L2
 from jaxgan.recipes.description import describe, is_plain, take_apart
 from jaxgan.recipes.groups import GROUPS, Compute, Data, Net, Objective, Optimization, Schedule
@@ -150,9 +151,8 @@ class Recipe:
           DataError: it cannot be had, or is none.
         """
         if not callable(self.data):
-            return open_source(
-                self.data, data_dir, cast(Shape, image_shape(self.build())), self.split, self.border, self.fit
-            )
+            shape, others = cast(Shape, image_shape(self.build())), cast(dict[str, Shape], dict(self.others))
+            return open_source(self.data, data_dir, shape, self.split, self.border, self.fit, others)
         found = self.data()
         if isinstance(found, Source | Dataset):
             return found
@@ -162,6 +162,30 @@ class Recipe:
                 f"__getitem__, not {type(found).__name__}"
             )
         return of_items(describe(self.data), found)
+
+    def held_out(self, count: int, data_dir: str | None = None) -> Batch:
+        """Of a recipe with a condition, examples that no run trains on; of data of one's own, the first ones.
+
+        Args:
+          count: how many; where there are fewer, they are repeated.
+          data_dir: as for `open_data`.
+
+        Returns:
+          The conditions as its labels, and the images that belong to them, None where none do.
+
+        Raises:
+          DataError: they cannot be had.
+        """
+        kept_apart = isinstance(self.data, str) and self.data.startswith(("pairs:", "domains:"))
+        found = (self.replace(split="test") if kept_apart else self).open_data(data_dir)
+        found = found.load() if isinstance(found, Source) else found
+        if self.condition in found.unpaired:
+            other = found.unpaired[self.condition]
+            return Batch(None, other.images[np.arange(count) % other.size])
+        if self.condition not in found.others:
+            raise DataError(f"{found.name} has no {self.condition!r}, which the recipe needs with each image")
+        rows = np.arange(count) % found.size
+        return Batch(found.images[rows], found.others[self.condition][rows])
 
     def load_data(self, data_dir: str | None = None) -> Dataset:
         """The same, all of it in memory.

@@ -20,8 +20,9 @@ import numpy as np
 
 from jaxgan import parallel
 from jaxgan.data import DataError
+from jaxgan.data.pairs import beside
 from jaxgan.forward_pass import Metrics
-from jaxgan.gan import GAN, GANState
+from jaxgan.gan import GANState
 from jaxgan.randomness import Purpose
 from jaxgan.run import checkpoint, processes
 from jaxgan.run.checkpoint import Score
@@ -134,7 +135,7 @@ def _due(
     end, every = step == p.recipe.steps, p.options.checkpoint_every
     due = [event for event in events if end or step % event.every == 0]
     save = stop or (step % every == 0 if every else minute)
-    samples = _grid(p.gan, parallel.own_copy(state)) if report and events[0] in due else None
+    samples = _grid(p, parallel.own_copy(state)) if report and events[0] in due else None
     snapshot = Snapshot(step, p.gan, p.workdir, end, state, metrics, samples)
     if save or due:
         _ = snapshot.state  # copied, before the next turn overwrites it
@@ -199,11 +200,11 @@ def _is_better(score: Score, best: dict[str | None, float], step: int) -> bool:
     return score.value < lowest
 
 
-def _grid(gan: GAN, state: GANState) -> jax.Array:
-    """The images of a sample grid: the same latents each time, and where there are classes a row for each."""
-    labels = grid_labels(gan, COLUMNS)
+def _grid(p: Prepared, state: GANState) -> jax.Array:
+    """The images of a sample grid: the same latents and conditions each time; a row for each class."""
+    labels = grid_labels(p.gan, COLUMNS) if p.shown is None else p.shown.labels
     count, key = COLUMNS**2 if labels is None else len(labels), jax.random.fold_in(state.key, Purpose.SAMPLES)
-    return sample(gan, state, key, count, labels=labels)
+    return sample(p.gan, state, key, count, labels=labels)
 
 
 def _draw(p: Prepared, report: Report | None, names: Sequence[str], snapshot: Snapshot) -> None:
@@ -211,8 +212,8 @@ def _draw(p: Prepared, report: Report | None, names: Sequence[str], snapshot: Sn
     if report:
         samples = snapshot.device_samples
         if samples is None:  # of the untrained generator; on one device as the later ones, by the same program
-            samples = _grid(p.gan, parallel.own_copy(parallel.replicate(p.state, p.devices[:1])))
-        report.samples(snapshot.step, np.asarray(samples), COLUMNS, names)
+            samples = _grid(p, parallel.own_copy(parallel.replicate(p.state, p.devices[:1])))
+        report.samples(snapshot.step, np.asarray(samples), COLUMNS, names, beside(p.shown))
 
 
 def _save(p: Prepared, snapshot: Snapshot, score: Score | None, wait: bool = False) -> None:

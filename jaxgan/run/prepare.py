@@ -10,7 +10,7 @@ import jax
 
 from jaxgan import data, parallel
 from jaxgan.accumulation import check_transforms, disc_mixing
-from jaxgan.gan import GAN, GANState, image_shape, init
+from jaxgan.gan import GAN, Batch, GANState, image_shape, init
 from jaxgan.run import checkpoint, memory, processes
 from jaxgan.run.errors import RunError
 from jaxgan.run.events import Event, check_events
@@ -43,6 +43,10 @@ class Recipe(Protocol):
 
     def open_data(self, data_dir: str | None = None) -> data.Source | data.Dataset:
         """The real images, of the size of the generator's, in memory or to be read."""
+        ...
+
+    def held_out(self, count: int, data_dir: str | None = None) -> Batch:
+        """For a GAN with a condition: conditions that no run trains on, as labels, and their targets, as images."""
         ...
 
 
@@ -84,6 +88,8 @@ class Prepared:
       state: the initial state or, of a run that goes on, the newest checkpoint's.
       start: its step.
       events: the recipe's own.
+      shown: for a GAN with a condition the examples of the sample grids: as labels the conditions, and as images their
+        targets, where there are any.
     """
 
     recipe: Recipe
@@ -97,6 +103,7 @@ class Prepared:
     state: GANState
     start: int
     events: tuple[Event, ...]
+    shown: Batch | None = None
 
     @property
     def images_per_step(self) -> int:
@@ -138,6 +145,7 @@ def prepare(
         if isinstance(dataset, data.Source) and not streamed:
             dataset = dataset.load()
             _check_data(dataset, gan)  # only now it is known whether all have labels
+        shown = recipe.held_out(16, options.data_dir) if gan.condition else None
         state = init(gan, root_key(seed))
         _check_division(gan, len(devices))
     with processes.synchronized():
@@ -162,7 +170,7 @@ def prepare(
             )
         if processes.is_leader():
             record(workdir, config)
-    return Prepared(recipe, workdir, options, gan, config, devices, dataset, checkpoints, state, start, events)
+    return Prepared(recipe, workdir, options, gan, config, devices, dataset, checkpoints, state, start, events, shown)
 
 
 def config_of(recipe: Recipe, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -173,9 +181,9 @@ def config_of(recipe: Recipe, seed: int) -> tuple[dict[str, Any], dict[str, Any]
 def introduction(prepared: Prepared) -> str:
     """What is about to be trained, on what and where, in two lines."""
     p, devices, flags = prepared, prepared.devices, prepared.config["xla_flags"]
-    n, (h, w, c) = p.dataset.size, p.dataset.shape
+    n, shape = p.dataset.size, "x".join(map(str, p.dataset.shape))
     gen, disc = (sum(x.size for x in jax.tree.leaves(net.params)) for net in (p.state.gen, p.state.disc))
-    what = f"{p.dataset.name}: {n:,} images of {h}x{w}x{c}; generator {gen:,} parameters, discriminator {disc:,}"
+    what = f"{p.dataset.name}: {n:,} images of {shape}; generator {gen:,} parameters, discriminator {disc:,}"
     on = f"{len(devices)} x {devices[0].device_kind}"
     if jax.process_count() > 1:
         on += f" of {jax.process_count()} processes"
@@ -198,6 +206,12 @@ def _check_data(dataset: data.Source | data.Dataset, gan: GAN) -> None:
             f"{dataset.name}: its images are of shape {list(found)}, the generator's of {list(made)}; "
             "resize them, or change the generator"
         )
+    for name, shape in gan.others:
+        if (given := dataset.other_shapes.get(name)) != shape:
+            has = "has none" if given is None else f"has one of shape {list(given)}"
+            raise data.DataError(
+                f"{dataset.name} {has}: the GAN takes a {name!r} of shape {list(shape)} with each image"
+            )
     note = f" ({dataset.labels_note})" if dataset.labels_note else ""
     if gan.classes and not dataset.classes:
         raise data.DataError(f"{dataset.name} has no labels{note}, and the recipe has {gan.classes} classes")

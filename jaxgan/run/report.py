@@ -75,13 +75,19 @@ class Report:
             return values
         return {f"{k} ({unit})" if k in metrics.SCORES else k: value for k, value in values.items()}
 
-    def samples(self, step: int, samples: np.ndarray, columns: int | None = None, names: Sequence[str] = ()) -> None:
-        """Saves a sample grid of uint8 [N, H, W, C], with the names of its rows where there are any."""
+    def samples(
+        self,
+        step: int,
+        samples: np.ndarray,
+        columns: int | None = None,
+        names: Sequence[str] = (),
+        beside: Sequence[np.ndarray] = (),
+    ) -> None:
+        """Saves a picture of samples; the arguments are those of `images.drawn`."""
         if {"samples", "tensorboard"} <= self._off:
             return
         try:
-            picture = images.grid(samples, columns)
-            picture = images.named(picture, names) if names else picture
+            picture = images.drawn(samples, columns, names, beside)
             png = images.png(picture, level=1)  # the updates go on meanwhile, on the same cores perhaps
         except Exception as error:  # as in `_attempt`
             return self._give_up("samples", error)

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxgan import parallel
 from jaxgan.data import Dataset, Source, stream
+from jaxgan.data.order import key_of
 from jaxgan.forward_pass import Metrics
 from jaxgan.gan import Batch, GANState
 from jaxgan.run import processes
@@ -69,11 +70,14 @@ def _in_memory(p: Prepared) -> Iterator[None]:
         ) from error
 
 
-def _resident(p: Prepared, dataset: Dataset) -> Callable[[int, int], tuple[Batch, np.ndarray]]:
+def _resident(p: Prepared, dataset: Dataset) -> Callable[[int, int], tuple[Batch, np.ndarray | Batch]]:
     """All images, on each device, and the batches as indices of them."""
     key, part = p.state.key, (jax.process_index(), jax.process_count())
     try:
-        on_devices = parallel.replicate(Batch(dataset.images, dataset.labels if p.gan.classes else None), p.devices)
+        unpaired = {name: found.images for name, found in dataset.unpaired.items()}
+        wanted = {name: {**dataset.others, **unpaired}[name] for name, _ in p.gan.others}
+        labels = dataset.labels if p.gan.classes else None
+        on_devices = parallel.replicate(Batch(dataset.images, labels, wanted or None), p.devices)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -82,16 +86,26 @@ def _resident(p: Prepared, dataset: Dataset) -> Callable[[int, int], tuple[Batch
             f"`data` {dataset.name}: its {size:.1f} GiB of images do not fit on each device; use `stream`"
         ) from error
 
-    def images(done: int, count: int) -> tuple[Batch, np.ndarray]:
+    def rows(found: Dataset, key: jax.Array, done: int, count: int) -> np.ndarray:
         batches = np.zeros((MOST, p.images_per_step // part[1]), np.int32)
-        batches[:count] = dataset.batches(key, done, count, p.images_per_step, part)
-        return on_devices, batches
+        batches[:count] = found.batches(key, done, count, p.images_per_step, part)
+        return batches
+
+    def images(done: int, count: int) -> tuple[Batch, np.ndarray | Batch]:
+        own = rows(dataset, key, done, count)
+        if not dataset.unpaired:
+            return on_devices, own
+        others = {name: rows(found, key_of(key, name), done, count) for name, found in dataset.unpaired.items()}
+        of_all = {name: others.get(name, own) for name, _ in p.gan.others}
+        return on_devices, Batch(own, own if p.gan.classes else None, of_all)
 
     return images
 
 
 @contextlib.contextmanager
-def _streamed(p: Prepared, source: Source, most: int) -> Iterator[Callable[[int, int], tuple[Batch, np.ndarray]]]:
+def _streamed(
+    p: Prepared, source: Source, most: int
+) -> Iterator[Callable[[int, int], tuple[Batch, np.ndarray | Batch]]]:
     """Each turn's images, read ahead; every process reads those of its own devices alone."""
     count, part = jax.process_count(), (jax.process_index(), jax.process_count())
     found = stream(source, p.state.key, p.start, p.images_per_step, part, bool(p.gan.classes))
