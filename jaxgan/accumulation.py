@@ -1,12 +1,13 @@
 """Gradients of a whole batch, of which each device, and each microbatch, sees a part."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxgan.adversarial import adversarial
+from jaxgan.convolutions.linear import transposes
 from jaxgan.forward_pass import Aux, transformed
 from jaxgan.gan import GAN, Batch, GANState, image_shape, some_labels
 from jaxgan.networks.layers import Context
@@ -92,11 +93,21 @@ def _over_microbatches(
     return grads, Aux(stats, metrics, means, _joined(gan, examples, gan.accumulate))
 
 
+# Where `gradients` are differentiated themselves, the gradient in a device's own copy is the mean over the devices.
+# `jax.shard_map` knows that of `pcast`; under `jax.pmap` the transpose has to be given.
+_own, _ = transposes("own", lambda x, y, d, axis: d, lambda x, y, d, axis: jax.lax.pmean(d, axis))
+
+
 def _on_each_device(gan: GAN, tree: Any) -> Any:
     """The same values, but each device's own: what is computed from them may differ between devices."""
     if gan.axis_name is None:
         return tree
-    return jax.tree.map(lambda x: jax.lax.pcast(x, gan.axis_name, to="varying"), tree)
+
+    def own(x: jax.Array) -> jax.Array:
+        varying = jax.lax.pcast(x, gan.axis_name, to="varying")
+        return varying if jax.typeof(varying).vma else _own(0.0, 0.0, x, gan.axis_name)
+
+    return jax.tree.map(own, tree)
 
 
 def _of_all_devices(gan: GAN, tree: Any) -> Any:
@@ -125,7 +136,8 @@ def check_transforms(gan: GAN, images: Any, memory: Any = None) -> None:
         return
     keys, step = jax.eval_shape(lambda: (jax.random.split(jax.random.key(0), images.shape[0]), jnp.int32(0)))
     for transform in (*gan.augmentations, *gan.transforms):
-        mixed = mixing(functools.partial(transformed, transform), images, keys, step, memory)
+        of_memory = lambda images, keys, step, memory, t=transform: transformed(t, images, keys, step, lambda: memory)  # noqa: E731
+        mixed = mixing(of_memory, images, keys, step, memory)
         if mixed and mixed.certain:
             raise ValueError(
                 f"a transform mixes the images of a batch ({mixed.where}), which several devices or microbatches "
@@ -136,8 +148,11 @@ def check_transforms(gan: GAN, images: Any, memory: Any = None) -> None:
 def disc_mixing(gan: GAN, train: bool = False) -> Mixing | None:
     """Why D may judge an image by the others of its batch: minibatch features, say; None where it does not.
 
-    With `train` batch normalisation counts as well, which uses the batch's own moments then.
+    With `train` batch normalisation counts as well, which uses the batch's own moments then. What is stated is
+    believed: None for a D that looks at groups (`GAN.group`), and for a game of one's own, which says what its D gets.
     """
+    if gan.group > 1 or gan.game is not adversarial:
+        return None
     images = jax.ShapeDtypeStruct((2, *image_shape(gan)), jnp.float32)
     keys, labels = jax.eval_shape(lambda: (jax.random.split(jax.random.key(0), 2), some_labels(gan, 2)))
     variables = jax.eval_shape(gan.disc.init, jax.random.key(0), images, labels, Context())

@@ -23,7 +23,7 @@ def adversarial(p: Pass) -> Losses:
     `GAN.loss`, `penalties` and `regularizers` are functions of this pass; its metrics are D's mean logits, `logit_real`
     and `logit_fake`.
     """
-    gan = p.gan
+    gan, p.is_adversarial = p.gan, True
     generated, gen_extra = _and_extra(p.gen(p.z, p.generated_labels))
 
     def apply_disc(images: jax.Array, labels: Any, real: bool = True) -> tuple[jax.Array, Any]:
@@ -59,16 +59,16 @@ def adversarial(p: Pass) -> Losses:
         gen_extra=gen_extra,
         memory=p.memory,
     )
-    fake_gradient: Any = pull_fake() if pull_fake else None
+    fake_gradient: Any = pull_fake() if known else None
     of_gen = _with_known_gradient(forward, generated, fake_gradient) if known else forward
     gen, disc = [scalar("loss.gen", gan.loss.gen(of_gen))], [scalar("loss.disc", gan.loss.disc(forward))]
     for i, regularizer in enumerate(gan.regularizers):
         asked = Gen(p.params["gen"], p.gen, p.keys(Purpose.REGULARIZERS + 1000 * i), p.step)
-        gen.append(scalar("a regularizer", regularizer(forward, asked)))
+        gen.append(scalar("a regularizer", regularizer(of_gen, asked)))
     for i, penalty in enumerate(gan.penalties):
         asked = Disc(
             real_gradient=pull_real,
-            fake_gradient=lambda: fake_gradient,
+            fake_gradient=(lambda: fake_gradient) if known else pull_fake,
             apply=lambda images, labels: apply_disc(images, labels)[0],
             keys=p.keys(Purpose.PENALTIES + 1000 * i),
             step=p.step,

@@ -10,6 +10,7 @@ feeds to which player, and what the losses are:
         return Losses(gen, disc=jnp.mean(softplus(of_fake) + softplus(-of_real)))
 """
 
+import functools
 import inspect
 import zlib
 from collections.abc import Callable, Mapping
@@ -77,12 +78,12 @@ class Pass:
       gan: the static description.
       images: the real images, [B, H, W, C] in the GAN's `image_range`, after its `augmentations`.
       labels: their classes, int32 [B]; or what `GAN.condition` names; or None.
-      others: what else the batch has of each example, by name, after the augmentations that images pass.
+      others: what else the batch has of each example, by name; pictures after the augmentations, with the same draws.
       z: latents, [B, z_size].
       generated_labels: the classes for generated images, int32 [B], as `GAN.generated_labels` says; or the condition.
       step: int32 scalar, the updates done.
       indices: int [B], which example of the step each one is.
-      reuse_gradient: whether `gen`'s loss is differentiated in its parameters alone (see `_is_known`).
+      reuse_gradient: whether `gen`'s loss is differentiated in its own parameters alone, never in those of `disc`.
     """
 
     def __init__(
@@ -100,8 +101,10 @@ class Pass:
         self.params, self.stats = params, {"gen": state.gen.batch_stats, "disc": state.disc.batch_stats}
         self._state, self._initialising = state, initialising
         self._trace = _trace()
-        self.images = self._augmented(batch.images)
-        self.others = {name: self._augmented(x) for name, x in (batch.others or {}).items()}
+        self.is_adversarial = False  # whether penalties and regularisers were asked
+        augmented = functools.partial(self._passed, gan.augmentations, Purpose.AUGMENTATION)
+        self.images = augmented(batch.images)
+        self.others = {name: augmented(x) if x.ndim == 4 else x for name, x in (batch.others or {}).items()}
         self.labels = self.others[gan.condition] if gan.condition else batch.labels
         self.z = draw_z(gan, step_key(state, Purpose.Z), indices)
         self.generated_labels = self.labels
@@ -111,7 +114,12 @@ class Pass:
     @property
     def memory(self) -> Any:
         """What the GAN's `Memory` keeps, or None."""
-        return self._state.memory(self) if self._initialising else self._state.memory
+        if not self._initialising:
+            return self._state.memory
+        try:
+            return self.gan.memory and self.gan.memory.start(self.gan, self.params)
+        except (KeyError, AttributeError) as error:
+            raise ValueError("a game must call its players before it asks for a memory of their parameters") from error
 
     def keys(self, purpose: str | int) -> jax.Array:
         """A key for each example, [B], for draws of a purpose: a name of one's own, or one of `Purpose`."""
@@ -170,7 +178,9 @@ class Pass:
 
         if self._initialising:  # parameters that are made in a transformation could not leave it
             return *function(x), lambda cotangent: jnp.zeros_like(x)
-        value, pull, (aux, self.stats) = jax.vjp(with_stats, x, has_aux=True)
+        value, pull, (aux, stats) = jax.vjp(with_stats, x, has_aux=True)
+        if _trace() == self._trace:
+            self.stats = stats
         return value, aux, lambda cotangent: pull(cotangent)[0]
 
     def _call(self, player: Player, args: tuple[Any, ...], method: str | None, keys: jax.Array) -> Any:
@@ -194,16 +204,12 @@ class Pass:
         out, updated = net.apply(variables, *args, context, mutable=["batch_stats"], method=method)
         if _trace() == self._trace:
             self.stats = self.stats | {player: updated.get("batch_stats", {})}
-        return jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), out)
-
-    def _augmented(self, x: jax.Array) -> jax.Array:
-        """Real images, or what else belongs to them, after the augmentations, whose draws are the same for all."""
-        return self._passed(self.gan.augmentations, Purpose.AUGMENTATION, x) if x.ndim == 4 else x
+        return jax.tree.map(_to_float32, out)
 
     def _passed(self, transforms: tuple[Transform, ...], purpose: int, images: jax.Array) -> jax.Array:
         """Images after some transforms, each with draws of its own."""
         for i, transform in enumerate(transforms):
-            images = transformed(transform, images, self.keys(purpose + 1000 * i), self.step, self.memory)
+            images = transformed(transform, images, self.keys(purpose + 1000 * i), self.step, lambda: self.memory)
         return images
 
 
@@ -225,8 +231,7 @@ def losses(
       disc_params: the discriminator's parameters.
       batch: real images, [B, H, W, C] in `gan.image_range`, and their labels.
       indices: int [B], which example of the step each one is; decides its noise.
-      reuse_gradient: whether, where the penalties' gradient of D in the generated images serves G's loss as well, it
-        does (`_is_known`). The generator's loss is then to be differentiated in the generator's parameters alone.
+      reuse_gradient: as in `Pass`.
 
     Returns:
       (loss_gen, loss_disc), aux. What the caller does not use the compiler does not compute.
@@ -238,6 +243,10 @@ def losses(
     found = gan.game(p)
     if not isinstance(found, Losses):
         raise ValueError(f"{place(gan.game)} must give Losses, not {type(found).__name__}")
+    if (gan.penalties or gan.regularizers) and not p.is_adversarial:
+        raise ValueError(
+            f"penalties and regularizers belong to the game `adversarial`; {place(gan.game)} has to add them"
+        )
     loss_gen, of_gen = scalar(f"{place(gan.game)}: gen", found.gen)
     loss_disc, of_disc = scalar(f"{place(gan.game)}: disc", found.disc)
     metrics = {
@@ -248,9 +257,11 @@ def losses(
     return (loss_gen, loss_disc), Aux(p.stats, metrics, dict(found.means), dict(found.examples))
 
 
-def transformed(transform: Transform, images: jax.Array, keys: jax.Array, step: jax.Array, memory: Any) -> jax.Array:
+def transformed(
+    transform: Transform, images: jax.Array, keys: jax.Array, step: jax.Array, memory: Callable[[], Any]
+) -> jax.Array:
     """The images after a transform, which gets the memory where it has an argument of that name."""
-    more = {"memory": memory} if "memory" in inspect.signature(transform).parameters else {}
+    more = {"memory": memory()} if "memory" in inspect.signature(transform).parameters else {}
     return transform(images, keys, step, **more)
 
 
@@ -301,6 +312,11 @@ def check_collections(player: Player, variables: Mapping[str, Any]) -> None:
 
 def _to_bf16(x: jax.Array) -> jax.Array:
     return x.astype(jnp.bfloat16) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+
+def _to_float32(x: jax.Array) -> jax.Array:
+    floats = jnp.issubdtype(x.dtype, jnp.floating)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32)) if floats else x
 
 
 def _trace() -> Any:

@@ -15,12 +15,11 @@ from flax import struct
 from jax.core import Tracer
 
 from jaxgan.adversarial import adversarial
-from jaxgan.forward_pass import Losses, Pass, check_collections
+from jaxgan.forward_pass import Losses, Pass
 from jaxgan.images import from_uint8
 from jaxgan.losses import Loss, non_saturating
 from jaxgan.networks.layers import Context
 from jaxgan.penalties import Penalty, Regularizer
-from jaxgan.randomness import Purpose
 from jaxgan.schedules import Schedule
 from jaxgan.transforms import Transform
 
@@ -167,6 +166,10 @@ class GAN:
                 raise ValueError(f"{field.name} must be one of {', '.join(get_args(field.type))}, not {value!r}")
         if self.update not in ("shared", "alternating") and not callable(self.update):
             raise ValueError(f"update must be one of shared, alternating, or a function, not {self.update!r}")
+        if {"images", "labels"} & dict(self.others).keys():
+            raise ValueError("others are what a batch has beside images and labels; give them other names")
+        if self.condition and self.classes:
+            raise ValueError("a GAN has classes or a condition, not both: a condition stands in place of labels")
         if self.condition and self.condition not in dict(self.others):
             raise ValueError(f"condition must be the name of one of others ({', '.join(dict(self.others)) or 'none'})")
         for name, least in (("z_size", 0), ("classes", 0), ("training_ratio", 1), ("accumulate", 1), ("group", 1)):
@@ -276,21 +279,12 @@ def _init(gan: GAN, key: jax.Array) -> GANState:
 
 
 def _initial_variables(gan: GAN, key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The parameters and the batch statistics of both players: from a call of each, or from a pass of a game."""
+    """The parameters and the batch statistics of both players: those that a pass of the game asks for."""
     images = jnp.zeros((gan.group, *image_shape(gan)))
     others = {name: jnp.zeros((gan.group, *shape)) for name, shape in gan.others}
     labels = others[gan.condition] if gan.condition else some_labels(gan, gan.group)
-    if gan.game is adversarial:
-        z = jnp.zeros((gan.group, gan.z_size))
-        gen = gan.gen.init(jax.random.fold_in(key, Purpose.INIT_GEN), z, labels, Context())
-        disc = gan.disc.init(jax.random.fold_in(key, Purpose.INIT_DISC), images, labels, Context())
-        check_collections("gen", gen)
-        check_collections("disc", disc)
-        params, stats = ({"gen": gen.get(name, {}), "disc": disc.get(name, {})} for name in ("params", "batch_stats"))
-        return params, stats
     empty = NetState({}, {}, ())
-    memory = lambda p: gan.memory and gan.memory.start(gan, p.params)  # noqa: E731
-    state = GANState(step=jnp.int32(0), key=key, gen=empty, disc=empty, averaged_gen={}, memory=memory)
+    state = GANState(step=jnp.int32(0), key=key, gen=empty, disc=empty, averaged_gen={})
     batch = Batch(images, None if gan.condition else labels, others)
     p = Pass(gan, state, {"gen": {}, "disc": {}}, batch, jnp.arange(gan.group), initialising=True)
     gan.game(p)

@@ -136,14 +136,16 @@ class Lazy:
 
     def __call__(self, forward: Forward, asked: Any) -> Any:
         """The penalty of that pass."""
+        nothing = jnp.sum(forward.fake_logits[:0])  # as each device has its own share, so is what this adds up
 
         def penalty() -> Any:
             found = self.penalty(forward, asked)
             value, metrics = found if isinstance(found, tuple) else (found, None)
-            return self.every * value if metrics is None else (self.every * value, metrics)
+            value = self.every * value + nothing
+            return value if metrics is None else (value, jax.tree.map(lambda x: x + nothing, metrics))
 
         like = jax.eval_shape(penalty)
-        zeros = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)  # noqa: E731
+        zeros = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype) + nothing.astype(x.dtype), like)  # noqa: E731
         return jax.lax.cond(asked.step % self.every == 0, penalty, zeros)
 
 

@@ -136,7 +136,7 @@ def interpolate(
     weights = (jnp.cos(t * jnp.pi / 2), jnp.sin(t * jnp.pi / 2)) if gan.prior == "normal" else (1 - t, t)
     path = weights[0][None, :, None] * z[:-1, None] + weights[1][None, :, None] * z[1:, None]
     labels = _labels(gan, key, count, labels)
-    labels = None if labels is None else jnp.repeat(labels, steps)
+    labels = None if labels is None else jnp.repeat(labels, steps, axis=0)
     pieces = _in_pieces(path.reshape(-1, gan.z_size), AT_ONCE)
     images = _generate(gan, state, averaged, pieces, labels, AT_ONCE)[: count * steps]
     return images.reshape(count, steps, *images.shape[1:])
@@ -154,6 +154,8 @@ def export_generator(gan: GAN, state: GANState, averaged: bool = True) -> bytes:
       state: the state whose generator is exported, with its weights.
       averaged: whether to export the averaged generator, or its last weights.
     """
+    if gan.condition:
+        raise ValueError(f"a generator of images of a {gan.condition} cannot be exported yet")
     variables = state.averaged_gen if averaged else state.gen.variables
     (b,) = jax.export.symbolic_shape("b")
     args = [jax.ShapeDtypeStruct((b, gan.z_size), jnp.float32)]

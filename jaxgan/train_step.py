@@ -4,10 +4,10 @@
 
 `train_steps` is several of them in one program, which is what runs take.
 
-`losses` states the forward pass and both losses; all else differentiates it. The shared step runs the generator once
-and the discriminator once on each batch, and takes both networks' gradients from that single pass ("Fast DCGAN in
-Keras"). The alternating step is what most codebases do: a pass for the discriminator's update, then a second one for
-the generator's. Both are made of `gradients`, `descend` and `advance`, as is an update of one's own.
+The shared step runs the generator once and the discriminator once on each batch, and takes both networks' gradients
+from that single pass ("Fast DCGAN in Keras"). The alternating step is what most codebases do: a pass for the
+discriminator's update, then a second one for the generator's. Both are made of `gradients`, `descend` and `advance`, as
+is an update of one's own.
 """
 
 import functools
@@ -44,7 +44,7 @@ def train_step(gan: GAN, state: GANState, batch: Batch | jax.Array) -> tuple[GAN
       `grad_norm_gen` and `grad_norm_disc`, the L2 norms of the gradients; and those of `gan.schedules`.
 
     Raises:
-      TypeError: the images are not uint8.
+      TypeError: the images are neither uint8 nor floats.
       ValueError: the images are not of the generator's shape, they cannot be split evenly between the updates, and
         those into microbatches, or labels are missing or not as `checked_labels` wants them; raised when the step is
         traced. A compiled step does not see the values of labels: those of a `Dataset` have been checked.
@@ -127,6 +127,7 @@ def gradients(
     """
     if indices is None:
         indices = position(gan)[0] * len(batch.images) + jnp.arange(len(batch.images))
+    players = (players,) if isinstance(players, str) else tuple(players)
     state = state.replace(**{player: _ready(getattr(state, player)) for player in players})
     of = shared_gradients if len(players) == 2 else functools.partial(_gradient_of, *players)
     return mean_gradients(of, gan, state, batch, indices)
@@ -149,8 +150,8 @@ def _gradient_of(player: str, gan: GAN, state: GANState, batch: Batch, indices: 
     params = {"gen": state.gen.params, "disc": state.disc.params}
 
     def loss(own: Any) -> tuple[jax.Array, Aux]:
-        at = params | {player: own}
-        both, aux = losses(gan, state, at["gen"], at["disc"], batch, indices)
+        now = params | {player: own}
+        both, aux = losses(gan, state, now["gen"], now["disc"], batch, indices)
         return both[player == "disc"], aux
 
     grads, aux = jax.grad(loss, has_aux=True)(params[player])
@@ -248,6 +249,8 @@ def _checked(gan: GAN, batch: Batch | jax.Array) -> Batch:
     for name, shape in shapes.items():
         if name not in given:
             raise ValueError(f"the batch has no {name!r}, which the GAN needs; give Batch(images, labels, others)")
+        if len(given[name]) != len(images):
+            raise ValueError(f"the batch has {len(images)} images, and {len(given[name])} of {name!r}")
         if given[name].shape[1:] != shape:
             wants = "the generator makes" if name == "images" else "the GAN takes"
             raise ValueError(
@@ -307,7 +310,9 @@ def _ready(net: NetState) -> NetState:
 
 
 def _norm(tree: Any) -> jax.Array:
-    """The L2 norm of all values of a tree."""
+    """The L2 norm of all values of a tree; 0 of none."""
+    if not jax.tree.leaves(tree):
+        return jnp.zeros(())
     # Rows are added up first, which a CPU does many values at a time; as one sum it would go value by value. What is
     # left is small, and added up at once: a sum for each array would be as many launches on an accelerator.
     rows = [jnp.sum(jnp.square(x), axis=tuple(range(x.ndim - 1))).reshape(-1) for x in jax.tree.leaves(tree)]

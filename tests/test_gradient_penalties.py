@@ -29,7 +29,7 @@ from jaxgan.randomness import Purpose
 from jaxgan.schedules import Linear
 from jaxgan.train_step import disc_gradients, shared_gradients
 
-forward_pass = importlib.import_module("jaxgan.forward_pass")
+adversarial = importlib.import_module("jaxgan.adversarial")
 
 NOTHING = Loss(lambda forward: 0.0 * jnp.sum(forward.fake_logits), lambda forward: 0.0 * jnp.sum(forward.real_logits))
 
@@ -134,7 +134,7 @@ def test_the_generators_gradient_from_r2s_own_is_the_gradient(loss, x64, monkeyp
     gan = small_gan(3, norm=False, disc=disc, loss=LOSSES[loss], penalties=(R1(1.0), R2(2.0)), transforms=(double,))
     args = small_state(gan), in_range(gan, real_batch(gan, 8)), np.arange(8)
     got, _ = jitted(shared_gradients)(gan, *args)
-    monkeypatch.setattr(forward_pass, "_is_known", lambda *args: False)
+    monkeypatch.setattr(adversarial, "_is_known", lambda *args: False)
     want, _ = jitted(shared_gradients)(dataclasses.replace(gan, penalties=(R1(1.0), R2(2.0), lambda f, d: 0.0)), *args)
     assert_close(got, want, rtol=1e-9)
     assert max(np.abs(x).max() for x in jax.tree.leaves(want["gen"])) > 1e-4
@@ -147,7 +147,7 @@ def test_where_d_compares_images_the_gradient_is_taken_through_it(x64, monkeypat
     got, _ = jitted(shared_gradients)(gan, *args)
     without, _ = jitted(shared_gradients)(dataclasses.replace(gan, penalties=()), *args)
     assert_close(got["gen"], without["gen"])
-    monkeypatch.setattr(forward_pass, "mixing", lambda *args: None)
+    monkeypatch.setattr(adversarial, "mixing", lambda *args: None)
     wrong, _ = jitted(shared_gradients)(dataclasses.replace(gan, penalties=(R2(2.0), lambda f, d: 0.0)), *args)
     largest = max(np.abs(x).max() for x in jax.tree.leaves(got["gen"]))
     assert max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (got["gen"], wrong["gen"])), strict=True)) > (

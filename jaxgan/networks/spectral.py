@@ -43,7 +43,7 @@ class SpectralNorm(nn.Module):
 def power_iteration(params: Mapping[str, Any], stats: Mapping[str, Any]) -> dict[str, Any]:
     """The batch statistics of a network, with the vectors of all its `SpectralNorm` layers advanced by one iteration.
 
-    v becomes W^T W v, normalised. Gradients do not flow through it.
+    v becomes W^T W v, normalised. The gradients of a step do not flow through it: it comes before the pass.
 
     Args:
       params: the network's parameters.

@@ -147,7 +147,7 @@ def prepare(
             _check_data(dataset, gan)  # only now it is known whether all have labels
         shown = recipe.held_out(16, options.data_dir) if gan.condition else None
         state = init(gan, root_key(seed))
-        _check_division(gan, len(devices))
+        _check_division(gan, len(devices), state)
     with processes.synchronized():
         if processes.is_leader():
             stack.enter_context(claim(workdir, config))
@@ -219,7 +219,7 @@ def _check_data(dataset: data.Source | data.Dataset, gan: GAN) -> None:
         raise data.DataError(f"{dataset.name} has {len(dataset.classes)} classes{note}, and the recipe {gan.classes}")
 
 
-def _check_division(gan: GAN, devices: int) -> None:
+def _check_division(gan: GAN, devices: int, state: GANState) -> None:
     """Refuses to divide a batch whose images are compared with one another, where each part would be compared alone."""
     if gan.accumulate > 1 and (mixed := disc_mixing(gan)):
         raise RunError(
@@ -228,7 +228,7 @@ def _check_division(gan: GAN, devices: int) -> None:
         )
     try:
         images = jax.ShapeDtypeStruct((2 * devices, *image_shape(gan)), jax.numpy.float32)
-        check_transforms(dataclasses.replace(gan, axis_name="batch" if devices > 1 else None), images)
+        check_transforms(dataclasses.replace(gan, axis_name="batch" if devices > 1 else None), images, state.memory)
     except ValueError as error:
         raise RunError(str(error)) from error
 
