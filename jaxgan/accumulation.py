@@ -95,7 +95,7 @@ def _over_microbatches(
 
 # Where `gradients` are differentiated themselves, the gradient in a device's own copy is the mean over the devices.
 # `jax.shard_map` knows that of `pcast`; under `jax.pmap` the transpose has to be given.
-_own, _ = transposes("own", lambda x, y, d, axis: d, lambda x, y, d, axis: jax.lax.pmean(d, axis))
+_own, _ = transposes("own", lambda x, y, d, axis_name: d, lambda x, y, d, axis_name: jax.lax.pmean(d, axis_name))
 
 
 def _on_each_device(gan: GAN, tree: Any) -> Any:
@@ -105,7 +105,7 @@ def _on_each_device(gan: GAN, tree: Any) -> Any:
 
     def own(x: jax.Array) -> jax.Array:
         varying = jax.lax.pcast(x, gan.axis_name, to="varying")
-        return varying if jax.typeof(varying).vma else _own(0.0, 0.0, x, gan.axis_name)
+        return varying if jax.typeof(varying).manual_axis_type.varying else _own(0.0, 0.0, x, gan.axis_name)
 
     return jax.tree.map(own, tree)
 

@@ -35,6 +35,11 @@ class OfBoth(nn.Module):
         return flat_logits(nn.leaky_relu(Conv(8, 3, 2)(jnp.concatenate([images, condition], axis=-1))))
 
 
+@pytest.fixture(autouse=True)
+def _read_little_ahead(monkeypatch):
+    monkeypatch.setattr(data.streaming, "BUFFER", 2**13)  # of data this small, 64 MiB are thousands of epochs
+
+
 def write(folder, kinds, count=20, sizes=(8, 8)):
     """Pictures of random colours, in a folder for each kind; those of one number are of one colour."""
     rng = np.random.default_rng(0)
@@ -192,7 +197,7 @@ def test_wrong_folders_and_recipes(tmp_path, folder):
     gan = recipes.get("tf2_gan").replace(others=(("mask", (28, 28, 1)),)).build()
     from jaxgan.run.prepare import _check_data
 
-    with pytest.raises(DataError, match=r"has none: the GAN takes a 'mask' of shape \(28, 28, 1\)"):
+    with pytest.raises(DataError, match=r"has none: the GAN takes a 'mask' of shape \[28, 28, 1\]"):
         _check_data(Dataset("plain", np.zeros((2, 28, 28, 1), np.uint8)), gan)
 
 

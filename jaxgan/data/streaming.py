@@ -46,7 +46,7 @@ def stream(
         yield from _with_unpaired(source, key, start, batch_size, part, labels)
         return
     share = batch_size // part[1]
-    size = share * math.prod(source.shape)  # of a step, in bytes
+    size = share * sum(math.prod(shape) for shape in (source.shape, *source.others.values()))  # of a step, in bytes
     together = max(1, min(READ_AT_ONCE // share, BUFFER // (8 * size)))  # steps that are read at once
     waiting = max(1, BUFFER // (together * size) - threads())
     read = functools.partial(_read, source, labels)
