@@ -1,4 +1,4 @@
-"""Each network against its description: counted by hand, and computed again with XLA's plain operations."""
+"""Each network against its description: counted by hand, in PyTorch, and written out."""
 
 import functools
 
@@ -7,97 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from common import QUICK
-from jax import lax
 
 from jaxgan import networks, recipes
 from jaxgan.gan import image_shape
 from jaxgan.networks import Context
 
-# Parameters, layer by layer as described: kernel + bias, and 2 for each channel that is batch-normalised.
+# Parameters of G and D, counted by hand layer by layer as described, and the shape of images.
 COUNTS = {
-    "digits": (
-        64 * 1024 + 2 * 64 + 3 * 3 * 64 * 64 + 2 * 64 + 3 * 3 * 64 * 128 + 2 * 32 + (3 * 3 * 32 * 1 + 1),
-        (3 * 3 * 1 * 32 + 32) + (3 * 3 * 32 * 64) + 2 * 64 + (3 * 3 * 64 * 128) + 2 * 128 + (2 * 2 * 128 * 1 + 1),
-        (8, 8, 1),
-    ),
-    "keras_dcgan": (
-        (4 * 4 * 100 * 192 + 192 + 2 * 192)
-        + (4 * 4 * 192 * 96 + 96 + 2 * 96)
-        + (4 * 4 * 96 * 48 + 48 + 2 * 48)
-        + (4 * 4 * 48 * 24 + 24 + 2 * 24)
-        + (4 * 4 * 24 * 3 + 3),
-        (4 * 4 * 3 * 24 + 24)
-        + (4 * 4 * (24 + 1) * 48 + 48 + 2 * 48)  # diff has appended a channel
-        + (4 * 4 * (48 + 1) * 96 + 96 + 2 * 96)
-        + (4 * 4 * (96 + 1) * 192 + 192 + 2 * 192)
-        + (2 * 2 * (192 + 1) * 1 + 1),
-        (32, 32, 3),
-    ),
-    "keras_mnist": (
-        (100 * 12544 + 12544 + 2 * 12544)
-        + (5 * 5 * 256 * 128 + 128 + 2 * 128)
-        + (5 * 5 * 128 * 64 + 64 + 2 * 64)
-        + (5 * 5 * 64 * 32 + 32 + 2 * 32)
-        + (5 * 5 * 32 * 1 + 1),
-        (5 * 5 * 1 * 64 + 64)
-        + (5 * 5 * 64 * 128 + 128)
-        + (5 * 5 * 128 * 256 + 256)
-        + (5 * 5 * 256 * 512 + 512)
-        + (4 * 4 * 512 * 1 + 1),
-        (28, 28, 1),
-    ),
-    "canton_lsgan": (
-        (4 * 4 * 100 * 256 + 2 * 256)
-        + (4 * 4 * 256 * 128 + 2 * 128)
-        + (4 * 4 * 128 * 64 + 2 * 64)
-        + (4 * 4 * 64 * 32 + 2 * 32)
-        + (4 * 4 * 32 * 3 + 3),
-        (4 * 4 * 3 * 32)
-        + (4 * 4 * (32 + 1) * 64 + 2 * 64)  # similarity has appended a channel
-        + (4 * 4 * (64 + 1) * 128 + 2 * 128)
-        + (4 * 4 * (128 + 1) * 256 + 2 * 256)
-        + (2 * 2 * (256 + 1) * 1 + 1),
-        (32, 32, 3),
-    ),
-    "tf2_gan": ((100 * 128 + 128) + (128 * 784 + 784), (784 * 128 + 128) + (128 * 1 + 1), (28, 28, 1)),
-    "tf2_dcgan": (
-        100 * 12544 + 2 * 12544 + 5 * 5 * 256 * 128 + 2 * 128 + 5 * 5 * 128 * 64 + 2 * 64 + 5 * 5 * 64 * 1,
-        (3 * 3 * 1 * 32 + 32) + (3 * 3 * 32 * 64 + 64) + 2 * 64 + (3 * 3 * 64 * 128 + 128) + 2 * 128 + (2048 + 1),
-        (28, 28, 1),
-    ),
-    "gan_elements": (
-        (64 * 16384 + 16384)
-        + (3 * 3 * 256 * 128 + 128 + 2 * 128)
-        + (3 * 3 * 128 * 64 + 64 + 2 * 64)
-        + (3 * 3 * 64 * 1 + 1),
-        (3 * 3 * 1 * 64 + 64) + (3 * 3 * 64 * 128 + 128) + (3 * 3 * 128 * 256 + 256) + (8 * 8 * 256 * 1 + 1),
-        (32, 32, 1),
-    ),
+    "digits": (176_737, 93_377, (8, 8, 1)),
+    "keras_dcgan": (696_507, 395_405, (32, 32, 3)),
+    "keras_mnist": (2_368_705, 4_311_553, (28, 28, 1)),
+    "canton_lsgan": (1_100_227, 698_757, (32, 32, 3)),
+    "tf2_gan": (114_064, 100_609, (28, 28, 1)),
+    "tf2_dcgan": (2_305_472, 95_105, (28, 28, 1)),
+    "gan_elements": (1_434_753, 386_049, (32, 32, 1)),
 }
-
-
-@pytest.mark.parametrize("name", COUNTS)
-def test_parameter_counts_and_shapes(name):
-    gan = recipes.get(name).build()
-    gen_count, disc_count, shape = COUNTS[name]
-    z, images = jnp.zeros((2, gan.z_size)), jnp.zeros((2, *shape))
-    made = jax.eval_shape(lambda key: gan.gen.init_with_output(key, z, None, Context()), jax.random.key(0))
-    judged = jax.eval_shape(lambda key: gan.disc.init_with_output(key, images, None, Context()), jax.random.key(0))
-    count = lambda variables: sum(x.size for x in jax.tree.leaves(variables["params"]))  # noqa: E731
-    counted = count(made[1]), count(judged[1])
-    print(f"{name}: G {counted[0]:,} parameters -> {made[0].shape[1:]}, D {counted[1]:,} -> {judged[0].shape[1:]}")
-    assert counted == (gen_count, disc_count)
-    assert made[0].shape == (2, *shape)
-    assert judged[0].shape == (2,)
-    assert image_shape(gan) == shape
-
-
-def normalise(x, scale, bias):
-    axes = tuple(range(x.ndim - 1))
-    mean, var = x.mean(axes), x.var(axes)
-    last = (1,) * (x.ndim - 1) + (-1,)
-    x = (x - mean.reshape(last)) / jnp.sqrt(var.reshape(last) + 1e-3)
-    return x * scale.reshape(last) + bias.reshape(last), mean, var
 
 
 def lrelu(x, slope):
@@ -119,41 +43,42 @@ def train_mode(module, variables, x):
     return module.apply(variables, x, None, Context(train=True), mutable=["batch_stats"])
 
 
-def test_tf2_dcgan_gen_is_as_described(x64):
-    z = jax.random.normal(jax.random.key(1), (6, 100))
-    variables = randomised(networks.TF2DCGANGen(), z, 0)
-    got, updated = train_mode(networks.TF2DCGANGen(), variables, z)
-    p, old = variables["params"], variables["batch_stats"]
-    moments = []
-    x = z @ p["Dense_0"]["kernel"]
-    for i, stride in enumerate([None, 1, 2, 2]):
-        if stride:
-            x = lax.conv_transpose(x, p[f"ConvTranspose_{i - 1}"]["kernel"], (stride, stride), "SAME")
-        if i < 3:
-            x, mean, var = normalise(x, **p[f"BatchNorm_{i}"])
-            moments.append((mean, var))
-            x = lrelu(x, 0.3).reshape(6, 7, 7, 256) if i == 0 else lrelu(x, 0.3)
-    np.testing.assert_allclose(got, jnp.tanh(x), rtol=1e-8, atol=1e-10)
-    for i, (mean, var) in enumerate(moments):
-        for name, value in (("mean", mean), ("var", var)):
-            expected = 0.99 * old[f"BatchNorm_{i}"][name] + 0.01 * value
-            np.testing.assert_allclose(updated["batch_stats"][f"BatchNorm_{i}"][name], expected, rtol=1e-6)
+@pytest.mark.parametrize("name", COUNTS)
+def test_both_networks_are_pytorchs(name, x64):
+    """Their shapes, each layer's parameters, outputs in training mode but for dropout, and running means after it."""
+    gan = recipes.get(name).build()
+    *counts, shape = COUNTS[name]
+    assert image_shape(gan) == shape
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(6, gan.z_size)), rng.normal(size=(6, *shape))
+    all_variables = [randomised(net, x, 1) for net, x in zip((gan.gen, gan.disc), inputs, strict=True)]
+    assert [sum(x.size for x in jax.tree.leaves(variables["params"])) for variables in all_variables] == counts
 
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
+    import torch_layout
 
-def test_tf2_dcgan_disc_is_as_described(x64):
-    images = jax.random.normal(jax.random.key(1), (6, 28, 28, 1))
-    variables = randomised(networks.TF2DCGANDisc(), images, 0)
-    got, _ = train_mode(networks.TF2DCGANDisc(), variables, images)
-    p, x = variables["params"], images
-    for i in range(3):
-        layer = p[f"Conv_{i}"]
-        x = lax.conv_general_dilated(x, layer["kernel"], (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        x = x + layer["bias"].reshape(1, 1, 1, -1)
-        if i > 0:
-            x, _, _ = normalise(x, **p[f"BatchNorm_{i - 1}"])
-        x = lrelu(x, 0.01)
-    expected = x.reshape(6, -1) @ p["Dense_0"]["kernel"][:, 0] + p["Dense_0"]["bias"]
-    np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-10)
+    from jaxgan.benchmark.torch_networks import networks as torch_networks
+
+    nets = torch_networks(name, gan.z_size, exact=True)
+    for net, theirs, x, variables in zip((gan.gen, gan.disc), nets, inputs, all_variables, strict=True):
+        got, updated = train_mode(net, variables, x)
+        params = variables["params"]
+        if name == "digits" and net is gan.gen:  # PyTorch's channels before they are shuffled into space
+            kernel = params["Conv_1"]["kernel"]
+            turned = kernel.reshape(3, 3, 64, 4, 32).swapaxes(3, 4).reshape(kernel.shape)
+            params = params | {"Conv_1": {"kernel": turned}}
+        torch_layout.load(params, theirs.double())
+        norms = [layer for layer in theirs if isinstance(layer, torch_layout.NORMS)]
+        for layer in theirs:
+            if isinstance(layer, torch.nn.Dropout):
+                layer.p = 0
+        for i, layer in enumerate(norms):
+            layer.running_mean = torch.from_numpy(np.array(variables["batch_stats"][f"BatchNorm_{i}"]["mean"]))
+        want = theirs(torch.from_numpy(x) if x.ndim == 2 else torch_layout.nchw(x)).detach().numpy()
+        np.testing.assert_allclose(got, np.moveaxis(want, 1, -1) if want.ndim == 4 else want, rtol=1e-8, atol=1e-10)
+        for i, layer in enumerate(norms):
+            mean = updated["batch_stats"][f"BatchNorm_{i}"]["mean"]
+            np.testing.assert_allclose(mean, layer.running_mean, rtol=1e-6, atol=1e-9)
 
 
 def test_the_subpixel_generator_of_canton_lsgan():
