@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
 import jaxgan
 from jaxgan import parallel
@@ -187,12 +189,11 @@ def written_out(gan, state, batch, examples, gen=gen_formula, disc=disc_formula,
       disc: that of the discriminator's.
       penalty: a function (judge, pass, batch, state, examples) of what is added to it; judge(images, labels) is D.
     """
-    return _COMPILED(gan, state, batch, np.array(examples), gen, disc, penalty)
+    return _written_out(gan, state, batch, np.array(examples), gen, disc, penalty)
 
 
-def uncompiled(gan, state, batch, examples, gen=gen_formula, disc=disc_formula, penalty=None):
-    """`written_out`, to be a part of a program."""
-
+@functools.partial(jax.jit, static_argnums=(0, 4, 5, 6), compiler_options=QUICK)
+def _written_out(gan, state, batch, examples, gen, disc, penalty):
     def loss_gen(params):
         made = forward(gan, state, batch, examples, params, state.disc.params)
         return gen(made.real_judged, made.fake_judged)
@@ -207,9 +208,6 @@ def uncompiled(gan, state, batch, examples, gen=gen_formula, disc=disc_formula, 
     of_disc, disc_grads = jax.value_and_grad(loss_disc)(state.disc.params)
     made = forward(gan, state, batch, examples, state.gen.params, state.disc.params)
     return Written(of_gen, of_disc, gen_grads, disc_grads, made)
-
-
-_COMPILED = jax.jit(uncompiled, static_argnums=(0, 4, 5, 6), compiler_options=QUICK)
 
 
 def descended(rate, params, grads):
@@ -229,3 +227,21 @@ def assert_same_bits(got, want):
     for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         g, w = (jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in (g, w))
         np.testing.assert_array_equal(g, w)
+
+
+def assert_bf16_is_near(gan, state, batch, share):
+    """An update in bf16 differs from that in full precision, by that share of it at most; returns both states."""
+    fine, _ = STEP(gan, state, batch)
+    coarse, _ = STEP(dataclasses.replace(gan, precision="bf16"), state, batch)
+    for net in ("gen", "disc"):
+        old, new, rough = (np.asarray(ravel_pytree(getattr(s, net).params)[0]) for s in (state, fine, coarse))
+        assert 0 < np.linalg.norm(rough - new) < share * np.linalg.norm(new - old)
+    return fine, coarse
+
+
+def remembering_gan(gan):
+    """The same, whose optimisers also keep the gradient, as the first part of their states."""
+    zeros = functools.partial(jax.tree.map, jnp.zeros_like)
+    keep = optax.GradientTransformation(zeros, lambda grads, state, params=None: (grads, grads))
+    chained = {name: optax.chain(keep, getattr(gan, name)) for name in ("gen_optimizer", "disc_optimizer")}
+    return dataclasses.replace(gan, **chained)

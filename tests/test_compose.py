@@ -17,17 +17,16 @@ from common import (
     in_range,
     real_batch,
     small_gan,
-    small_state,
 )
 
 import jaxgan
 from jaxgan import convolutions, losses, sampling
 from jaxgan.forward_pass import losses as both_losses
-from jaxgan.gan import Batch, generated_shape, image_shape, init
+from jaxgan.gan import init
 from jaxgan.images import from_uint8, to_uint8
 from jaxgan.networks import layers, minibatch_features
 from jaxgan.penalties import L2, R1, Disc
-from jaxgan.randomness import draw_labels, draw_z, example_keys, step_key
+from jaxgan.randomness import draw_labels, draw_z, example_keys
 from jaxgan.train_step import disc_gradients, gen_gradients, shared_gradients
 from jaxgan.transforms import InstanceNoise
 
@@ -72,34 +71,19 @@ def test_init(state, seeds):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("update", ["shared", "alternating"])
-def test_train_step_of_two_seeds_at_once(update, seeds, x64):
+def test_two_seeds_at_once(update, seeds, x64):
+    """On one dataset, each seed with an order of its own."""
     gan = dataclasses.replace(GAN, update=update)
-    states = [as_float64(init(gan, seed)) for seed in seeds]
-    batches = [real_batch(gan, 8, seed=i) for i in (0, 1)]
-    step = functools.partial(jaxgan.train_step, gan)
-    two, metrics = jax.jit(jax.vmap(step), compiler_options=QUICK)(stacked(*states), stacked(*batches))
+    states, dataset = [as_float64(init(gan, seed)) for seed in seeds], real_batch(gan, 20)
+    rows = np.random.default_rng(0).integers(0, 20, (2, 3, 8), np.int32)
+    steps = jax.vmap(functools.partial(jaxgan.train_steps, gan), (0, None, 0, None))
+    two, metrics = jax.jit(steps, compiler_options=QUICK)(stacked(*states), dataset, rows, 3)
     for i in (0, 1):
-        want, want_metrics = STEP(gan, states[i], batches[i])
+        want, want_metrics = STEPS(gan, states[i], dataset, rows[i], 3)
         assert_same_bits(at(two.key, i), want.key)
         assert_close(at(metrics, i), want_metrics)
-        assert_close(at((two.gen, two.disc, two.averaged_gen, two.step), i),
-                     (want.gen, want.disc, want.averaged_gen, want.step))  # fmt: skip
-    assert shapes(jax.eval_shape(step, states[0], batches[0])) == shapes((want, want_metrics))
-
-
-@pytest.mark.slow
-def test_train_steps_of_two_seeds_at_once(seeds, x64):
-    """On one dataset, each seed with an order of its own."""
-    states, dataset = [as_float64(init(GAN, seed)) for seed in seeds], real_batch(GAN, 20)
-    rows = np.random.default_rng(0).integers(0, 20, (2, 3, 8), np.int32)
-    steps = functools.partial(jaxgan.train_steps, GAN)
-    two, metrics = jax.jit(jax.vmap(steps, (0, None, 0, None)), compiler_options=QUICK)(
-        stacked(*states), dataset, rows, 3
-    )
-    for i in (0, 1):
-        want, want_metrics = STEPS(GAN, states[i], dataset, rows[i], 3)
-        assert_close(at(metrics, i), want_metrics)
-        assert_close(at((two.gen, two.disc, two.step), i), (want.gen, want.disc, want.step))
+        parts = lambda s: (s.gen, s.disc, s.averaged_gen, s.step)  # noqa: E731
+        assert_close(at(parts(two), i), parts(want))
 
 
 @SLOW
@@ -231,27 +215,3 @@ def test_the_gradient_of_a_function(name, x64):
     forward = jax.jvp(jax.grad(total), (x,), (direction,))[1]  # a Hessian times a vector, in both ways
     reverse = jax.grad(lambda x: jnp.sum(jax.grad(total)(x) * direction))(x)
     np.testing.assert_allclose(forward, reverse, rtol=1e-9, atol=1e-12)
-
-
-def test_what_is_known_of_shapes_needs_no_arrays():
-    assert image_shape(GAN) == (4, 4, 1)
-    assert generated_shape(GAN) == (1, 4, 4, 1)
-    assert jax.eval_shape(lambda s: jax.random.key_data(step_key(s, 2)), STATE_SHAPE).shape == (2,)
-    assert Batch(IMAGES).labels is None
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("x64")
-def test_several_seeds_in_one_program_are_what_each_is_alone():
-    """`vmap` over the states of three seeds, each with its own order of the data: twenty updates."""
-    gan, count = small_gan(), 20
-    data = real_batch(gan, 40)
-    batches = np.random.default_rng(0).integers(0, 40, (3, count, 6), np.int32)
-    states = [small_state(gan, seed) for seed in range(3)]
-    several = jax.jit(jax.vmap(functools.partial(jaxgan.train_steps, gan), in_axes=(0, None, 0, None)))
-    got, metrics = several(jax.tree.map(lambda *x: jnp.stack(x), *states), data, batches, count)
-    for seed, state in enumerate(states):
-        want, alone = STEPS(gan, state, data, batches[seed], count)
-        assert_close(jax.tree.map(lambda x, seed=seed: x[seed], (got.gen, got.disc)), (want.gen, want.disc))
-        assert_close({name: value[seed] for name, value in metrics.items()}, dict(alone))
-        assert_same_bits(got.key[seed], want.key)

@@ -26,10 +26,9 @@ DCGAN_CONVOLUTIONS = (
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-# There is time for two: one takes all three maps, and, as a transposed convolution, a form of its own elsewhere; the
-# other loops over three groups.
-CASES = [("upsample_conv", 3, 3, 2), ("grouped_conv", 4, 3, 1)]
-SLOW = [("conv", 5, 3, 1), ("conv_transpose", 4, 4, 2), ("upsample_conv", 6, 5, 2), ("grouped_conv", 4, 4, 2)]
+# There is time for one, which takes all three maps, and, as a transposed convolution, a form of its own elsewhere.
+CASES = [("upsample_conv", 3, 3, 2)]
+SLOW = [("conv", 5, 3, 1), ("conv_transpose", 4, 4, 2), ("upsample_conv", 6, 5, 2), ("grouped_conv", 4, 3, 1)]
 CASES += [pytest.param(case, marks=pytest.mark.slow) for case in SLOW]
 
 

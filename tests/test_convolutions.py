@@ -32,25 +32,20 @@ def some_fast(cases, count=2):
     return [*cases[:count], *(pytest.param(*case, marks=pytest.mark.slow) for case in cases[count:])]
 
 
-# Those of the reference systems, on square maps: map, kernel, stride.
-CONV = [(7, 5, 2), (4, 4, 2), (28, 5, 2), (4, 5, 1), (2, 2, 1)]
-TRANSPOSE = [(1, 4, 1), (4, 4, 2), (7, 5, 1), (7, 5, 2)]
-UPSAMPLE = [(7, 5, 2), (1, 4, 4), (8, 3, 2), (4, 4, 2)]
+# Those of the reference systems, on square maps: map, kernel, stride or factor.
+OF_SYSTEMS = {
+    "conv": [(7, 5, 2), (4, 4, 2), (28, 5, 2), (4, 5, 1), (2, 2, 1)],
+    "conv_transpose": [(1, 4, 1), (4, 4, 2), (7, 5, 1), (7, 5, 2)],
+    "upsample_conv": [(7, 5, 2), (1, 4, 4), (8, 3, 2), (4, 4, 2)],
+}
 
 
-@pytest.mark.parametrize(("size", "k", "stride"), some_fast(CONV))
-def test_conv(size, k, stride, x64):
-    assert_equal("conv", size, k, stride, wider=0)
-
-
-@pytest.mark.parametrize(("size", "k", "stride"), some_fast(TRANSPOSE))
-def test_conv_transpose(size, k, stride, x64):
-    assert_equal("conv_transpose", size, k, stride, wider=0)
-
-
-@pytest.mark.parametrize(("size", "k", "factor"), some_fast(UPSAMPLE))
-def test_upsample_conv(size, k, factor, x64):
-    assert_equal("upsample_conv", size, k, factor, wider=0)
+@pytest.mark.parametrize(
+    ("name", "size", "k", "stride"),
+    [case for name, all_sizes in OF_SYSTEMS.items() for case in some_fast([(name, *sizes) for sizes in all_sizes])],
+)
+def test_convolutions_of_the_reference_systems(name, size, k, stride, x64):
+    assert_equal(name, size, k, stride, wider=0)
 
 
 GROUPED = [  # groups, channels and features of each, map, kernel, stride, padding

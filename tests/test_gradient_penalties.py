@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +9,10 @@ import numpy as np
 import pytest
 from common import (
     QUICK,
-    STEP,
+    assert_bf16_is_near,
     assert_close,
     drawn,
     in_range,
-    on,
     real_batch,
     small_gan,
     small_state,
@@ -38,8 +36,14 @@ def jitted(gradients):
     return jax.jit(gradients, static_argnums=0, compiler_options=QUICK)
 
 
-@pytest.mark.parametrize("penalty", [R1(3.0), R2(3.0), WGANGP(7.0)], ids=lambda p: type(p).__name__)
-@pytest.mark.parametrize("name", ["tf2_gan", pytest.param("gan_elements", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("name", "penalty"),
+    [
+        *(("tf2_gan", penalty) for penalty in (R1(3.0), R2(3.0), WGANGP(7.0))),
+        ("digits", R1(10.0)),  # with batch normalisation the gradient in an image is that of the sum of all logits
+        pytest.param("gan_elements", WGANGP(7.0), marks=pytest.mark.slow),
+    ],
+)
 def test_a_penalty_is_pytorchs_double_backward_pass(name, penalty, x64):
     """Value and gradient in D's parameters."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -60,7 +64,7 @@ def test_a_penalty_is_pytorchs_double_backward_pass(name, penalty, x64):
     torch_layout.load(state.disc.params, net)
     (gradient,) = torch.autograd.grad(net(at).sum(), at, create_graph=True)
     norms = gradient.flatten(1).norm(dim=1)
-    of_norms = (norms - 1).square() * 7 if isinstance(penalty, WGANGP) else norms.square() * 3 / 2
+    of_norms = (norms - 1).square() * 7 if isinstance(penalty, WGANGP) else norms.square() * penalty.gamma / 2
     want = torch.autograd.grad(of_norms.mean(), [*net.parameters()], materialize_grads=True)
     assert of_norms.mean().item() > 1e-3
     np.testing.assert_allclose(aux.metrics["disc"]["loss_disc"], of_norms.mean().item(), rtol=1e-10)
@@ -83,11 +87,8 @@ def test_a_norm_of_zero_has_a_gradient():
 def penalty_at(penalty, step):
     gan = small_gan(norm=False, loss=NOTHING, penalties=(penalty,))
     state = jaxgan.init(gan, jax.random.key(0)).replace(step=jnp.int32(step))
-    return float(
-        jitted(disc_gradients)(gan, state, in_range(gan, real_batch(gan, 4)), np.arange(4))[1].metrics["disc"][
-            "loss_disc"
-        ]
-    )
+    _, aux = jitted(disc_gradients)(gan, state, in_range(gan, real_batch(gan, 4)), np.arange(4))
+    return float(aux.metrics["disc"]["loss_disc"])
 
 
 @pytest.mark.parametrize("kind", [pytest.param(R1, marks=pytest.mark.slow), R2])
@@ -160,66 +161,28 @@ MIXING = {
     "cutmix": lambda images, keys, step: jnp.concatenate([images[:, :2], images[::-1, 2:]], axis=1),
     "statistic": lambda images, keys, step: images - jnp.mean(images, axis=0, keepdims=True),
 }
-PENALTIES = {"R1": R1(1.0), "R2": R2(2.0), "WGANGP": WGANGP(), "Lazy": Lazy(R2(1.0), 2), "none": lambda f, d: 0.0}
-FAST = [("mixup", "R1"), ("cutmix", "R2"), ("statistic", "Lazy")]
 
 
 @pytest.mark.parametrize(
-    ("transform", "penalty"),
-    [pytest.param(*x, marks=() if x in FAST else pytest.mark.slow) for x in itertools.product(MIXING, PENALTIES)],
+    ("transform", "penalty", "loss"),
+    [
+        ("mixup", R1(1.0), "relativistic"),
+        ("cutmix", R2(2.0), "relativistic"),
+        ("statistic", Lazy(R2(1.0), 2), "hinge"),
+        pytest.param("cutmix", WGANGP(), "hinge", marks=pytest.mark.slow),
+    ],
 )
-@pytest.mark.parametrize("loss", ["relativistic", pytest.param("hinge", marks=pytest.mark.slow)])
 def test_a_penalty_leaves_the_generators_gradient_where_a_transform_mixes_images(transform, penalty, loss, x64):
     """D judges each image alone, and the transforms do not: a logit depends on several generated images."""
     gan = small_gan(norm=False, loss=LOSSES[loss], transforms=(MIXING[transform],))
     args = small_state(gan), in_range(gan, real_batch(gan, 8)), np.arange(8)
     want, _ = jitted(shared_gradients)(gan, *args)
-    got, _ = jitted(shared_gradients)(dataclasses.replace(gan, penalties=(PENALTIES[penalty],)), *args)
+    got, _ = jitted(shared_gradients)(dataclasses.replace(gan, penalties=(penalty,)), *args)
     assert_close(got["gen"], want["gen"])
 
 
-PENALISED = {
-    "relativistic": {"loss": losses.relativistic(), "penalties": (R1(1.0), R2(2.0)), "generated_labels": "real"},
-    "wasserstein": {"loss": losses.wasserstein(), "penalties": (WGANGP(),), "training_ratio": 2},
-}
-
-
-@pytest.mark.parametrize(
-    ("method", "form", "update"),
-    [
-        ("relativistic", "shard_map", "shared"),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in (
-                ("relativistic", "pmap", "shared"),
-                ("relativistic", "shard_map", "alternating"),
-                ("wasserstein", "shard_map", "shared"),
-                ("wasserstein", "pmap", "alternating"),
-            )
-        ),
-    ],
-)
-def test_one_device_and_four_do_the_same(method, form, update, x64):
-    gan = small_gan(3, norm=False, update=update, **PENALISED[method])
-    state, batch = small_state(gan), real_batch(gan, 16)
-    want, metrics = STEP(gan, state, batch)
-    got, on_four = on(form, 4, gan, state, batch)
-    assert_close(got.gen.params, want.gen.params)
-    assert_close(got.disc.params, want.disc.params)
-    assert_close(on_four, metrics)
-
-
-@pytest.mark.parametrize("method", ["relativistic", pytest.param("wasserstein", marks=pytest.mark.slow)])
-def test_microbatches_do_the_same_and_bf16_nearly(method, x64):
-    gan = small_gan(3, norm=False, **PENALISED[method])
-    state, batch = small_state(gan), real_batch(gan, 16)
-    want, _ = STEP(gan, state, batch)
-    parts, _ = STEP(dataclasses.replace(gan, accumulate=4), state, batch)
-    assert_close(parts.gen.params, want.gen.params)
-    assert_close(parts.disc.params, want.disc.params)
-    coarse, _ = STEP(dataclasses.replace(gan, precision="bf16"), state, batch)
-    for net in ("gen", "disc"):
-        old, new, rough = (jax.tree.leaves(getattr(s, net).params) for s in (state, want, coarse))
-        step = np.concatenate([np.ravel(n - o) for o, n in zip(old, new, strict=True)])
-        off = np.concatenate([np.ravel(r - n) for r, n in zip(rough, new, strict=True)])
-        assert 0 < np.linalg.norm(off) < 0.1 * np.linalg.norm(step)
+@pytest.mark.parametrize("loss", ["relativistic", pytest.param("hinge", marks=pytest.mark.slow)])
+def test_bf16_does_nearly_the_same(loss, x64):
+    penalties = (R1(1.0), R2(1.0)) if loss == "relativistic" else (WGANGP(),)
+    gan = small_gan(3, norm=False, loss=LOSSES[loss], penalties=penalties, training_ratio=2)
+    assert_bf16_is_near(gan, small_state(gan), real_batch(gan, 16), 0.1)

@@ -1,16 +1,16 @@
 """Layers: how they start, and noise keyed by example."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from common import QUICK
-from hypothesis import strategies as st
 
 from jaxgan.networks import layers
 
-SEEDS = st.integers(0, 2**32 - 1)
 KERNELS = (layers.Conv(32, 3), layers.ConvTranspose(32, 3, 2), layers.UpsampleConv(32, 3, 2))
 
 
@@ -42,17 +42,16 @@ def test_without_bias_there_is_none():
         assert set(variables["params"]) == {"kernel"}
 
 
-def test_a_subpixel_convolution_is_one_to_four_times_the_channels_interleaved():
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_subpixel_convolution_is_one_to_more_channels_interleaved(factor):
     x = jax.random.normal(jax.random.key(0), (2, 3, 4, 5))
-    layer, plain = layers.SubPixelConv(7, 4, 2), layers.Conv(4 * 7, 4)
-    variables = layer.init(jax.random.key(1), x)
+    layer, plain = layers.SubPixelConv(7, 4, factor), layers.Conv(factor**2 * 7, 4)
+    variables = init(layer, x)
     y = np.asarray(plain.apply({"params": variables["params"]["Conv_0"]}, x))
     got = layer.apply(variables, x)
-    assert got.shape == (2, 6, 8, 7)
-    for row in (0, 1):
-        for column in (0, 1):
-            start = 7 * (2 * row + column)
-            np.testing.assert_array_equal(got[:, row::2, column::2], y[..., start : start + 7])
+    assert got.shape == (2, factor * 3, factor * 4, 7)
+    for phase, (row, column) in enumerate(itertools.product(range(factor), repeat=2)):
+        np.testing.assert_array_equal(got[:, row::factor, column::factor], y[..., 7 * phase : 7 * phase + 7])
 
 
 def test_dropout_drops_the_share_it_says_and_keeps_the_mean():

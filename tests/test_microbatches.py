@@ -13,7 +13,7 @@ from small_run import OPTIONS, recipe
 import jaxgan
 from jaxgan import recipes
 from jaxgan.gan import Batch, image_shape
-from jaxgan.penalties import R1
+from jaxgan.penalties import R1, WGANGP
 from jaxgan.run import RunError, run
 from jaxgan.train_step import shared_gradients
 
@@ -33,8 +33,8 @@ KEY = jax.random.key(0)
     ],
 )
 def test_without_batch_statistics_microbatches_make_the_same_update(update, form, count, x64):
-    """Of networks that see each example alone, with labels, a penalty and two updates of D."""
-    gan = small_gan(3, norm=False, update=update, training_ratio=2, penalties=(R1(1.0),))
+    """Of networks that see each example alone, with labels, penalties and two updates of D."""
+    gan = small_gan(3, norm=False, update=update, training_ratio=2, penalties=(R1(1.0), WGANGP()))
     state, batch = small_state(gan), real_batch(gan, 32)
     want, want_metrics = STEP(gan, state, batch)
     got, metrics = on(form, count, dataclasses.replace(gan, accumulate=4), state, batch)

@@ -51,13 +51,6 @@ def test_minibatch_features_of_a_batch_that_is_split_are_the_whole_batchs(layer,
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
 
 
-def test_the_similarity_of_equal_examples_is_one_and_of_distant_ones_their_share():
-    same = jnp.ones((4, 2, 2, 3))
-    np.testing.assert_allclose(append_similarity(same)[..., -1], np.ones((4, 2, 2)), rtol=1e-6)
-    apart = 100.0 * jnp.arange(4.0).reshape(4, 1, 1, 1)
-    np.testing.assert_allclose(append_similarity(apart)[..., -1], np.full((4, 1, 1), 1 / 4), rtol=1e-6)
-
-
 def naive_similarity(x):
     """As the document writes it, the pairs in one array."""
     pairs = jnp.exp(-jnp.abs(x[:, None] - x[None]))

@@ -92,12 +92,6 @@ def test_a_relativistic_loss_costs_a_shared_step_nothing(update, real):
     assert for_gpu(*steps(update=update, loss=of_logits(gen, disc))) == total(MINIMUM, separate, real)
 
 
-@pytest.mark.slow
-def test_what_a_penalty_does_not_ask_for_is_not_computed():
-    assert for_gpu(*steps(penalties=(lambda forward, disc: jnp.mean(forward.real_logits**2),))) == MINIMUM
-    assert for_gpu(*steps(penalties=(R1(1.0),))) > MINIMUM
-
-
 # gan_elements has as many layers as tf2_dcgan, of the same kinds, and no batch normalisation in D. A penalty asks for
 # D's gradients in its images. The gradient of their squares in D's weights leads once more through each layer, and to
 # its weights; not into the forward pass, since D's slopes are constant.

@@ -8,12 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import QUICK, STEPS
+from common import QUICK
 
-import jaxgan
-from jaxgan import recipes
 from jaxgan.networks import Context, R3GANDisc, R3GANGen
-from jaxgan.networks.r3gan import Stage
 
 Z = 64
 CIFAR = (768,) * 4
@@ -140,28 +137,6 @@ def test_the_starts():
             np.testing.assert_allclose(leaf.mean(), 0, atol=5 * expected[path] / math.sqrt(leaf.size))
 
 
-def test_each_block_starts_as_the_identity():
-    x = jax.random.normal(jax.random.key(0), (2, 4, 4, 16))
-    stage = Stage(blocks=2, of=4, expansion=2, group_width=16)
-    y, _ = jax.jit(stage.init_with_output, compiler_options=QUICK)(jax.random.key(1), x)
-    np.testing.assert_array_equal(y, x)
-
-
-def test_at_the_start_an_image_is_its_basis_enlarged():
-    """Between blocks that do nothing there are linear maps alone: twice the latent is twice the image."""
-    gen = R3GANGen(widths=(16, 16))
-    z = jax.random.normal(jax.random.key(0), (3, Z))
-
-    @functools.partial(jax.jit, compiler_options=QUICK)
-    def once_and_doubled(z):
-        images, variables = gen.init_with_output(jax.random.key(1), z, None, Context())
-        return images, gen.apply(variables, 2 * z, None, Context())
-
-    images, doubled = once_and_doubled(z)
-    np.testing.assert_allclose(doubled, 2 * images, rtol=1e-4, atol=1e-5)
-    assert float(jnp.abs(images).max()) > 1  # no tanh
-
-
 def randomised(net, x, seed):
     """Parameters of which none is zero, as a block's last convolution is at the start."""
     labels = labels_of(net, len(x))
@@ -189,55 +164,18 @@ def test_against_pytorch(classes, x64):
         logits, pullback = jax.vjp(lambda images: disc.apply(of_disc, images, labels, Context()), images)
         return gen.apply(of_gen, z, labels, Context()), logits, pullback(jnp.ones(4))[0]
 
-    torch.set_default_dtype(torch.float64)
-    try:
-        their_gen, their_disc = torch_modern.Generator(**settings), torch_modern.Discriminator(**settings)
-        for net, variables in ((their_gen, of_gen), (their_disc, of_disc)):
-            given = torch_modern.load(net, variables["params"])
-            assert given == size(variables) == sum(p.numel() for p in net.parameters())
-        their_labels = torch.from_numpy(np.array(labels)) if classes else None
-        x = nchw(images).requires_grad_()
-        logits = their_disc(x, their_labels)
-        gradient = torch.autograd.grad(logits.sum(), x)[0]
-        theirs = (
-            np.moveaxis(their_gen(torch.from_numpy(z), their_labels).detach().numpy(), 1, -1),
-            logits.detach().numpy(),
-            np.moveaxis(gradient.numpy(), 1, -1),
-        )
-    finally:
-        torch.set_default_dtype(torch.float32)
+    their_gen, their_disc = torch_modern.Generator(**settings), torch_modern.Discriminator(**settings)
+    for net, variables in ((their_gen, of_gen), (their_disc, of_disc)):
+        given = torch_modern.load(net, variables["params"])
+        assert sum(value.size for value in given.values()) == size(variables)
+    their_labels = torch.from_numpy(np.array(labels)) if classes else None
+    x = nchw(images).requires_grad_()
+    logits = their_disc(x, their_labels)
+    gradient = torch.autograd.grad(logits.sum(), x)[0]
+    theirs = (
+        np.moveaxis(their_gen(torch.from_numpy(z), their_labels).detach().numpy(), 1, -1),
+        logits.detach().numpy(),
+        np.moveaxis(gradient.numpy(), 1, -1),
+    )
     for got, expected in zip(ours(of_gen, of_disc, z, images), theirs, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
-
-
-def smooth_images(count, pixels):
-    """Colours that change slowly over an image, with some noise: uint8 [count, pixels, pixels, 3]."""
-    rng = np.random.default_rng(0)
-    images = jax.image.resize(rng.uniform(0, 256, (count, 4, 4, 3)), (count, pixels, pixels, 3), "cubic")
-    return np.clip(images + 8 * rng.normal(size=images.shape), 0, 255).astype(np.uint8)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("pixels", "more", "classes"), [(128, (384, 192), 4)])  # whose first stages are those of 64
-def test_larger_images_are_trained_on(pixels, more, classes):
-    """Three updates with the stages of those sizes, 48 times narrower: by then what is behind a zero moves, too."""
-    widths = tuple(width // 48 for width in (*CIFAR, *more))
-    gen, disc = both(widths=widths, group_width=4, classes=classes, blocks=1)
-    recipe = recipes.get("r3gan_conditional" if classes else "r3gan")
-    gan = recipe.replace(gen=gen, disc=disc, classes=classes).build()
-    count, b = 3, 2
-    dataset = jaxgan.Batch(smooth_images(count * b, pixels), np.arange(count * b) % classes if classes else None)
-    start = jaxgan.init(gan, jax.random.key(0))
-    state, metrics = STEPS(gan, start, dataset, np.arange(count * b).reshape(count, b), count)
-    assert int(state.step) == count
-    assert all(np.isfinite(value) for value in metrics.values())
-    for name in ("gen", "disc"):
-        befores, afters = (getattr(s, name).params for s in (start, state))
-        for (path, before), after in zip(
-            jax.tree_util.tree_leaves_with_path(befores), jax.tree.leaves(afters), strict=True
-        ):
-            assert after.dtype == np.float32
-            assert np.isfinite(after).all(), path
-            moved = float(jnp.mean(before != after))
-            assert moved > 0.99, path
-    assert jaxgan.sample(gan, state, jax.random.key(1), 2).shape == (2, pixels, pixels, 3)

@@ -1,7 +1,5 @@
 """Spectral normalisation: against numpy's and PyTorch's, and when a step advances its vectors."""
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,15 +7,14 @@ import numpy as np
 import optax
 import pytest
 from common import (
-    PLAIN,
     QUICK,
     STEP,
     SmallDisc,
     apply,
+    assert_bf16_is_near,
     assert_close,
     in_range,
     latents,
-    on,
     real_batch,
     small_gan,
     small_state,
@@ -215,38 +212,14 @@ def generated_for_gen(gan, state, new, examples):
     return generate(gan.gen, state.gen.params, new.gen.batch_stats, latents(gan, state, np.array(examples)))[0]
 
 
-@pytest.mark.parametrize(
-    ("form", "update", "several"),
-    [
-        pytest.param("shard_map", "shared", 1, marks=pytest.mark.slow),
-        pytest.param("pmap", "shared", 2, marks=pytest.mark.slow),
-        pytest.param("shard_map", "alternating", 2, marks=pytest.mark.slow),
-    ],
-)
-def test_one_device_and_four_do_the_same(form, update, several, x64):
-    gan = normed_gan(update=update, training_ratio=several, accumulate=several, disc_optimizer=optax.sgd(0.2))
-    state, batch = small_state(gan), real_batch(gan, 16)
-    want, metrics = PLAIN(gan, state, batch)
-    got, on_four = on(form, 4, gan, state, batch)
-    for net in ("gen", "disc"):
-        assert_close(getattr(got, net).params, getattr(want, net).params)
-        assert_close(getattr(got, net).batch_stats, getattr(want, net).batch_stats)
-    assert_close(on_four, metrics)
-
-
 @pytest.mark.slow
 def test_in_bf16_the_vectors_and_their_iteration_stay_in_float32():
     gan = normed_gan(gen=type(small_gan().gen)(norm=False), disc_optimizer=optax.sgd(0.2))
     state, batch = jaxgan.init(gan, jax.random.key(0)), real_batch(gan, 8)
-    fine, _ = STEP(gan, state, batch)
-    coarse, _ = STEP(dataclasses.replace(gan, precision="bf16"), state, batch)
+    fine, coarse = assert_bf16_is_near(gan, state, batch, 0.05)
     for a, b in zip(disc_vectors(fine.disc.batch_stats), disc_vectors(coarse.disc.batch_stats), strict=True):
         assert b.dtype == np.float32
         np.testing.assert_allclose(a, b, atol=1e-6)
-    old, new, rough = (jax.tree.leaves(s.disc.params) for s in (state, fine, coarse))
-    step = np.concatenate([np.ravel(n - o) for o, n in zip(old, new, strict=True)])
-    off = np.concatenate([np.ravel(r - n) for r, n in zip(rough, new, strict=True)])
-    assert 0 < np.linalg.norm(off) < 0.05 * np.linalg.norm(step)
 
 
 @pytest.mark.slow

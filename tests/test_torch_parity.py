@@ -8,14 +8,12 @@ normalisation is rounding alone.
 """
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from common import STEP, as_float64, with_params
+from common import STEP, as_float64, remembering_gan, with_params
 
 import jaxgan
 from jaxgan import recipes
@@ -25,7 +23,7 @@ from jaxgan.transforms import InstanceNoise
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
 import torch.nn.functional as F  # noqa: E402
-from torch_layout import NORMS, flat, load, nchw  # noqa: E402
+from torch_layout import NORMS, flat, load, nchw, update  # noqa: E402
 
 from jaxgan.benchmark.torch_networks import networks  # noqa: E402
 
@@ -36,12 +34,6 @@ DROPOUTS = {  # of a map's size and channels, by number
     "gen": {"keras_mnist": [(7, 7, 256)]},
     "disc": {"keras_mnist": [(14, 14, 64), (7, 7, 128), (4, 4, 256), (4, 4, 512)]},
 }
-
-
-def remember_gradient():
-    """An optimiser that passes the gradient on, and keeps it as its state."""
-    zeros = functools.partial(jax.tree.map, jnp.zeros_like)
-    return optax.GradientTransformation(zeros, lambda grads, state, params=None: (grads, grads))
 
 
 def randomised(tree, seed):
@@ -148,48 +140,27 @@ def apply(net, x, masks):
     return x
 
 
-def update(name, alternating, gen, disc, optimizers, real, draws):
-    """One update of both networks, in place.
+def losses_of(name, gen, disc, real, draws):
+    """The losses of both networks, as functions.
 
     Args:
       name: of the recipe.
-      alternating: whether D is updated first, and G then on latents of its own.
       gen: the generator.
       disc: the discriminator.
-      optimizers: of both.
       real: [B, C, H, W].
       draws: for each pass of the generator (one, or two if alternating): `z`, `masks_gen`, `masks_fake`,
         `noise_fake`; the first also `masks_real`, `noise_real`.
-
-    Returns:
-      (loss_gen, loss_disc), (gen_grads, disc_grads).
     """
-    gen_params, disc_params = list(gen.parameters()), list(disc.parameters())
 
     def judge_fake(draw):
         fake = apply(gen, draw["z"], draw["masks_gen"])
         return apply(disc, fake + draw["noise_fake"], draw["masks_fake"])
 
-    def descend(optimizer_and_schedule, params, grads):
-        for p, grad in zip(params, grads, strict=True):
-            p.grad = grad.clamp(-1, 1) if name == "keras_mnist" else grad
-        for each in optimizer_and_schedule:
-            each.step()
+    def disc_loss():
+        fake_logits = judge_fake(draws[0])
+        return DISC_LOSS[name](apply(disc, real + draws[0]["noise_real"], draws[0]["masks_real"]), fake_logits)
 
-    first = draws[0]
-    fake_logits = judge_fake(first)
-    real_logits = apply(disc, real + first["noise_real"], first["masks_real"])
-    loss_disc = DISC_LOSS[name](real_logits, fake_logits)
-    disc_grads = torch.autograd.grad(loss_disc, disc_params, retain_graph=True)
-    if alternating:
-        descend(optimizers[1], disc_params, disc_grads)
-        fake_logits = judge_fake(draws[1])
-    loss_gen = gen_loss(name, fake_logits, gen_params)
-    gen_grads = torch.autograd.grad(loss_gen, gen_params)
-    if not alternating:
-        descend(optimizers[1], disc_params, disc_grads)
-    descend(optimizers[0], gen_params, gen_grads)
-    return (loss_gen.item(), loss_disc.item()), (gen_grads, disc_grads)
+    return lambda: gen_loss(name, judge_fake(draws[-1]), [*gen.parameters()]), [disc_loss]
 
 
 def expected_stats(layers, momentum, passes):
@@ -216,16 +187,10 @@ def noise_of_a_schedule_in_float64(images, keys, step):
     "name", [name if name in SMALL else pytest.param(name, marks=pytest.mark.slow) for name in DISC_LOSS]
 )
 def test_losses_gradients_updates_and_batch_moments(name, x64):
-    gan = recipes.get(name).build()
-    gan = dataclasses.replace(
-        gan,
-        gen_optimizer=optax.chain(remember_gradient(), gan.gen_optimizer),
-        disc_optimizer=optax.chain(remember_gradient(), gan.disc_optimizer),
-    )
+    gan = remembering_gan(recipes.get(name).build())
     if gan.transforms:  # the recipe's schedule is float32
         gan = dataclasses.replace(gan, transforms=(noise_of_a_schedule_in_float64,))
-    state = jaxgan.init(gan, jax.random.key(3))
-    state = as_float64(state)
+    state = as_float64(jaxgan.init(gan, jax.random.key(3)))
     params = [randomised(net.params, i) for i, net in enumerate((state.gen, state.disc))]
     state = with_params(state, gen=params[0], disc=params[1])
 
@@ -238,11 +203,14 @@ def test_losses_gradients_updates_and_batch_moments(name, x64):
         images = np.random.default_rng(seed).integers(0, 256, (B, *image_shape(gan)), np.uint8)
         real, draws = nchw(images / 255 * (high - low) + low), draws_of(name, gan, state, 1 + alternating)
         state, metrics = STEP(gan, state, images)
-        losses, grads = update(name, alternating, *nets, descents, real, draws)
+        clip = 1 if name == "keras_mnist" else None
+        theirs = update(alternating, nets, descents, *losses_of(name, *nets, real, draws), clip)
+        losses, grads = zip(*theirs, strict=True)
         np.testing.assert_allclose([metrics["loss_gen"], metrics["loss_disc"]], losses, rtol=1e-7)
 
-    gen_passes = [i for i in range(UPDATES * (1 + alternating)) if i % (1 + alternating) == alternating]
-    disc_passes = [i for i in range(UPDATES * (2 + alternating)) if i % (2 + alternating) < 2]  # fake, then real
+    # D's loss passes G, and D with fake and with real images; G's loss passes both once more.
+    gen_passes = [2 * i + 1 for i in range(UPDATES)]
+    disc_passes = [3 * i + j for i in range(UPDATES) for j in (0, 1)]
     for layers, net, start, grad, passes in zip(
         nets, (state.gen, state.disc), starts, grads, (gen_passes, disc_passes), strict=True
     ):

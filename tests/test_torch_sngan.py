@@ -1,14 +1,9 @@
 """SNGAN and WGAN-GP against an independent PyTorch implementation: a whole step; and how large they are."""
 
-import dataclasses
-import functools
-
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from common import STEP, drawn, in_range, latents, real_images, small_state
+from common import STEP, drawn, in_range, latents, real_images, remembering_gan, small_state
 
 import jaxgan
 from jaxgan import recipes
@@ -39,20 +34,10 @@ def test_parameters_at_full_width(recipe, net, formula, number):
     assert sum(x.size for x in jax.tree.leaves(getattr(state, net).params)) == formula == number
 
 
-def remembering(optimizer):
-    """The optimiser, which also keeps the gradient."""
-    zeros = functools.partial(jax.tree.map, jnp.zeros_like)
-    keep = optax.GradientTransformation(zeros, lambda grads, state, params=None: (grads, grads))
-    return optax.chain(keep, optimizer)
-
-
 def small(recipe, width):
     """The recipe with narrow networks, two updates of D, and the gradients in its optimisers' states."""
     gan = recipe.replace(gen=recipe.gen.clone(width=width), disc=recipe.disc.clone(width=width), training_ratio=2)
-    gan = gan.build()
-    return dataclasses.replace(
-        gan, gen_optimizer=remembering(gan.gen_optimizer), disc_optimizer=remembering(gan.disc_optimizer)
-    )
+    return remembering_gan(gan.build())
 
 
 def arrays_of(params, module):
@@ -83,7 +68,7 @@ def test_a_step_is_pytorchs(recipe, x64):
     """D twice, then G: losses, the last gradient of each, and all parameters."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
     import torch_sngan
-    from torch_layout import nchw
+    from torch_layout import nchw, update
 
     width, b = 6, 3
     gan = small(recipe, width)
@@ -97,18 +82,22 @@ def test_a_step_is_pytorchs(recipe, x64):
     load(state.disc, disc)
     real = in_range(gan, jaxgan.Batch(images)).images
     tensor = lambda x: torch.from_numpy(np.array(x, np.float64))  # noqa: E731
-    passes = []
-    for j in range(2):
-        examples = np.arange(2 * b)[j::2]
-        u = drawn(jax.random.uniform, state, Purpose.PENALTIES, examples)
-        passes.append((nchw(real[j::2]), tensor(latents(gan, state, examples)), tensor(u).reshape(-1, 1, 1, 1)))
+    losses = []
+    for examples in (np.arange(2 * b)[j::2] for j in range(2)):
+        u = tensor(drawn(jax.random.uniform, state, Purpose.PENALTIES, examples)).reshape(-1, 1, 1, 1)
+        images, z = nchw(real[examples]), tensor(latents(gan, state, examples))
+        losses.append(lambda x=images, z=z, u=u: torch_sngan.disc_loss(recipe.name, disc, x, gen(z).detach(), u))
     rate = {"sngan": float(np.float32(2e-4)), "wgan_gp": 1e-4}[recipe.name]  # schedules are float32
     fresh = tensor(latents(gan, state, np.arange(2 * b, 3 * b)))
-    (loss_gen, gen_grads), (loss_disc, disc_grads) = torch_sngan.step(recipe.name, gen, disc, rate, passes, fresh)
+    adams = [(torch.optim.Adam(net.parameters(), rate, (0.0, 0.9)),) for net in (gen, disc)]
+    of_gen, of_disc = update(True, (gen, disc), adams, lambda: -disc(gen(fresh)).mean(), losses)
 
-    np.testing.assert_allclose(metrics["loss_gen"], loss_gen, rtol=1e-10)
-    np.testing.assert_allclose(metrics["loss_disc"], loss_disc, rtol=1e-10)
-    for old, net, module, grads in ((state.gen, new.gen, gen, gen_grads), (state.disc, new.disc, disc, disc_grads)):
+    for name, old, net, module, (loss, gradients) in (
+        ("gen", state.gen, new.gen, gen, of_gen),
+        ("disc", state.disc, new.disc, disc, of_disc),
+    ):
+        np.testing.assert_allclose(metrics[f"loss_{name}"], loss, rtol=1e-10)
+        grads = dict(zip(module.parameters(), gradients, strict=True))
         steepest = max(float(g.abs().max()) for g in grads.values())
         assert steepest > 1e-3
         for p, got in arrays_of(net.opt_state[0], module):

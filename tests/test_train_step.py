@@ -8,7 +8,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from common import (
     QUICK,
@@ -36,14 +35,7 @@ from jaxgan.train_step import shared_gradients
 
 GRADIENTS = jax.jit(shared_gradients, static_argnums=0, compiler_options=QUICK)
 UPDATES = pytest.mark.parametrize("update", ["shared", "alternating"])
-LARGE = pytest.mark.slow
-LABELLED = recipes.get("digits").replace(
-    name="digits labelled", gen=DigitsGen(classes=10), disc=DigitsDisc(classes=10), classes=10
-)
-SYSTEMS = [
-    pytest.param(recipe, id=recipe.name, marks=LARGE)
-    for recipe in (recipes.get("digits"), LABELLED, recipes.get("tf2_dcgan"))
-]
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture
@@ -73,9 +65,11 @@ def test_a_program_of_several_updates_traces_one():
     assert traced.count(True) == once > 0
 
 
-@pytest.mark.parametrize("recipe", SYSTEMS)
-def test_gradients_equal_those_of_each_loss_written_out(recipe, x64):
-    recipe = recipe.replace(real_label=0.9)
+@SLOW
+def test_gradients_equal_those_of_each_loss_written_out(x64):
+    """Of convolutions with labels; `test_torch_parity` has other systems."""
+    nets = {"gen": DigitsGen(classes=10), "disc": DigitsDisc(classes=10)}
+    recipe = recipes.get("digits").replace(**nets, classes=10, real_label=0.9)
     gan = recipe.build()
     state = as_float64(jaxgan.init(gan, jax.random.key(3)))
     batch = in_range(gan, real_batch(gan, 6))
@@ -87,7 +81,7 @@ def test_gradients_equal_those_of_each_loss_written_out(recipe, x64):
     assert_close(grads, {"gen": want.gen_grads, "disc": want.disc_grads}, rtol=1e-6, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", ["small", pytest.param("digits", marks=LARGE)])
+@pytest.mark.parametrize("name", ["small", pytest.param("digits", marks=SLOW)])
 def test_gradients_in_float32_differ_by_rounding_only(name):
     gan = small_gan() if name == "small" else recipes.get(name).build()
     state = jaxgan.init(gan, jax.random.key(3))
@@ -101,71 +95,39 @@ def test_gradients_in_float32_differ_by_rounding_only(name):
 
 
 @UPDATES
-def test_neither_loss_moves_the_other_network(small, update):
-    gan, state, batch = small
-    gan = dataclasses.replace(gan, update=update)
-    nothing = lambda forward: 0.0 * jnp.sum(forward.real_logits) * jnp.sum(forward.fake_logits)  # noqa: E731
-    no_gen = dataclasses.replace(gan, loss=dataclasses.replace(gan.loss, gen=nothing))
-    no_disc = dataclasses.replace(gan, loss=dataclasses.replace(gan.loss, disc=nothing))
-    only_disc, only_gen = STEP(no_gen, state, batch)[0], STEP(no_disc, state, batch)[0]
-    assert_same_bits(only_disc.gen.params, state.gen.params)
-    assert_same_bits(only_gen.disc.params, state.disc.params)
-    moved = lambda new, old: jnp.abs(new["Dense_0"]["kernel"] - old["Dense_0"]["kernel"]).max() > 1e-4  # noqa: E731
-    assert moved(only_disc.disc.params, state.disc.params)
-    assert moved(only_gen.gen.params, state.gen.params)
+@pytest.mark.parametrize("classes", [pytest.param(0, marks=SLOW), 3])
+def test_an_update_is_that_of_the_losses_written_out(update, classes, x64):
+    """Shared: theta_G - 0.1 grad L_G(theta_G, theta_D), theta_D - 0.2 grad L_D(theta_G, theta_D), at the old weights.
 
-
-@pytest.mark.parametrize("classes", [pytest.param(0, marks=LARGE), 3])
-def test_shared_update_is_simultaneous_descent(classes, x64):
-    """theta_G - 0.1 grad L_G(theta_G, theta_D) and theta_D - 0.2 grad L_D(theta_G, theta_D), at the old weights."""
-    gan = small_gan(classes)
+    Alternating: G's at the new D, on fresh latents. Batch statistics follow the fake batch and then the real one, each
+    network's in its own updates only.
+    """
+    gan = small_gan(classes, update=update)
     state, batch = small_state(gan), real_batch(gan, 8)
     new, metrics = STEP(gan, state, batch)
-    want = written_out(gan, state, in_range(gan, batch), range(8))
-    assert_close(new.gen.params, descended(0.1, state.gen.params, want.gen_grads))
-    assert_close(new.disc.params, descended(0.2, state.disc.params, want.disc_grads))
+    of_disc = of_gen = written_out(gan, state, in_range(gan, batch), range(8))
+    if update == "alternating":
+        of_gen = written_out(gan, state.replace(disc=new.disc), in_range(gan, batch), range(8, 16))
+        assert abs(of_disc.loss_gen - of_gen.loss_gen) > 1e-3
+    assert_close(new.disc.params, descended(0.2, state.disc.params, of_disc.disc_grads))
+    assert_close(new.gen.params, descended(0.1, state.gen.params, of_gen.gen_grads))
+    assert_close(new.disc.batch_stats, of_disc.forward.disc_stats)
+    assert_close(new.gen.batch_stats, of_gen.forward.gen_stats)
     norm = lambda grads: np.sqrt(sum(np.sum(np.square(g)) for g in jax.tree.leaves(grads)))  # noqa: E731
     expected = {
-        "loss_gen": want.loss_gen,
-        "loss_disc": want.loss_disc,
-        "logit_real": want.forward.real_judged.mean(),
-        "logit_fake": want.forward.fake_judged.mean(),
-        "grad_norm_gen": norm(want.gen_grads),
-        "grad_norm_disc": norm(want.disc_grads),
+        "loss_gen": of_gen.loss_gen,
+        "loss_disc": of_disc.loss_disc,
+        "logit_real": of_disc.forward.real_judged.mean(),
+        "logit_fake": of_disc.forward.fake_judged.mean(),
+        "grad_norm_gen": norm(of_gen.gen_grads),
+        "grad_norm_disc": norm(of_disc.disc_grads),
     }
     assert_close(metrics, expected)
     assert new.step == 1
     assert_same_bits(new.key, state.key)
 
 
-@pytest.mark.parametrize("classes", [pytest.param(0, marks=LARGE), 3])
-def test_alternating_update_takes_the_generators_gradient_at_the_new_discriminator(classes, x64):
-    gan = small_gan(classes, update="alternating")
-    state, batch = small_state(gan), real_batch(gan, 8)
-    new, metrics = STEP(gan, state, batch)
-    real = in_range(gan, batch)
-    old = written_out(gan, state, real, range(8))
-    assert_close(new.disc.params, descended(0.2, state.disc.params, old.disc_grads))
-    fresh = written_out(gan, state.replace(disc=new.disc), real, range(8, 16))  # on fresh latents
-    assert_close(new.gen.params, descended(0.1, state.gen.params, fresh.gen_grads))
-    assert_close(metrics["loss_gen"], fresh.loss_gen)
-    assert_close(metrics["loss_disc"], old.loss_disc)
-    assert abs(old.loss_gen - fresh.loss_gen) > 1e-3
-
-
-@UPDATES
-def test_batch_statistics_follow_the_fake_batch_and_then_the_real_one(small, update):
-    """Each network's in its own updates only."""
-    gan, state, batch = small
-    new, _ = STEP(dataclasses.replace(gan, update=update), state, batch)
-    want = written_out(gan, state, in_range(gan, batch), range(8)).forward
-    assert_close(new.disc.batch_stats, want.disc_stats)
-    if update == "alternating":
-        want = written_out(gan, state, in_range(gan, batch), range(8, 16)).forward
-    assert_close(new.gen.batch_stats, want.gen_stats)
-
-
-@pytest.mark.parametrize("decay", [pytest.param(0.0, marks=LARGE), 0.15, pytest.param(0.9, marks=LARGE)])
+@pytest.mark.parametrize("decay", [pytest.param(0.0, marks=SLOW), 0.15, pytest.param(0.9, marks=SLOW)])
 def test_averaged_generator(small, decay):
     """A <- k a + (1 - k) theta with k = min(decay, (1 + t) / (10 + t)), over parameters and batch statistics."""
     gan, state, batch = small
@@ -251,7 +213,7 @@ class Square(nn.Module):
 @pytest.mark.parametrize(
     ("changes", "batch", "error", "message"),
     [
-        ({}, np.zeros((8, 4, 4, 1), np.float32), TypeError, r"images must be uint8 \(0 to 255\), not float32"),
+        ({}, np.zeros((8, 4, 4, 1), np.int32), TypeError, r"images must be uint8 \(0 to 255\), not int32"),
         ({}, np.zeros((8, 5, 4, 1), np.uint8), ValueError, r"shape \[5, 4, 1\], the generator makes \[4, 4, 1\]"),
         ({}, np.zeros((8, 4, 4), np.uint8), ValueError, r"shape \[4, 4\], the generator makes \[4, 4, 1\]"),
         ({"training_ratio": 3}, np.zeros((8, 4, 4, 1), np.uint8), ValueError, "8 images .* training_ratio=3"),
@@ -270,7 +232,7 @@ def test_what_does_not_fit_is_refused_when_the_step_is_traced(changes, batch, er
 
 
 @UPDATES
-@pytest.mark.parametrize("name", ["small", pytest.param("digits", marks=LARGE)])
+@pytest.mark.parametrize("name", ["small", pytest.param("digits", marks=SLOW)])
 def test_bf16_computes_in_bfloat16_and_keeps_the_state_in_float32(name, update):
     gan = small_gan() if name == "small" else recipes.get(name).build()
     whole = dataclasses.replace(gan, update=update)
@@ -296,7 +258,7 @@ def test_every_product_of_bf16_is_one_of_bfloat16(update):
     assert not re.search(r"(dot_general|convolution)\(.*: \(tensor<[\dx]*xf32>, tensor<[\dx]*xf32>\)", text)
 
 
-@pytest.mark.parametrize("classes", [pytest.param(0, marks=LARGE), 3])
+@pytest.mark.parametrize("classes", [pytest.param(0, marks=SLOW), 3])
 def test_several_updates_in_one_program_are_those_one_by_one(classes):
     """However they are divided, to the last bit; each on its own images and labels."""
     gan = small_gan(classes)
@@ -315,13 +277,3 @@ def test_several_updates_in_one_program_are_those_one_by_one(classes):
     assert int(at_once.step) == int(one_by_one.step) == 6
     for name, value in metrics.items():
         np.testing.assert_allclose(value, plain[name], rtol=1e-3)
-
-
-def test_the_optimizers_see_the_gradients_of_their_own_network(small):
-    """Another optimiser on each side moves that side alone."""
-    gan, state, batch = small
-    plain, _ = STEP(gan, state, batch)
-    faster, _ = STEP(dataclasses.replace(gan, disc_optimizer=optax.sgd(0.4)), state, batch)
-    assert_close(faster.gen.params, plain.gen.params)
-    grads = written_out(gan, state, in_range(gan, batch), range(8)).disc_grads
-    assert_close(faster.disc.params, descended(0.4, state.disc.params, grads))

@@ -1,4 +1,4 @@
-"""Flax's parameters and images in PyTorch's layout, for the tests that compare with it."""
+"""Flax's parameters and images in PyTorch's layout, and an update in PyTorch, for the tests that compare with it."""
 
 import numpy as np
 import torch
@@ -51,3 +51,39 @@ def load(params, net):
     for p, value in all_pairs(params, net):
         p.data = torch.from_numpy(np.array(value, order="C"))
     return flat(params, net)
+
+
+def update(alternating, nets, optimizers, gen_loss, disc_losses, clip=None):
+    """One update of G and as many of D as it has losses, in place.
+
+    Args:
+      alternating: D first, and then G against the new D; otherwise both losses are taken before either moves.
+      nets: G and D.
+      optimizers: of each, what is to do a step: an optimiser, and a schedule of its rate.
+      gen_loss: a function of nothing that applies the networks and gives G's loss.
+      disc_losses: likewise, for each update of D.
+      clip: the largest value of a gradient that the optimisers see.
+
+    Returns:
+      G's loss with its gradients, those in the order of the network's parameters; and the last of D.
+    """
+
+    def differentiated(net, loss):
+        value = loss()
+        return value.item(), torch.autograd.grad(value, [*net.parameters()], materialize_grads=True)
+
+    def descend(i, gradients):
+        for p, gradient in zip(nets[i].parameters(), gradients, strict=True):
+            p.grad = gradient.clamp(-clip, clip) if clip else gradient.clone()
+        for each in optimizers[i]:
+            each.step()
+
+    for loss in disc_losses:
+        of_disc = differentiated(nets[1], loss)
+        if alternating:
+            descend(1, of_disc[1])
+    of_gen = differentiated(nets[0], gen_loss)
+    descend(0, of_gen[1])
+    if not alternating:
+        descend(1, of_disc[1])
+    return of_gen, of_disc

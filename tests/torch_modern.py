@@ -1,8 +1,9 @@
-"""R3GAN in PyTorch, written from its description: the networks for `test_r3gan`, an update for `test_torch_r3gan`.
+"""R3GAN in PyTorch, written from its description: the networks for `test_r3gan`, with losses for `test_torch_r3gan`.
 
 It shares nothing with the package. Maps are [B, C, H, W] here.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -48,16 +49,16 @@ def smooth():
 class Upsample(nn.Module):
     def forward(self, x):
         b, c, h, w = x.shape
-        spread = torch.zeros(b, c, h, 2, w, 2)
+        spread = x.new_zeros(b, c, h, 2, w, 2)
         spread[:, :, :, 0, :, 0] = x
         padded = F.pad(spread.reshape(b, c, 2 * h, 2 * w), (2, 1, 2, 1))
-        return F.conv2d(padded, 4 * smooth().repeat(c, 1, 1, 1), groups=c)
+        return F.conv2d(padded, 4 * smooth().to(x).repeat(c, 1, 1, 1), groups=c)
 
 
 class Downsample(nn.Module):
     def forward(self, x):
         c = x.shape[1]
-        return F.conv2d(F.pad(x, (1, 1, 1, 1)), smooth().repeat(c, 1, 1, 1), stride=2, groups=c)
+        return F.conv2d(F.pad(x, (1, 1, 1, 1)), smooth().to(x).repeat(c, 1, 1, 1), stride=2, groups=c)
 
 
 class Generator(nn.Module):
@@ -104,13 +105,12 @@ class Discriminator(nn.Module):
         return (x * self.embedding(one_hot)).sum(1)
 
 
-def load(net, params, blocks=2):
-    """Gives a network the parameters of a Flax tree of NumPy arrays; returns how many values they have."""
-    given = []
+def pairs(net, params, blocks=2):
+    """Each parameter of a network, and the array of a Flax tree in its layout."""
+    made = {}
 
-    def give(target, array, axes):
-        target.data = torch.from_numpy(array.transpose(axes).copy()).reshape(target.shape)
-        given.append(array.size)
+    def give(p, array, axes):
+        made[p] = np.ascontiguousarray(np.asarray(array).transpose(axes)).reshape(p.shape)
 
     outside = number = 0  # convolutions outside of blocks, and blocks
     for layer in net.layers:
@@ -128,7 +128,16 @@ def load(net, params, blocks=2):
     give(net.linear.weight, params["Dense_0"]["kernel"], (1, 0))
     if net.embedding is not None:
         give(net.embedding.weight, params["Embed_0"]["embedding"], (1, 0))
-    return sum(given)
+    assert {*made} == {*net.parameters()}
+    return made
+
+
+def load(net, params, blocks=2):
+    """Gives a network the parameters of a Flax tree; returns them, in its layout."""
+    given = pairs(net, params, blocks)
+    for p, value in given.items():
+        p.data = torch.from_numpy(value.copy())
+    return given
 
 
 def disc_loss(disc, real, fake, labels, gamma):
@@ -145,43 +154,3 @@ def disc_loss(disc, real, fake, labels, gamma):
 def gen_loss(gen, disc, real, z, labels):
     """Of pairs: generated image i against real image i."""
     return F.softplus(disc(real, labels) - disc(gen(z, labels), labels)).mean()
-
-
-def adams(nets, rate, beta2):
-    """The optimisers of both networks."""
-    return [torch.optim.Adam(net.parameters(), rate, (0.0, beta2)) for net in nets]
-
-
-def update(alternating, gen, disc, optimizers, passes, labels, gamma):
-    """One update of both networks, in place.
-
-    Args:
-      alternating: D first, and then G against the new D; otherwise both losses are taken before either moves.
-      gen: the generator.
-      disc: the discriminator.
-      optimizers: G's and D's.
-      passes: the real images and the latents of D's loss and, last, of G's: the same where the update is shared.
-      labels: of real and generated images alike, or None.
-      gamma: the weight of both penalties.
-
-    Returns:
-      Each loss with its gradients, those in the order of the network's parameters: of G, and of D.
-    """
-
-    def differentiated(net, loss):
-        return loss.item(), torch.autograd.grad(loss, list(net.parameters()))
-
-    def descend(net, optimizer, gradients):
-        for p, gradient in zip(net.parameters(), gradients, strict=True):
-            p.grad = gradient.clone()
-        optimizer.step()
-
-    real, z = passes[0]
-    of_disc = differentiated(disc, disc_loss(disc, real, gen(z, labels), labels, gamma))
-    if alternating:
-        descend(disc, optimizers[1], of_disc[1])
-    of_gen = differentiated(gen, gen_loss(gen, disc, *passes[-1], labels))
-    descend(gen, optimizers[0], of_gen[1])
-    if not alternating:
-        descend(disc, optimizers[1], of_disc[1])
-    return of_gen, of_disc

@@ -6,9 +6,9 @@ the package numbers those of a kind, and a function that applies them.
 
 import torch
 import torch.nn.functional as F
-from torch.nn import Linear
+from torch.nn import LeakyReLU, Linear, ReLU, Sigmoid
 
-from jaxgan.benchmark.torch_networks import Conv, ConvTranspose, batch_norm
+from jaxgan.benchmark.torch_networks import Apply, Conv, ConvTranspose, batch_norm
 
 
 class SNGANGen(torch.nn.Module):
@@ -82,85 +82,42 @@ class SNGANDisc(torch.nn.Module):
         return apply(10, F.relu(x).sum((2, 3)))[:, 0]
 
 
-class WGANGPGen(torch.nn.Module):
-    """The authors' MNIST script: dense, three transposed convolutions, of which the first is cut to 7x7, sigmoid."""
-
-    def __init__(self, width, z_size=128):
-        super().__init__()
-        self.width, self.dense = width, Linear(z_size, 64 * width)
-        self.ups = torch.nn.ModuleList(
-            ConvTranspose(*channels, 5, 2) for channels in ((4 * width, 2 * width), (2 * width, width), (width, 1))
-        )
+class Listed(torch.nn.Sequential):
+    """Layers one after the other."""
 
     def numbered(self):
-        return {"Dense_0": self.dense} | {f"ConvTranspose_{i}": layer for i, layer in enumerate(self.ups)}
-
-    def forward(self, z):
-        x = F.relu(self.dense(z)).reshape(-1, 4, 4, 4 * self.width).permute(0, 3, 1, 2)
-        x = F.relu(self.ups[0](x))[:, :, :7, :7]
-        return torch.sigmoid(self.ups[2](F.relu(self.ups[1](x))))
-
-
-class WGANGPDisc(torch.nn.Module):
-    """Three convolutions of stride 2, leaky relus and a dense layer."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.convs = torch.nn.ModuleList(
-            Conv(*channels, 5, 2) for channels in ((1, width), (width, 2 * width), (2 * width, 4 * width))
-        )
-        self.dense = Linear(4 * 4 * 4 * width, 1)
-
-    def numbered(self):
-        return {"Dense_0": self.dense} | {f"Conv_{i}": layer for i, layer in enumerate(self.convs)}
+        kinds = {"Dense": Linear, "ConvTranspose": ConvTranspose, "Conv": Conv}
+        of = {name: [layer for layer in self if isinstance(layer, kind)] for name, kind in kinds.items()}
+        return {f"{name}_{i}": layer for name, layers in of.items() for i, layer in enumerate(layers)}
 
     def advance(self):
         """Nothing: no weight is normalised."""
 
-    def forward(self, x):
-        for conv in self.convs:
-            x = F.leaky_relu(conv(x), 0.2)
-        return self.dense(x.permute(0, 2, 3, 1).flatten(1))[:, 0]
+
+def wgan_gp_gen(w, z_size=128):
+    """The authors' MNIST script: dense, three transposed convolutions, of which the first is cut to 7x7, sigmoid."""
+    to_map = Apply(lambda x: x.reshape(-1, 4, 4, 4 * w).permute(0, 3, 1, 2))
+    first, second, third = (ConvTranspose(*c, 5, 2) for c in ((4 * w, 2 * w), (2 * w, w), (w, 1)))
+    cut = Apply(lambda x: x[:, :, :7, :7])
+    return Listed(Linear(z_size, 64 * w), ReLU(), to_map, first, ReLU(), cut, second, ReLU(), third, Sigmoid())
 
 
-NETWORKS = {"sngan": (SNGANGen, SNGANDisc), "wgan_gp": (WGANGPGen, WGANGPDisc)}
+def wgan_gp_disc(w):
+    """Three convolutions of stride 2, leaky relus and a dense layer."""
+    convs = [Conv(*channels, 5, 2) for channels in ((1, w), (w, 2 * w), (2 * w, 4 * w))]
+    to_logits = Apply(lambda x: x.permute(0, 2, 3, 1).flatten(1)), Linear(64 * w, 1), Apply(lambda x: x[:, 0])
+    return Listed(*(layer for conv in convs for layer in (conv, LeakyReLU(0.2))), *to_logits)
+
+
+NETWORKS = {"sngan": (SNGANGen, SNGANDisc), "wgan_gp": (wgan_gp_gen, wgan_gp_disc)}
 
 
 def disc_loss(name, disc, real, fake, u):
-    """Hinge, or Wasserstein with ten times the penalty at u real + (1 - u) fake."""
+    """Hinge, or Wasserstein with ten times the penalty at u real + (1 - u) fake; vectors advance before it."""
+    disc.advance()
     on_real, on_fake = disc(real), disc(fake)
     if name == "sngan":
         return F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean()
     between = (u * real + (1 - u) * fake).requires_grad_()
     (gradient,) = torch.autograd.grad(disc(between).sum(), between, create_graph=True)
     return on_fake.mean() - on_real.mean() + 10 * (gradient.flatten(1).norm(dim=1) - 1).square().mean()
-
-
-def step(name, gen, disc, rate, disc_passes, z):
-    """D's updates, and then one of G against the new D, in place; Adam with betas (0, 0.9), from its start.
-
-    Args:
-      name: of the recipe.
-      gen: the generator.
-      disc: the discriminator.
-      rate: the learning rate of both.
-      disc_passes: for each update of D: real images, latents, and the penalty's u.
-      z: G's latents.
-
-    Returns:
-      loss_gen, loss_disc of D's last update; the gradients of G's, and of D's last update, by parameter.
-    """
-    adams = {net: torch.optim.Adam(net.parameters(), rate, (0.0, 0.9)) for net in (gen, disc)}
-
-    def descend(net, loss):
-        adams[net].zero_grad()
-        loss.backward(inputs=list(net.parameters()))
-        grads = {p: torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in net.parameters()}
-        adams[net].step()
-        return loss.item(), grads
-
-    for real, latents, u in disc_passes:
-        disc.advance()
-        of_disc = descend(disc, disc_loss(name, disc, real, gen(latents).detach(), u))
-    of_gen = descend(gen, -disc(gen(z)).mean())
-    return of_gen, of_disc
