@@ -25,6 +25,9 @@ ORIENTED = {
 }
 
 
+LOSSLESS = {"WEBP": {"lossless": True, "exact": True}, "JPEG": {"quality": 100}}
+
+
 def read(file, shape=None):
     return pixels.read(io.BytesIO(file), shape)
 
@@ -40,9 +43,9 @@ def refusal(file):
 def test_images_are_upright(kind, orientation):
     exif = Image.Exif()
     exif[0x112] = orientation
-    file = encoded(WIDE, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
-    stored = np.asarray(Image.open(io.BytesIO(encoded(WIDE, kind)))) if kind == "JPEG" else WIDE
-    np.testing.assert_array_equal(pixels.read(io.BytesIO(file), None), ORIENTED[orientation](stored))
+    options = LOSSLESS.get(kind, {})
+    stored = np.asarray(Image.open(io.BytesIO(encoded(WIDE, kind, **options)))) if kind == "JPEG" else WIDE
+    np.testing.assert_array_equal(read(encoded(WIDE, kind, exif=exif, **options)), ORIENTED[orientation](stored))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
@@ -59,21 +62,13 @@ def on_white(colour, alpha):
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
 def test_what_is_transparent_shows_white(kind):
     alpha = np.repeat(np.array([0, 1, 64, 128, 254, 255], np.uint8)[:, None, None], 9, axis=1)
-    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
-    image = read(encoded(np.concatenate([WIDE, alpha], axis=-1), kind, **options))
+    image = read(encoded(np.concatenate([WIDE, alpha], axis=-1), kind, **LOSSLESS.get(kind, {})))
     np.testing.assert_allclose(image, on_white(WIDE.astype(float), alpha), atol=1)
     assert (image[0] == 255).all()
     np.testing.assert_array_equal(image[-1], WIDE[-1])
-
-
-def test_black_on_transparent_is_black_on_white():
-    drawing = np.zeros((4, 4, 4), np.uint8)
-    drawing[1, 2, 3] = 255
-    expected = np.full((4, 4, 1), 255)
-    expected[1, 2] = 0
-    np.testing.assert_array_equal(read(encoded(drawing), (4, 4, 1)), expected)
-    grey = encoded(Image.fromarray(drawing).convert("LA"))
-    np.testing.assert_array_equal(read(grey), expected)
+    grey = Image.fromarray(np.concatenate([np.zeros_like(alpha), alpha], axis=-1), "LA")
+    for file, shape in ((encoded(grey), None), (encoded(grey.convert("RGBA")), (6, 9, 1))):
+        np.testing.assert_array_equal(read(file, shape), 255 - alpha)
 
 
 @pytest.mark.parametrize(
@@ -116,20 +111,23 @@ def to_srgb(values, gamma):
     return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
+RAMP = np.repeat(np.arange(16, 256, 8, np.uint8)[None, :, None], 3, axis=-1).repeat(8, axis=0)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
 def test_an_embedded_profile_is_brought_to_srgb(kind):
-    ramp = np.repeat(np.arange(16, 256, 8, np.uint8)[None, :, None], 3, axis=-1).repeat(8, axis=0)
-    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100}}.get(kind, {})
-    image = read(encoded(ramp, kind, icc_profile=wide_profile(), **options))
-    np.testing.assert_allclose(image, to_srgb(ramp, 1.8), atol=2)
-    assert np.abs(to_srgb(ramp, 1.8) - ramp).max() > 15  # that it matters
+    image = read(encoded(RAMP, kind, icc_profile=wide_profile(), **LOSSLESS.get(kind, {})))
+    np.testing.assert_allclose(image, to_srgb(RAMP, 1.8), atol=2)
+    assert np.abs(to_srgb(RAMP, 1.8) - RAMP).max() > 15  # that it matters
 
 
-def test_a_profile_counts_for_the_colours_of_a_palette():
-    ramp = Image.fromarray(np.arange(16, 256, 8, np.uint8)[None].repeat(3, axis=0))
-    palette = ramp.convert("RGB").quantize(64)
+def test_a_profile_counts_for_the_colours_of_a_palette_and_beside_transparency():
+    palette = Image.fromarray(RAMP).quantize(64)
     exact = np.asarray(palette.convert("RGB"))
     np.testing.assert_allclose(read(encoded(palette, icc_profile=wide_profile())), to_srgb(exact, 1.8), atol=2)
+    alpha = np.linspace(0, 255, 8).astype(np.uint8)[:, None, None].repeat(RAMP.shape[1], axis=1)
+    image = read(encoded(np.concatenate([RAMP, alpha], axis=-1), icc_profile=wide_profile()))
+    np.testing.assert_allclose(image, on_white(to_srgb(RAMP, 1.8), alpha), atol=2)
 
 
 def ink_profile():
@@ -145,20 +143,15 @@ def ink_profile():
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "JPEG"])
-def test_the_profile_of_inks_is_used(kind):
-    inks = np.zeros((16, 32, 4), np.uint8)
-    inks[:, :16, 0] = inks[:, 16:, 1] = 255
-    picture = Image.frombytes("CMYK", (32, 16), inks.tobytes())
+def test_inks_become_colours_and_their_profile_is_used(kind):
+    """CMYK: each ink takes its colour away from white, and black all; Photoshop's JPEG files, and Pillow's, invert."""
+    inks = np.array([[[0, 0, 0, 0], [255, 0, 0, 0], [0, 255, 0, 0], [0, 0, 255, 0], [0, 0, 0, 255]]], np.uint8)
+    inks = inks.repeat(16, axis=0).repeat(16, axis=1)
+    picture = Image.frombytes("CMYK", inks.shape[1::-1], inks.tobytes())
+    expected = [[255, 255, 255], [0, 255, 255], [255, 0, 255], [255, 255, 0], [0, 0, 0]]
+    np.testing.assert_allclose(read(encoded(picture, kind))[8, 8::16], expected, atol=8)
     image = read(encoded(picture, kind, icc_profile=ink_profile()))
-    np.testing.assert_allclose(image[8, 8], [0, 0, 0], atol=4)
-    np.testing.assert_allclose(image[8, 24], [255, 255, 255], atol=4)
-
-
-def test_a_profile_and_transparency_together():
-    ramp = np.repeat(np.arange(16, 256, 8, np.uint8)[None, :, None], 3, axis=-1).repeat(3, axis=0)
-    alpha = np.array([0, 128, 255], np.uint8)[:, None, None].repeat(ramp.shape[1], axis=1)
-    image = read(encoded(np.concatenate([ramp, alpha], axis=-1), icc_profile=wide_profile()))
-    np.testing.assert_allclose(image, on_white(to_srgb(ramp, 1.8), alpha), atol=2)
+    np.testing.assert_allclose(image[8, 24:56:16], [[0, 0, 0], [255, 255, 255]], atol=4)
 
 
 @pytest.mark.parametrize("profile", [b"broken", wide_profile()[:200], None])
@@ -167,17 +160,6 @@ def test_srgb_and_broken_profiles_change_nothing(profile):
     np.testing.assert_array_equal(read(encoded(WIDE, icc_profile=profile)), WIDE)
     grey = encoded(WIDE[..., 0], icc_profile=profile)  # a profile of RGB in a grey image is broken too
     np.testing.assert_array_equal(read(grey)[..., 0], WIDE[..., 0])
-
-
-def test_inks_become_colours():
-    """CMYK: each ink takes its colour away from white, and black all; Photoshop's JPEG files hold them inverted."""
-    inks = np.array([[[0, 0, 0, 0], [255, 0, 0, 0], [0, 255, 0, 0], [0, 0, 255, 0], [0, 0, 0, 255]]], np.uint8)
-    inks = inks.repeat(16, axis=0).repeat(16, axis=1)
-    expected = [[255, 255, 255], [0, 255, 255], [255, 0, 255], [255, 255, 0], [0, 0, 0]]
-    picture = Image.frombytes("CMYK", inks.shape[1::-1], inks.tobytes())
-    for kind in ("TIFF", "JPEG"):  # Pillow's JPEG files are Photoshop's kind
-        image = read(encoded(picture, kind))
-        np.testing.assert_allclose(image[8, 8::16], expected, atol=8)
 
 
 @pytest.mark.parametrize("mode", ["YCbCr", "P", "PA", "RGBX", "RGB"])
