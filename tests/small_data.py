@@ -14,6 +14,10 @@ from jaxgan import data
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
 
 
+TFDS = Path(__file__).parents[2] / "shared/data/tfds"
+needs_tfds = pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared TensorFlow datasets in {TFDS}")
+
+
 def opened(path):
     """The image in a file, which does not stay open."""
     return Image.open(io.BytesIO(Path(path).read_bytes()))

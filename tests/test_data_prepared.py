@@ -47,24 +47,19 @@ def copy(both, tmp_path):
 
 
 def test_it_holds_what_the_files_hold(both):
+    """In several shards of raw pixels."""
     files, found = data.open_source(both[0], image_shape=SHAPE), data.open_source(both[1])
     assert (found.size, found.shape, found.classes) == (150, SHAPE, ("cat", "dog"))
-    which = np.random.default_rng(0).permutation(150)
-    for some in (which, which[:1], which[:0], np.array([3, 149, 3, 0])):
-        one, other = (source.read(some) for source in (files, found)) if len(some) else (found.read(some),) * 2
-        np.testing.assert_array_equal(other.images, one.images)
-        np.testing.assert_array_equal(other.labels, one.labels)
-        assert other.images.shape == (len(some), *SHAPE)
-    assert (one.images.dtype, one.labels.dtype) == (np.uint8, np.int32)
-    assert data.load(both[0], image_shape=SHAPE).sha256(labels=True) == data.load(both[1]).sha256(labels=True)
-
-
-def test_it_is_in_several_shards_of_raw_pixels(both):
-    about = prepared.read_about(both[1].partition(":")[2])
-    assert [shard["images"] for shard in about.shards.values()] == [64, 64, 22]
-    image = data.open_source(both[1]).read(np.array([70])).images[0]
-    shard = prepared._reader(f"{both[1].partition(':')[2]}/images-00001.array_record")
-    assert shard.read([6]) == [image.tobytes()]
+    whole = files.load()
+    for which in (np.random.default_rng(0).permutation(150), np.array([3, 149, 3, 0]), np.array([], int)):
+        some = found.read(which)
+        np.testing.assert_array_equal(some.images, whole.images[which])
+        np.testing.assert_array_equal(some.labels, whole.labels[which])
+        assert (some.images.dtype, some.labels.dtype) == (np.uint8, np.int32)
+    assert whole.sha256(labels=True) == data.load(both[1]).sha256(labels=True)
+    folder = both[1].partition(":")[2]
+    assert [shard["images"] for shard in prepared.read_about(folder).shards.values()] == [64, 64, 22]
+    assert prepared._reader(f"{folder}/images-00001.array_record").read([6]) == [whole.images[70].tobytes()]
 
 
 def test_several_threads_read_at_once(both):
@@ -79,15 +74,12 @@ def test_several_threads_read_at_once(both):
         list(pool.map(agree, range(200)))
 
 
-@pytest.mark.parametrize(("shape", "fit"), [((4, 4, 3), "crop"), ((4, 4, 1), "pad"), ((8, 12, 1), "crop")])
-def test_another_shape_is_made_of_the_stored_pixels(both, shape, fit):
+def test_another_shape_is_made_of_the_stored_pixels(both, tmp_path):
     stored = data.load(both[1]).images
-    found = data.load(both[1], image_shape=shape, fit=fit).images
-    expected = [data.pixels.fit(Image.fromarray(image), shape, fit) for image in stored]
-    np.testing.assert_array_equal(found, expected)
-
-
-def test_grey_is_stored_as_such_and_becomes_colour(both, tmp_path):
+    for shape, fit in (((4, 4, 3), "crop"), ((4, 4, 1), "pad"), ((8, 12, 1), "crop")):
+        found = data.load(both[1], image_shape=shape, fit=fit).images
+        expected = [data.pixels.fit(Image.fromarray(image), shape, fit) for image in stored]
+        np.testing.assert_array_equal(found, expected)
     name = made(both[0], tmp_path / "grey", "--channels", "1", "--fit", "pad")
     grey = data.load(both[0], image_shape=(8, 12, 1), fit="pad").images
     np.testing.assert_array_equal(data.load(name).images, grey)
@@ -102,17 +94,14 @@ def test_a_folder_without_classes_has_no_labels(tmp_path):
     assert len(found.digest()) == 64
 
 
-def test_the_digest_is_of_the_content_and_not_of_the_place(both, copy):
+def test_the_digest_is_of_the_content_and_not_of_the_place(both, copy, monkeypatch):
     first = data.open_source(both[1]).digest()
-    assert data.open_source(f"prepared:{copy}").digest() == first
-    np.save(copy / "labels.npy", 1 - np.load(copy / "labels.npy"))
-    assert data.open_source(f"prepared:{copy}").digest() != first
-
-
-def test_a_prepared_folder_is_named_with_a_tilde_and_takes_a_border(copy, monkeypatch):
     monkeypatch.setenv("HOME", str(copy.parent))
+    assert data.open_source(f"prepared:{copy}").digest() == data.open_source("prepared:~/out").digest() == first
     assert data.open_source("prepared:~/out", image_shape=(12, 16, 3), border=2).shape == (12, 16, 3)
     assert data.splits("prepared:~/out") == ()
+    np.save(copy / "labels.npy", 1 - np.load(copy / "labels.npy"))
+    assert data.open_source(f"prepared:{copy}").digest() != first
 
 
 def flipped(file, place):

@@ -13,20 +13,16 @@ from experiments.bench import reading, streaming
 pytestmark = pytest.mark.slow
 
 
-def test_reading_shows_every_way_beside_pillow():
-    command = [sys.executable, "-m", "experiments.bench.reading", "--images", "640", "--rounds", "1", "--side", "32"]
-    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def test_reading_shows_every_way_beside_pillow_and_refuses_too_few_images():
+    command = [sys.executable, "-m", "experiments.bench.reading", "--rounds", "1", "--side", "32", "--images"]
+    table = subprocess.run([*command, "640"], capture_output=True, text=True, check=True).stdout
     rows = dict(re.findall(r"^\| ([^|]+) \| [\d,]+ \| (\d+\.\d\d) \|$", table, re.MULTILINE))
     first, *others = rows
     assert first.startswith("Pillow alone")
     assert rows[first] == "1.00"
     assert {"prepare", "prepare, the start of Python included"} < set(others)
     assert {name.partition(":")[0] for name in others} > {"prepared", "folder"}
-
-
-def test_reading_refuses_too_few_images():
-    command = [sys.executable, "-m", "experiments.bench.reading", "--images", "10"]
-    found = subprocess.run(command, capture_output=True, text=True)
+    found = subprocess.run([*command, "10"], capture_output=True, text=True)
     assert found.returncode == 2
     assert found.stderr.strip() == "error: --images must be at least 640, and --rounds and --side at least 1"
 

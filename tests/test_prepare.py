@@ -4,6 +4,8 @@ import fcntl
 import hashlib
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,49 +60,46 @@ def contents(folder):
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
 
 
-def test_a_folder_is_prepared_once(call, tmp_path):
-    name = folder_of(tmp_path / "in", pictures(130))
-    (line,), err = call(name)
-    assert line.startswith(f"{tmp_path}/out: 130 images in 2 classes, 0.")
-    assert line.endswith(f" images/s, none skipped; --data prepared:{tmp_path}/out")
-    assert err == []
-    assert sorted(contents(tmp_path / "out")) == [
-        *(f"images-0000{i}.array_record" for i in range(3)),
-        "labels.npy",
-        "prepared.json",
-    ]
-    found = data.load(f"prepared:{tmp_path}/out")
-    assert found.sha256(labels=True) == data.load(name, image_shape=SHAPE).sha256(labels=True)
+def times(folder):
+    """When each shard of a folder was written."""
+    return {file.name: file.stat().st_mtime_ns for file in folder.glob("*.array_record")}
 
-    before = contents(tmp_path / "out")
-    times = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("*.array_record")}
+
+def test_a_folder_is_prepared_once_and_a_shard_that_is_damaged_again(call, tmp_path):
+    name, out = folder_of(tmp_path / "in", pictures(130)), tmp_path / "out"
+    (line,), err = call(name)
+    assert line.startswith(f"{out}: 130 images in 2 classes, 0.")
+    assert line.endswith(f" images/s, none skipped; --data prepared:{out}")
+    assert err == []
+    written, before = contents(out), times(out)
+    assert sorted(written) == [*(f"images-0000{i}.array_record" for i in range(3)), "labels.npy", "prepared.json"]
+    found = data.load(f"prepared:{out}")
+    assert found.sha256(labels=True) == data.load(name, image_shape=SHAPE).sha256(labels=True)
     (line,), _ = call(name, "--strict")
     assert ", all there before, none skipped" in line
-    assert contents(tmp_path / "out") == before
-    assert {file: file.stat().st_mtime_ns for file in times} == times
-
-
-@pytest.mark.parametrize("damage", ["gone", "cut"])
-def test_a_shard_that_is_damaged_is_written_again_and_no_other(call, tmp_path, damage):
-    name = folder_of(tmp_path / "in", pictures(130) | {"a/0001.png": b"no image"})
-    call(name)
-    before = contents(tmp_path / "out")
-    times = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("*.array_record")}
-    shard = tmp_path / "out" / "images-00001.array_record"
-    shard.unlink() if damage == "gone" else shard.write_bytes(shard.read_bytes()[:-1])
-    call(name)
-    assert contents(tmp_path / "out") == before
-    changed = {name for name, at in times.items() if (tmp_path / "out" / name).stat().st_mtime_ns != at}
-    assert changed == {shard.name}
+    assert (contents(out), times(out)) == (written, before)
+    shard = out / "images-00001.array_record"
+    for damage in (shard.unlink, lambda: shard.write_bytes(shard.read_bytes()[:-1])):
+        damage()
+        call(name)
+        assert contents(out) == written
+        assert before.keys() - {shard.name} == {file for file, at in times(out).items() if at == before[file]}
 
 
 def test_odd_files_are_named_and_the_rest_is_as_without_them(call, tmp_path):
-    files = pictures(140)
-    name = folder_of(tmp_path / "in", files)
+    name = folder_of(tmp_path / "in", pictures(140))
     expected = data.load(name, image_shape=SHAPE)
     odd = {"README.txt": b"text", "a/void.png": b"", "c/half.jpg": encoded(np.zeros((99, 99), np.uint8), "JPEG")[:99]}
     odd |= {"a/deep.png": np.zeros((9, 9), np.uint16), "b/new\nline.png": b"", "z.png": b""}
     folder_of(tmp_path / "in", odd)
+    out, err = call(name, "--strict", status=2)
+    end = " is not an image that can be read; mend or remove it, or go without --strict"
+    assert (out, err) == ([], [f"error: {name}: README.txt{end}"])
+    message = f"prepared:{tmp_path}/out: it is unfinished; python -m experiments.prepare {name} --size 6 --out "
+    with pytest.raises(data.DataError, match=re.escape(f"{message}{tmp_path}/out goes on")):
+        data.load(f"prepared:{tmp_path}/out")
+    shutil.rmtree(tmp_path / "out")
+
     (tmp_path / "in" / "a" / "gone.png").symlink_to("nowhere")
     (line,), err = call(name)
     assert ": 140 images in 2 classes, " in line
@@ -118,25 +117,9 @@ def test_odd_files_are_named_and_the_rest_is_as_without_them(call, tmp_path):
     assert found.sha256(labels=True) == expected.sha256(labels=True)
     assert found.classes == expected.classes
 
-    _, err = call(name, "--strict", status=2)
-    assert len(err) == 1
-    assert "error: folder:" in err[0]
-    assert "a/gone.png is a broken link" in err[0]
-
-
-def test_with_strict_the_first_odd_file_ends_it(call, tmp_path):
-    name = folder_of(tmp_path / "in", pictures(70) | {"a/void.png": b""})
-    out, err = call(name, "--strict", status=2)
-    assert out == []
-    assert err == [
-        f"error: {name}: a/void.png is not an image that can be read; mend or remove it, or go without --strict"
-    ]
-    message = f"prepared:{tmp_path}/out: it is unfinished; python -m experiments.prepare {name} --size 6 --out "
-    with pytest.raises(data.DataError) as caught:
-        data.load(f"prepared:{tmp_path}/out")
-    assert str(caught.value).startswith(message + f"{tmp_path}/out goes on")
-    (line,), _ = call(name)
-    assert ": 70 images in 2 classes" in line
+    _, (error,) = call(name, "--strict", status=2)
+    assert error.startswith(f"error: {name}: ")
+    assert "a/gone.png is a broken link" in error
 
 
 def test_a_shard_without_an_image_is_empty(call, tmp_path):
@@ -158,13 +141,14 @@ def test_one_that_is_stopped_twice_keeps_all_that_it_has_written(call, tmp_path,
         raise KeyboardInterrupt
 
     monkeypatch.setattr(script, "written", one_shard)
-    times = []
-    for i in range(2):
+    kept = {}
+    for i in (1, 2):
         assert call(name, status=130) == [[], ["stopped; the same command goes on with it"]]
-        times.append((tmp_path / "out" / f"images-{i:05d}.array_record").stat().st_mtime_ns)
+        kept |= times(tmp_path / "out")
+        assert len(kept) == i
     monkeypatch.setattr(script, "written", written)
     call(name)
-    assert [(tmp_path / "out" / f"images-{i:05d}.array_record").stat().st_mtime_ns for i in range(2)] == times
+    assert times(tmp_path / "out").items() > kept.items()
 
 
 def test_another_listing_or_setting_is_refused_in_one_line(call, tmp_path):
@@ -264,6 +248,22 @@ def started(name, out):
     )
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Large images: the name of their folder, and what a process that is let be prepares of them."""
+    root = tmp_path_factory.mktemp("many")
+    large = encoded(RANDOM.integers(0, 256, (500, 500, 3), np.uint8), "JPEG")
+    files = {f"{'ab'[i % 2]}/{i:04}.jpg": large for i in range(390)} | {"b/void.jpg": b"", "a/void.jpg": b""}
+    name = folder_of(root / "in", files)
+    process = started(name, root / "whole")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert [line.partition(":")[0] for line in err.splitlines()] == ["skipped"] * 2
+    line = out.splitlines()[-1]  # before it, where that takes long, how far it is
+    assert line.startswith(f"{root}/whole: 390 images in 2 classes")
+    return name, contents(root / "whole")
+
+
 def of_session(process):
     """The processes of its session that are there, zombies aside."""
     found = []
@@ -279,14 +279,11 @@ def of_session(process):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_one_that_is_stopped_goes_on_and_writes_the_same_bytes(call, tmp_path, how):
-    large = encoded(RANDOM.integers(0, 256, (500, 500, 3), np.uint8), "JPEG")
-    files = {f"{'ab'[i % 2]}/{i:04}.jpg": large for i in range(390)} | {"b/void.jpg": b"", "a/void.jpg": b""}
-    name = folder_of(tmp_path / "in", files)
-    process = started(name, tmp_path / "out")
-    first = tmp_path / "out" / "images-00000.array_record"
+def test_one_that_is_stopped_goes_on_and_writes_the_same_bytes(call, many, tmp_path, how):
+    name, out = many[0], tmp_path / "out"
+    process = started(name, out)
     deadline = time.monotonic() + 60
-    while not first.exists() and time.monotonic() < deadline:
+    while not (out / "images-00000.array_record").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(-process.pid if how == signal.SIGINT else process.pid, how)  # Ctrl-C goes to all of them
     _, err = process.communicate(timeout=30)
@@ -297,26 +294,15 @@ def test_one_that_is_stopped_goes_on_and_writes_the_same_bytes(call, tmp_path, h
     while of_session(process) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert of_session(process) == [], "processes that decode outlived the one that started them"
-    assert not (tmp_path / "out" / "prepared.json").exists()
-    kept = {json.loads(line)["shard"] for line in (tmp_path / "out" / "unfinished.jsonl").read_text().splitlines()[1:]}
-    times = {i: (tmp_path / "out" / f"images-{i:05d}.array_record").stat().st_mtime_ns for i in kept}
-    with (tmp_path / "out" / "unfinished.jsonl").open("a") as file:
+    assert not (out / "prepared.json").exists()
+    kept = {json.loads(line)["shard"] for line in (out / "unfinished.jsonl").read_text().splitlines()[1:]}
+    before = times(out)
+    with (out / "unfinished.jsonl").open("a") as file:
         file.write('{"shard": 5, "by')  # half a line
 
-    (line,), _ = call(name, size="32x24")
+    (*_, line), _ = call(name, size="32x24")
     assert ": 390 images in 2 classes" in line
     assert ", 2 skipped" in line
-    for i in kept:
-        assert (tmp_path / "out" / f"images-{i:05d}.array_record").stat().st_mtime_ns == times[i]
-    call(name, out="whole", size="32x24")
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-
-
-@pytest.mark.slow
-def test_as_a_process_it_says_one_line(tmp_path):
-    name = folder_of(tmp_path / "in", pictures(3))
-    process = started(name, tmp_path / "out")
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, "")
-    assert out.startswith(f"{tmp_path}/out: 3 images in 2 classes")
-    assert len(out.splitlines()) == 1
+    for shard in (f"images-{i:05d}.array_record" for i in kept):
+        assert times(out)[shard] == before[shard]
+    assert contents(out) == many[1]
