@@ -17,12 +17,11 @@ def gaussian(mean, covariance):
     return Moments(np.asarray(mean, float), np.asarray(covariance, float), 100)
 
 
-def drawn(seed, n=40, d=5, shift=0.5):
+def drawn(seed, n=40, d=5):
     """Two sets that differ in mean and covariance."""
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(n, d)) @ rng.normal(size=(d, d)), rng.normal(size=(n + 3, d)) @ rng.normal(
-        size=(d, d)
-    ) + shift
+    draw = lambda n: rng.normal(size=(n, d)) @ rng.normal(size=(d, d))  # noqa: E731
+    return draw(n), draw(n + 3) + 0.5
 
 
 def rotation(seed, d):

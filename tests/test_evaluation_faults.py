@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.ndimage
+from small_data import TFDS, needs_tfds
 
 from jaxgan import data, evaluation
 
-ROOT = Path(__file__).parents[1]
-TFDS = ROOT.parent / "shared/data/tfds"
-PAGE = ROOT / "docs/evaluation.md"
+PAGE = Path(__file__).parents[1] / "docs/evaluation.md"
 COUNT = 2_000
 COLUMNS = (
     "frechet_distance",
@@ -29,10 +28,8 @@ COLUMNS = (
     "memorized",
 )
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not TFDS.is_dir(), reason="MNIST is not there"),
-]
+
+pytestmark = [pytest.mark.slow, needs_tfds]
 
 
 @functools.cache
