@@ -125,32 +125,29 @@ def test_resizing_by_hand():
     assert resize(column, 1, 1).item() == 0
 
 
-@pytest.mark.parametrize("shape", [(2, 8, 8, 1), (8, 8, 3), (2, 3, 8, 8)])
-def test_only_rgb_images_are_taken(shape):
-    with pytest.raises(ValueError, match=r"takes RGB images \[B, H, W, 3\]"):
-        jax.eval_shape(InceptionV3().init, jax.random.key(0), np.zeros(shape, np.uint8))
+def test_only_rgb_images_are_taken():
+    for shape in ((2, 8, 8, 1), (8, 8, 3), (2, 3, 8, 8)):
+        with pytest.raises(ValueError, match=r"takes RGB images \[B, H, W, 3\]"):
+            jax.eval_shape(InceptionV3().init, jax.random.key(0), np.zeros(shape, np.uint8))
 
 
-def test_every_tensor_is_read_in_flaxs_layout(reference, variables):
-    state = {name: x.numpy() for name, x in reference.state_dict().items() if "num_batches" not in name}
+def test_every_tensor_is_read_in_flaxs_layout(reference, variables, tmp_path):
+    """From files of other versions of PyTorch too: old ones are no archives and have no batch counters."""
+    state = {name: x for name, x in reference.state_dict().items() if "num_batches" not in name}
     assert len(jax.tree.leaves(variables)) == len(state) == 94 * 5 + 2
     block, stats = (variables[kind]["Mixed_6b"]["branch7x7_2"] for kind in ("params", "batch_stats"))
-    name = "Mixed_6b.branch7x7_2"
-    kernel = state[f"{name}.conv.weight"]
-    assert block["conv"]["kernel"].shape == (1, 7, 128, 128)
-    assert block["conv"]["kernel"][0, 5, 3, 2] == kernel[2, 3, 0, 5]
-    np.testing.assert_array_equal(block["bn"]["scale"], state[f"{name}.bn.weight"])
-    np.testing.assert_array_equal(block["bn"]["bias"], state[f"{name}.bn.bias"])
-    np.testing.assert_array_equal(stats["bn"]["mean"], state[f"{name}.bn.running_mean"])
-    np.testing.assert_array_equal(stats["bn"]["var"], state[f"{name}.bn.running_var"])
-    np.testing.assert_array_equal(variables["params"]["fc"]["kernel"], state["fc.weight"].T)
-    np.testing.assert_array_equal(variables["params"]["fc"]["bias"], state["fc.bias"])
-
-
-def test_files_of_other_versions_of_pytorch_are_read(reference, variables, tmp_path):
-    """Old files are no archives and have no batch counters; torchvision's network has an auxiliary classifier."""
-    state = {name: x for name, x in reference.state_dict().items() if "num_batches" not in name}
-    state["AuxLogits.conv0.conv.weight"] = torch.zeros(128, 768, 1, 1)
+    dense, name = variables["params"]["fc"], "Mixed_6b.branch7x7_2"
+    for got, expected in (
+        (block["conv"]["kernel"].transpose(3, 2, 0, 1), state[f"{name}.conv.weight"]),
+        (block["bn"]["scale"], state[f"{name}.bn.weight"]),
+        (block["bn"]["bias"], state[f"{name}.bn.bias"]),
+        (stats["bn"]["mean"], state[f"{name}.bn.running_mean"]),
+        (stats["bn"]["var"], state[f"{name}.bn.running_var"]),
+        (dense["kernel"], state["fc.weight"].T),
+        (dense["bias"], state["fc.bias"]),
+    ):
+        np.testing.assert_array_equal(got, expected)
+    state["AuxLogits.conv0.conv.weight"] = torch.zeros(128, 768, 1, 1)  # of torchvision's auxiliary classifier
     torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     jax.tree.map(np.testing.assert_array_equal, weights.read(tmp_path / "old.pth"), variables)
 
@@ -163,33 +160,28 @@ def error_of(function, *args):
     return message
 
 
-BAD_STATES = {
-    "a key is missing": (lambda s: s.pop("Mixed_7c.branch_pool.bn.running_var"), "has no Mixed_7c.branch_pool.bn.run"),
-    "ImageNet's classes": (
-        lambda s: s.update({"fc.weight": torch.zeros(1000, 2048)}),
-        "fc.weight is (1000, 2048), not (1008",
-    ),
-    "a number": (lambda s: s.update({"fc.bias": 3}), "fc.bias is (), not (1008,)"),
-    "a transposed kernel": (
-        lambda s: s.update({"Conv2d_1a_3x3.conv.weight": torch.zeros(3, 3, 3, 32)}),
-        "Conv2d_1a_3x3.conv.weight is (3, 3, 3, 32), not (32, 3, 3, 3)",
-    ),
-    "a key too many": (lambda s: s.update({"Mixed_8a\n.x": torch.zeros(1)}), "has no Mixed_8a\\n.x"),
-    "no names": (lambda s: (s.clear(), s.update({1: torch.zeros(1)})), "not tensors by name"),
-    "a checkpoint": (lambda s: (s.clear(), s.update(state_dict={})), "it has no "),
-}
+WRONG = torch.zeros(3, 3, 3, 32)
+BAD_STATES = [
+    (lambda s: s.pop("Mixed_7c.branch_pool.bn.running_var"), "has no Mixed_7c.branch_pool.bn.run"),
+    (lambda s: s.update({"fc.weight": torch.zeros(1000, 2048)}), "fc.weight is (1000, 2048), not (1008"),
+    (lambda s: s.update({"fc.bias": 3}), "fc.bias is (), not (1008,)"),
+    (lambda s: s.update({"Conv2d_1a_3x3.conv.weight": WRONG}), "conv.weight is (3, 3, 3, 32), not (32, 3, 3, 3)"),
+    (lambda s: s.update({"Mixed_8a\n.x": torch.zeros(1)}), "has no Mixed_8a\\n.x"),
+    (lambda s: (s.clear(), s.update({1: torch.zeros(1)})), "not tensors by name"),
+    (lambda s: (s.clear(), s.update(state_dict={})), "it has no "),
+]
 
 
-@pytest.mark.parametrize("case", BAD_STATES)
-def test_another_network_is_refused_in_one_line(reference, tmp_path, case):
-    change, words = BAD_STATES[case]
-    state = dict(reference.state_dict())
-    change(state)
-    torch.save(state, tmp_path / "bad.pth")
-    message = error_of(weights.read, tmp_path / "bad.pth")
-    assert message.startswith(f"{tmp_path / 'bad.pth'}: ")
-    assert words in message
-    assert message.endswith(weights.URL)
+def test_another_network_is_refused_in_one_line(reference, tmp_path):
+    path = tmp_path / "bad.pth"
+    for change, words in BAD_STATES:
+        state = dict(reference.state_dict())
+        change(state)
+        torch.save(state, path)
+        message = error_of(weights.read, path)
+        assert message.startswith(f"{path}: ")
+        assert words in message
+        assert message.endswith(weights.URL)
 
 
 BAD_FILES = {
@@ -200,55 +192,47 @@ BAD_FILES = {
 }
 
 
-@pytest.mark.parametrize("case", BAD_FILES)
+class Code:
+    """What would run code when it is read."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("it ran",))
+
+
 @pytest.mark.parametrize("archive", [True, False])
-def test_a_damaged_file_is_refused_in_one_line(tmp_path, case, archive):
-    buffer = io.BytesIO()
-    torch.save({"fc.weight": torch.zeros(1008, 20)}, buffer, _use_new_zipfile_serialization=archive)
-    (tmp_path / "bad.pth").write_bytes(BAD_FILES[case](buffer.getvalue()))
-    message = error_of(weights.read, tmp_path / "bad.pth")
-    assert message.startswith(f"{tmp_path / 'bad.pth'}: PyTorch cannot read it (")
-    assert message.endswith(weights.URL)
+def test_a_file_that_is_damaged_or_gone_or_would_run_code_is_refused_in_one_line(tmp_path, archive, monkeypatch):
+    def saved(value):
+        buffer = io.BytesIO()
+        torch.save({"fc.weight": value}, buffer, _use_new_zipfile_serialization=archive)
+        return buffer.getvalue()
 
-
-def test_a_file_that_would_run_code_is_refused(tmp_path):
-    class Code:
-        def __reduce__(self):
-            return (tmp_path.joinpath("ran").touch, ())
-
-    torch.save({"fc.weight": Code()}, tmp_path / "bad.pth")
-    assert "PyTorch cannot read it" in error_of(weights.read, tmp_path / "bad.pth")
-    assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize("name", ["missing.pth", PT])
-def test_a_missing_file_is_one_line(tmp_path, name):
-    assert "No such file" in error_of(weights.read, tmp_path / name)
-    message = error_of(weights.find, str(tmp_path / name))
-    assert message.startswith(f"{tmp_path / name}: no such file")
-    assert message.endswith(weights.URL)
+    content, path = saved(torch.zeros(1008, 20)), tmp_path / "bad.pth"
+    for bad in (saved(Code()), *(damage(content) for damage in BAD_FILES.values())):
+        path.write_bytes(bad)
+        message = error_of(weights.read, path)
+        assert message.startswith(f"{path}: PyTorch cannot read it (")
+        assert message.endswith(weights.URL)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    message = error_of(weights.read, path)
+    assert message.startswith(f"{path}: ")
+    assert "pip install torch" in message
+    for path in (tmp_path / "missing.pth", tmp_path / PT):
+        assert "No such file" in error_of(weights.read, path)
+        message = error_of(weights.find, str(path))
+        assert message.startswith(f"{path}: no such file")
+        assert message.endswith(weights.URL)
 
 
 @pytest.mark.parametrize("name", weights.NAMES)
 def test_under_a_published_name_only_the_published_bytes_are_read(file, variables, tmp_path, monkeypatch, name):
+    assert name.removesuffix(".pth").rpartition("-")[2] == weights.SHA256[:8]
+    assert len(weights.SHA256) == 64
     (tmp_path / name).symlink_to(file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     message = error_of(weights.read, tmp_path / name)
     assert message.startswith(f"{tmp_path / name}: its SHA-256 is {digest}, not 6726825d")
     monkeypatch.setattr(weights, "SHA256", digest)
     jax.tree.map(np.testing.assert_array_equal, weights.read(tmp_path / name), variables)
-
-
-def test_the_published_names_end_with_the_hash():
-    assert {name.removesuffix(".pth").rpartition("-")[2] for name in weights.NAMES} == {weights.SHA256[:8]}
-    assert len(weights.SHA256) == 64
-
-
-def test_without_pytorch_one_line_says_what_to_install(file, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    message = error_of(weights.read, file)
-    assert message.startswith(f"{file}: ")
-    assert "pip install torch" in message
 
 
 @pytest.fixture
@@ -273,13 +257,10 @@ def test_a_given_file_comes_before_the_cache_and_pytorch_fids_before_torch_fidel
 @pytest.mark.parametrize(
     "variable", [{"TORCH_HOME": "a", "XDG_CACHE_HOME": "b"}, {"XDG_CACHE_HOME": "b"}, {"TORCH_HOME": "~/c"}, {}]
 )
-def test_the_cache_is_where_pytorch_has_it(cache, tmp_path, monkeypatch, variable):
+def test_the_cache_is_where_pytorch_has_it(tmp_path, monkeypatch, variable):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variable.items():
-        monkeypatch.setenv(name, value)
+    for name, value in {"TORCH_HOME": None, "XDG_CACHE_HOME": None, "HOME": str(tmp_path / "home"), **variable}.items():
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     folder = tmp_path / torch.hub.get_dir() / "checkpoints"
     folder.mkdir(parents=True)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import threading
 
 import jax
 import numpy as np
@@ -12,8 +13,11 @@ from small_data import encoded, folder_of
 from small_run import OPTIONS, recipe, share_programs
 
 from jaxgan import Batch, data, parallel
+from jaxgan.commands import sample
 from jaxgan.data import DataError, Source, order, source, streaming
-from jaxgan.run import memory, run
+from jaxgan.run import memory, run, turns
+from jaxgan.run.numerics import root_key
+from jaxgan.run.prepare import introduction, prepare
 
 KEY = jax.random.key(3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (37, 28, 28, 1), np.uint8)
@@ -24,6 +28,7 @@ LABELS = np.arange(37, dtype=np.int32) % 10
 def shared_programs():
     with pytest.MonkeyPatch.context() as patch:
         share_programs(patch)
+        patch.setattr(streaming, "BUFFER", 2**20)  # of small images it would hold thousands of steps
         yield
 
 
@@ -41,12 +46,14 @@ def numbered(asked=None, labels=LABELS):
 @pytest.mark.parametrize("start", [0, 5])
 @pytest.mark.parametrize("part", [(0, 1), (0, 2), (1, 2)])
 def test_the_images_of_each_step_are_those_of_a_dataset_in_memory(start, part):
-    dataset = numbered().load()
+    """And its threads end with it."""
+    dataset, before = numbered().load(), threading.active_count()
     with contextlib.closing(data.stream(numbered(), KEY, start, 8, part, True)) as found:
         for step, batch in enumerate(itertools.islice(found, 20), start):
             expected = dataset.batch(KEY, step, 8, part)
             np.testing.assert_array_equal(batch.images, expected.images)
             np.testing.assert_array_equal(batch.labels, expected.labels)
+    assert threading.active_count() <= before
 
 
 def test_a_part_reads_its_own_images_alone():
@@ -71,21 +78,12 @@ def test_no_more_is_read_ahead_than_the_buffer_holds(monkeypatch):
     assert 800 <= len(asked) <= 800 + 8 * (40 + 5)  # what waits, and what the last piece had beyond the step taken
 
 
-def test_threads_end_with_the_stream():
-    import threading
-
-    before = threading.active_count()
-    found = data.stream(numbered(), KEY, 0, 8)
-    next(found)
-    found.close()
-    assert threading.active_count() <= before
-
-
 def test_a_missing_label_is_named_where_labels_are_needed():
     labels = LABELS.copy()
     labels[11] = -1
-    with pytest.raises(DataError, match="numbered: example 11 has no label"):
-        list(itertools.islice(data.stream(numbered(labels=labels), KEY, 0, 8, labels=True), 10))
+    for missing, number in ((labels, "11"), (None, r"\d+")):
+        with pytest.raises(DataError, match=f"numbered: example {number} has no label"):
+            list(itertools.islice(data.stream(numbered(labels=missing), KEY, 0, 8, labels=True), 10))
     with contextlib.closing(data.stream(numbered(labels=labels), KEY, 0, 8)) as found:
         assert all(batch.labels is None for batch in itertools.islice(found, 10))
 
@@ -118,50 +116,42 @@ def test_each_device_gets_the_images_of_its_own_share(form, count):
     assert float(found) == pytest.approx(float(expected), rel=1e-6)
 
 
-def of_source(made=numbered, **changes):
-    """The small run on a source."""
-    return recipe(data=made, **changes)
-
-
 @pytest.mark.slow
-def test_a_streamed_run_ends_in_the_state_of_a_resident_one_and_either_goes_on_as_the_other(tmp_path):
+def test_a_streamed_run_ends_in_the_state_of_a_resident_one_and_either_goes_on_as_the_other(tmp_path, monkeypatch):
+    def ended(name, *options):
+        """The state of a run of four steps with the first options, which goes on with the second."""
+        for steps, each in zip((9,) if len(options) == 1 else (4, 9), options, strict=True):
+            summary = run(recipe(data=numbered, steps=steps), tmp_path / name, 0, each)
+        return summary["state_sha256"]
+
     streamed = dataclasses.replace(OPTIONS, stream=True)
-    whole = run(of_source(), tmp_path / "resident", 0, OPTIONS)
-    assert run(of_source(), tmp_path / "streamed", 0, streamed)["state_sha256"] == whole["state_sha256"]
-    run(of_source(steps=4), tmp_path / "both", 0, streamed)
-    assert run(of_source(), tmp_path / "both", 0, OPTIONS)["state_sha256"] == whole["state_sha256"]
-    run(of_source(steps=4), tmp_path / "either", 0, OPTIONS)
-    assert run(of_source(), tmp_path / "either", 0, streamed)["state_sha256"] == whole["state_sha256"]
-
-
-@pytest.mark.slow
-def test_the_turns_of_a_streamed_run_are_bounded_and_leave_no_trace(tmp_path, monkeypatch):
-    from jaxgan.run import turns
-
-    whole = run(of_source(), tmp_path / "resident", 0, OPTIONS)
+    whole = ended("resident", OPTIONS)
+    assert ended("streamed", streamed) == whole
+    assert ended("both", streamed, OPTIONS) == ended("either", OPTIONS, streamed) == whole
+    # What is given to the device at once is bounded, and that leaves no trace.
     monkeypatch.setattr(turns, "TURN_BYTES", 2 * 16 * 28 * 28)
     sizes, shard_images = [], parallel.shard_images
     monkeypatch.setattr(
         parallel, "shard_images", lambda batches, *args: sizes.append(len(batches)) or shard_images(batches, *args)
     )
-    streamed = dataclasses.replace(OPTIONS, stream=True)
-    assert run(of_source(), tmp_path / "streamed", 0, streamed)["state_sha256"] == whole["state_sha256"]
+    assert ended("bounded", streamed) == whole
     assert max(sizes) <= 2
     assert sum(sizes) == 9
 
 
-def test_images_that_would_take_more_than_half_of_the_memory_are_streamed(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(memory, "host_memory", lambda: 4 * 37 * 28 * 28 - 4)  # a copy, and that on the device
-    run(of_source(steps=2), tmp_path / "a", 0, OPTIONS)
-    assert "streamed" in capsys.readouterr().out
-    monkeypatch.setattr(memory, "host_memory", lambda: 4 * 37 * 28 * 28)
-    run(of_source(steps=2), tmp_path / "b", 0, OPTIONS)
-    assert "streamed" not in capsys.readouterr().out
+@pytest.mark.parametrize("devices", [1, 2])
+def test_images_that_would_take_more_than_half_of_the_memory_are_streamed(tmp_path, monkeypatch, devices):
+    options, most = dataclasses.replace(OPTIONS, devices=devices), 2 * (1 + devices) * 37 * 28 * 28
+    for host in (most - 2, most):  # a copy, and that on each device
+        monkeypatch.setattr(memory, "host_memory", lambda host=host: host)
+        with contextlib.ExitStack() as stack:
+            found = prepare(recipe(data=numbered), tmp_path / str(host), 0, options, (), stack)
+            assert isinstance(found.dataset, Source) == (host < most)
+            assert ("the images are streamed" in introduction(found)) == (host < most)
 
 
 FAULTS = {
     "truncated": (lambda file: file.write_bytes(file.read_bytes()[:40]), "is not an image that can be read"),
-    "gone": (lambda file: file.unlink(), r"cannot be read \(No such file or directory\)"),
     # Reading a process's memory at address 0 is the one I/O error that a healthy machine gives to anyone.
     "disk": (lambda file: (file.unlink(), file.symlink_to("/proc/self/mem")), r"cannot be read \(Input/output error\)"),
 }
@@ -175,7 +165,7 @@ def test_data_that_fail_in_mid_run_end_it_with_a_line_and_its_state_saved(tmp_pa
     path = folder_of(tmp_path / "images", {f"{i:02d}.png": encoded(image[..., 0]) for i, image in enumerate(IMAGES)})
     made = recipe(data=path)
     expected = run(made, tmp_path / "whole", 0, options)["state_sha256"]
-    bad = int(order.batches(root(), 6, 1, 16, 37)[0, 5])
+    bad = int(order.batches(root_key(0), 6, 1, 16, 37)[0, 5])
     file = tmp_path / "images" / f"{bad:02d}.png"
     content = file.read_bytes()
     damage, words = FAULTS[fault]
@@ -197,12 +187,6 @@ def test_data_that_fail_in_mid_run_end_it_with_a_line_and_its_state_saved(tmp_pa
     summary = run(made, tmp_path / "broken", 0, options)
     assert summary["state_sha256"] == expected
     assert summary["steps_resumed_from"] >= 1
-
-
-def root():
-    from jaxgan.run.numerics import root_key
-
-    return root_key(0)
 
 
 class Own:
@@ -265,11 +249,6 @@ def test_what_a_source_of_ones_own_reads_is_checked_in_memory_and_streamed(image
         list(itertools.islice(data.stream(own, KEY, 0, 8, labels=True), 10))
 
 
-def test_a_source_of_classes_that_reads_no_labels_is_refused_where_labels_are_needed():
-    with pytest.raises(DataError, match=r"numbered: example \d+ has no label"):
-        next(data.stream(numbered(labels=None), jax.random.key(7), 0, 8, labels=True))
-
-
 def test_errors_come_in_order_and_at_their_turn():
     def function(item):
         if item == 3:
@@ -283,7 +262,6 @@ def test_errors_come_in_order_and_at_their_turn():
 
 
 def test_real_images_beside_generated_ones_are_read_as_they_are_needed(monkeypatch):
-    from jaxgan.commands import sample
 
     monkeypatch.setattr(sample, "READ_AT_ONCE", 4)
     asked = []
