@@ -58,13 +58,10 @@ def test_halves_and_choices_have_no_order_of_the_data_in_them(monkeypatch):
     assert np.mean(chosen.mean((1, 2, 3)) < 128) == pytest.approx(0.5, abs=0.05)
 
 
-def with_duplicates():
-    digits = data.load("digits").images[:1000]
-    return Dataset("twice", np.concatenate([digits, digits[::33]]))
-
-
 def test_copies_are_told_where_the_data_have_duplicates():
-    by = scoring.scorer(recipe(data=with_duplicates))
+    digits = data.load("digits").images[:1000]
+    twice = Dataset("twice", np.concatenate([digits, digits[::33]]))
+    by = scoring.scorer(recipe(data=lambda: twice))
     floor, images = by.floor(500), by.trained.images
     copied = {x.tobytes() for x in by.train.images}
     share = np.mean([x.tobytes() in copied for x in by.test.images])

@@ -4,6 +4,7 @@ import hashlib
 import io
 import sys
 import urllib.error
+from unittest import mock
 
 import jax
 import numpy as np
@@ -257,7 +258,7 @@ def test_a_given_file_comes_before_the_cache_and_pytorch_fids_before_torch_fidel
 @pytest.mark.parametrize(
     "variable", [{"TORCH_HOME": "a", "XDG_CACHE_HOME": "b"}, {"XDG_CACHE_HOME": "b"}, {"TORCH_HOME": "~/c"}, {}]
 )
-def test_the_cache_is_where_pytorch_has_it(tmp_path, monkeypatch, variable):
+def test_the_cache_is_where_pytorch_has_it(cache, tmp_path, monkeypatch, variable):
     monkeypatch.chdir(tmp_path)
     for name, value in {"TORCH_HOME": None, "XDG_CACHE_HOME": None, "HOME": str(tmp_path / "home"), **variable}.items():
         monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
@@ -286,22 +287,13 @@ def test_a_download_is_checked_and_kept(cache, monkeypatch):
     assert weights.URL.startswith("https://github.com/mseitzer/pytorch-fid/")
 
 
-class Broken(io.BytesIO):
-    """A connection that ends in the middle."""
-
-    def read(self, size):
-        if self.tell():
-            raise ConnectionResetError(104, "Connection reset by peer")
-        return super().read(size)
-
-
 @pytest.mark.parametrize("case", ["no network", "a connection that ends", "no folder"])
 def test_where_nothing_can_be_downloaded_one_line_says_what_to_do(cache, monkeypatch, case):
-    def urlopen(*args, **kwargs):
-        if case == "no network":
-            raise urllib.error.URLError(OSError(-3, "Temporary failure in name resolution"))
-        return Broken(bytes(2 * weights.CHUNK))
-
+    urlopen = mock.MagicMock()
+    if case == "no network":
+        urlopen.side_effect = urllib.error.URLError(OSError(-3, "Temporary failure in name resolution"))
+    broken = [bytes(weights.CHUNK), ConnectionResetError(104, "Connection reset by peer")]
+    urlopen.return_value.__enter__.return_value.read.side_effect = broken
     monkeypatch.setattr("urllib.request.urlopen", urlopen)
     if case == "no folder":
         cache.rmdir()
@@ -310,3 +302,5 @@ def test_where_nothing_can_be_downloaded_one_line_says_what_to_do(cache, monkeyp
     assert message.startswith(f"{cache / PT}: it could not be downloaded (")
     assert message.endswith(f"get {weights.URL}, and put it there")
     assert case == "no folder" or list(cache.iterdir()) == []
+    assert urlopen.called == (case != "no folder")
+    assert case != "a connection that ends" or "Connection reset by peer" in message
