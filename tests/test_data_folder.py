@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from small_data import NOISE, encoded, error_of, folder_of, png
+from small_data import NOISE, encoded, error_of, folder_of
 
 from jaxgan import data
 from jaxgan.commands import prepare as script
@@ -158,11 +158,9 @@ BAD_FOLDERS = {
     "empty file": ({"a.png": NOISE, "void.png": b""}, ["void.png", "remove or mend"]),
     "half a png": ({"half.png": half(NOISE, "PNG")}, ["half.png", "remove or mend"]),
     "half a jpeg": ({"half.jpg": half(NOISE, "JPEG")}, ["half.jpg", "remove or mend"]),
-    "broken header": ({"odd.ppm": b"P6 4x 4 255\n" + bytes(48)}, ["odd.ppm", "remove or mend"]),
     "two sizes": ({"a.png": NOISE, "b.png": SMALL}, ["a.png", "40x40", "b.png", "20x40x3", "resize"]),
     "grey and colour": ({"a.png": GREY, "b.png": NOISE}, ["a.png is 40x40x1", "b.png is 40x40x3"]),
     "16 bits": ({"a.png": GREY, "deep.png": GREY.astype(np.uint16) * 257}, ["deep.png", "8 bits", "convert"]),
-    "16 bits of colour": ({"deep.png": png([bytes(12)], 2, 16, 2)}, ["deep.png", "8 bits", "16 bits", "convert"]),
     "odd names": ({"a\nb\x1b[31m.txt": b""}, [r"a\nb\x1b[31m.txt"]),
     "bytes of no text": ({"\udcff.txt": b""}, [r"\udcff.txt"]),
 }
@@ -227,13 +225,6 @@ def test_many_files_are_not_open_at_once(tmp_path):
         assert values(data.load(name)) == list(range(200))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-
-
-def test_png_files_are_read_exactly_and_jpeg_files_nearly(tmp_path):
-    smooth = np.asarray(Image.fromarray(NOISE[:4, :4]).resize((40, 40)))
-    first, second = data.load(folder_of(tmp_path, {"a.png": NOISE, "b.jpg": encoded(smooth, "JPEG")})).images
-    np.testing.assert_array_equal(first, NOISE)
-    assert np.abs(second.astype(int) - smooth).mean() < 8
 
 
 def test_images_of_several_kinds_are_brought_to_a_shape_each_as_alone(tmp_path):

@@ -120,41 +120,38 @@ def test_images_of_other_numbers_are_refused(tmp_path, dtype, channels):
     assert message.startswith(f"small: its images are {dtype}, not uint8")
 
 
-def shard(folder):
-    (file,) = folder.glob("*.array_record-*")
-    return file
+def shard(change):
+    """Changes the bytes of the one shard."""
+
+    def damage(folder):
+        (file,) = folder.glob("*.array_record-*")
+        file.write_bytes(change(file.read_bytes()))
+
+    return damage
 
 
-def overwrite(folder):
-    content = bytearray(shard(folder).read_bytes())
-    content[200:400] = bytes(200)
-    shard(folder).write_bytes(content)
+def info(**changes):
+    """Changes dataset_info.json, or its only split by a field of that."""
 
+    def change(content):
+        for of in (content, *content["splits"]):
+            of.update((name, value) for name, value in changes.items() if name in of)
 
-def lengths(count):
-    return lambda folder: edit(
-        folder / "dataset_info.json", lambda info: info["splits"][0].update(shardLengths=[str(count)])
-    )
+    return lambda folder: edit(folder / "dataset_info.json", change)
 
 
 DAMAGES = {
-    "bytes changed": (overwrite, ["example 0 cannot be read", "small-train.array_record"]),
-    "cut off": (
-        lambda f: shard(f).write_bytes(shard(f).read_bytes()[:500]),
-        ["example 0 cannot be read", "small-train.array_record"],
-    ),
-    "no shard": (lambda f: shard(f).unlink(), ["cannot be read", "No such file"]),
-    "too few": (lengths(20), ["examples 0 to 15 cannot be read", "small-train.array_record"]),
-    "none": (lengths(0), ["split 'train'", "no examples"]),
-    "no split": (lambda f: edit(f / "dataset_info.json", lambda info: info.update(splits=[])), ["split 'train'"]),
+    "bytes changed": (shard(lambda b: b[:200] + bytes(200) + b[400:]), ["example 0 cannot be read", "small-train.arr"]),
+    "cut off": (shard(lambda b: b[:500]), ["example 0 cannot be read", "small-train.array_record"]),
+    "no shard": (lambda f: [x.unlink() for x in f.glob("*.array_record-*")], ["cannot be read", "No such file"]),
+    "too few": (info(shardLengths=["20"]), ["examples 0 to 15 cannot be read", "small-train.array_record"]),
+    "none": (info(shardLengths=["0"]), ["split 'train'", "no examples"]),
+    "no split": (info(splits=[]), ["split 'train'"]),
     "no features": (lambda f: (f / "features.json").unlink(), ["features.json"]),
     "no info": (lambda f: (f / "dataset_info.json").unlink(), ["dataset_info.json"]),
     "features of no JSON": (lambda f: (f / "features.json").write_text("{"), ["cannot open it"]),
     "info of no JSON": (lambda f: (f / "dataset_info.json").write_text("{"), ["cannot open it"]),
-    "another format": (
-        lambda f: edit(f / "dataset_info.json", lambda info: info.update(fileFormat="tfrecord")),
-        ["small/1.0.0 is not in the array_record format", "download_and_prepare"],
-    ),
+    "another format": (info(fileFormat="tfrecord"), ["small/1.0.0 is not in the array_record", "download_and_prepare"]),
 }
 
 

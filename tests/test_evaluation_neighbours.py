@@ -94,14 +94,6 @@ def test_scores_are_in_range_and_the_same_in_any_order_and_in_pieces(seed, sets,
     np.testing.assert_array_equal(distances, nearest(fake, real).distances)
 
 
-@given(SEEDS)
-def test_scores_are_the_same_when_turned_moved_and_scaled(seed):
-    real, fake = drawn(seed)
-    turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
-    moved = neighbour_scores(*(50 * (x @ turn) + 1000 for x in (real, fake)))
-    assert moved == pytest.approx(neighbour_scores(real, fake), rel=1e-12)
-
-
 @given(SEEDS, st.sampled_from([0, 1e4]))
 def test_of_copies_of_all_images_every_score_is_known(seed, offset):
     """Each ball has its centre and k neighbours. The k-th is on the surface, where rounding would decide."""

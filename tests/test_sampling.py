@@ -138,22 +138,22 @@ def test_samples_and_paths_of_classes(conditional):
     assert sampling.grid_labels(small_gan()) is None
 
 
-def test_labels_that_do_not_fit_are_refused(conditional):
-    gan, state = conditional
-    draw = functools.partial(jaxgan.sample, gan, state, KEY, 4)
-    paths = functools.partial(sampling.interpolate, gan, state, KEY, 4, 3)
-    wrong = {
-        "4 integers, one for each image, not int32 of shape [3]": jnp.zeros(3, jnp.int32),
-        "4 integers, one for each image, not int64 of shape []": np.array(1),
-        "4 integers, one for each image, not float64": np.full(4, 1.9),
-        "from 0 to 2, one less than the number of classes, not from 0 to 3": np.array([0, 1, 2, 3]),
-        "not from -1 to 0": jnp.array([0, 0, -1, 0]),
-    }
-    for words, labels in wrong.items():
-        for door in (draw, paths, jax.jit(lambda door=draw, labels=labels: door(labels=labels))):
-            with pytest.raises(ValueError, match=re.escape(words)):
-                door(labels=labels) if door in (draw, paths) else door()
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (jnp.zeros(3, jnp.int32), "4 integers, one for each image, not int32 of shape [3]"),
+        (np.array(1), "4 integers, one for each image, not int64 of shape []"),
+        (np.full(4, 1.9), "4 integers, one for each image, not float64"),
+        (np.array([0, 1, 2, 3]), "from 0 to 2, one less than the number of classes, not from 0 to 3"),
+        (jnp.array([0, 0, -1, 0]), "not from -1 to 0"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(conditional, labels, words):
     for door in (jaxgan.sample, functools.partial(sampling.interpolate, steps=3)):
+        draw = functools.partial(door, *conditional, KEY, 4, labels=labels)
+        for call in (draw, jax.jit(draw)):
+            with pytest.raises(ValueError, match=re.escape(words)):
+                call()
         with pytest.raises(ValueError, match="the GAN has no classes"):
             door(small_gan(), None, KEY, 4, labels=jnp.zeros(4, jnp.int32))
 
