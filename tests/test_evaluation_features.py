@@ -125,6 +125,10 @@ def test_what_changes_the_numbers_changes_the_digest(monkeypatch):
     assert evaluation.classifier("digits").sha256 == digests[0]
     monkeypatch.setattr("jaxgan.evaluation.features.VERSION", 2)
     assert evaluation.classifier("digits").sha256 != digests[0]
+    monkeypatch.undo()
+    about, variables = shipped.load("digits")
+    monkeypatch.setattr(shipped, "load", lambda name: (about | {"sha256": "of other weights"}, variables))
+    assert evaluation.classifier("digits").sha256 != digests[0]
 
 
 def test_a_function_of_ones_own():
