@@ -85,6 +85,9 @@ def test_of_several_images_the_one_named_image_is_read_and_no_other(tmp_path):
     found = data.load("small", str(tmp_path))
     np.testing.assert_array_equal(found.images, IMAGES)
     assert (found.labels, found.classes) == (None, ())
+    for names in (("a", "image"), ("image", "a")):  # a dataset's files give them in any order
+        features = tfds.features.FeaturesDict({name: tfds.features.Image() for name in names})
+        assert room._image_feature("small", features) == "image"
 
 
 @pytest.mark.parametrize(
