@@ -1,6 +1,7 @@
 """Scores the images of a trained generator: `python -m experiments.evaluate WORKDIR [--weights best] …`."""
 
+from jaxgan.commands.cli import run_script
 from jaxgan.commands.evaluate import main
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

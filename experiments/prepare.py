@@ -1,6 +1,7 @@
 """Images prepared once: `python -m experiments.prepare folder:PATH --size 64 --out DIR`."""
 
+from jaxgan.commands.cli import run_script
 from jaxgan.commands.prepare import main
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

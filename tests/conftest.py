@@ -53,6 +53,46 @@ def no_command_leaves_its_way_of_writing(monkeypatch):
         monkeypatch.setattr(screen, "write", screen.write)
 
 
+@pytest.fixture(scope="module")
+def shared_programs():
+    """Runs of one recipe in a test module share their program, which takes longer to make than they take."""
+    from small_run import share_programs
+
+    with pytest.MonkeyPatch.context() as patch:
+        share_programs(patch)
+        yield patch
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """Calls the `main` of a command with arguments, in this process, since another takes long to start."""
+    from jaxgan.run import processes
+
+    monkeypatch.setattr(processes, "join", lambda **_: None)  # too late: devices are in use
+
+    def call(main, *args):
+        monkeypatch.setattr(sys, "argv", ["command", *map(str, args)])
+        main()
+
+    return call
+
+
+@pytest.fixture
+def refused(called, capfd):
+    """Calls a command that ends with status 2, or another, and one line on stderr, which is given."""
+
+    def call(main, *args, status=2):
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            called(main, *args)
+        assert end.value.code == status
+        err = capfd.readouterr().err
+        assert len(err.splitlines()) == 1, err
+        return err
+
+    return call
+
+
 @pytest.fixture
 def x64():
     """Float64 throughout a test, where an oracle's rounding would otherwise hide an error."""

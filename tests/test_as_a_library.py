@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from jaxgan.commands import process
 
 ROOT = Path(__file__).parents[1]
@@ -43,16 +41,13 @@ def test_literals_are_found():
     assert sorted(literals(ast.parse(source))) == [(3, " --one"), (3, "--two"), (4, "--three")]
 
 
-@pytest.mark.parametrize(
-    ("line", "shown"),
-    [
+def test_a_command_names_its_flags(capsys):
+    for line, shown in (
         ("`batch_size` 3, `data`", "--batch-size 3, --data"),
         ("`features` is no flag here, 'batch_size' no name", "`features` is no flag here, 'batch_size' no name"),
-    ],
-)
-def test_a_command_names_its_flags(monkeypatch, line, shown):
-    monkeypatch.setattr(process, "FLAGS", {"batch_size", "data"})
-    assert process.with_flags(line) == shown
+    ):
+        process.writer({"batch_size", "data"})(line, sys.stdout)
+        assert capsys.readouterr().out == f"{shown}\n"
 
 
 def test_importing_and_training_leave_the_process_as_it_was(tmp_path):

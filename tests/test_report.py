@@ -223,7 +223,7 @@ def test_an_output_that_nobody_reads_costs_nothing(monkeypatch, stream):
     os.close(read)
     with open(write, "w") as file:
         monkeypatch.setattr(sys, stream, file)
-        monkeypatch.setattr(screen, "write", process.write)
+        monkeypatch.setattr(screen, "write", process.writer(()))
         screen.say("first", stream)
         print("later", file=file, flush=True)  # anyone's
     screen.say("the file is closed", stream)

@@ -144,7 +144,6 @@ def test_a_recipe_file_that_is_named_by_a_computed_name_counts_too(folder):
 def test_where_there_is_no_checkout_the_error_names_the_import_that_there_is(experiments, folder, monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "experiments", experiments)
     monkeypatch.delitem(sys.modules, "experiments.recipes", raising=False)
-    monkeypatch.setattr("os._exit", sys.exit)
     written({"idea.py": "\nfrom experiments import recipes"}, folder)
     with pytest.raises(SystemExit), one_line_errors():
         recipes.get("idea.py")

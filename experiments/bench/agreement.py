@@ -24,7 +24,7 @@ import tyro
 
 import jaxgan
 from jaxgan import parallel, recipes
-from jaxgan.commands.cli import Cluster, RecipeNames, check_names, fail, one_line_errors, parse
+from jaxgan.commands.cli import Cluster, RecipeNames, check_names, fail, one_line_errors, parse, run_script
 from jaxgan.forward_pass import Metrics
 from jaxgan.gan import GAN, Batch, GANState, image_shape
 from jaxgan.run import processes
@@ -168,4 +168,4 @@ def _one_bit_off(state: GANState) -> GANState:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -11,7 +11,7 @@ import re
 import jax
 
 from jaxgan import parallel, recipes
-from jaxgan.commands.cli import RecipeNames, check_names, parse
+from jaxgan.commands.cli import RecipeNames, check_names, parse, run_script
 from jaxgan.gan import GAN
 from jaxgan.programs import hlo
 from jaxgan.programs.compile_ahead import lower
@@ -79,4 +79,4 @@ def collectives(program: str) -> list[tuple[hlo.Instruction, list[str]]]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan import recipes
-from jaxgan.commands.cli import RecipeNames, check_names, parse
+from jaxgan.commands.cli import RecipeNames, check_names, parse, run_script
 from jaxgan.convolutions import cpu, grouped, platforms
 from jaxgan.convolutions.linear import Maps, Pads, Shape
 from jaxgan.gan import GAN, image_shape
@@ -220,4 +220,4 @@ def _times(shape: Shape) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -24,7 +24,7 @@ from PIL import Image, ImageOps
 
 from jaxgan import data
 from jaxgan.commands import prepare
-from jaxgan.commands.cli import fail, one_line_errors, parse
+from jaxgan.commands.cli import fail, one_line_errors, parse, run_script
 from jaxgan.commands.shards import forked
 from jaxgan.data.source import ahead, threads
 
@@ -158,4 +158,4 @@ def rate(read: Callable[[], int]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

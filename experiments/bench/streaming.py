@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from experiments.bench import reading
-from jaxgan.commands.cli import fail, one_line_errors, parse
+from jaxgan.commands.cli import fail, one_line_errors, parse, run_script
 from jaxgan.commands.shards import forked
 from jaxgan.run.metrics import read_metrics
 from jaxgan.run.screen import say
@@ -126,4 +126,4 @@ def speeds(flags: Streaming) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

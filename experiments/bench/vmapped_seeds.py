@@ -15,7 +15,7 @@ import jaxgan
 from jaxgan import recipes
 from jaxgan.benchmark.timing import Prepared, compare
 from jaxgan.benchmark.updates import random_data
-from jaxgan.commands.cli import RecipeNames, check_names, parse
+from jaxgan.commands.cli import RecipeNames, check_names, parse, run_script
 from jaxgan.recipes.settings import Recipe
 from jaxgan.train_step import train_steps
 
@@ -76,4 +76,4 @@ def updates(recipe: Recipe, seeds: int, together: bool) -> Prepared:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

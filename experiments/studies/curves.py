@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from jaxgan import recipes
-from jaxgan.commands.cli import keep_programs, one_line_errors, parse
+from jaxgan.commands.cli import keep_programs, one_line_errors, parse, run_script
 from jaxgan.commands.study import make_folder
 from jaxgan.run import Options, run
 from jaxgan.run.report import grids
@@ -53,4 +53,4 @@ def main(args: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -11,6 +11,7 @@ import numpy as np
 import jaxgan
 from jaxgan import images, recipes
 from jaxgan.commands import scoring, study
+from jaxgan.commands.cli import run_script
 from jaxgan.commands.scoring import Scorer
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run import checkpoint
@@ -72,4 +73,4 @@ def main(args: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

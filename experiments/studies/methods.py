@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxgan.commands import scored_run, study
+from jaxgan.commands.cli import run_script
 from jaxgan.commands.scoring import Scorer
 from jaxgan.networks import PlainDisc, PlainGen
 from jaxgan.penalties import R1, R2, WGANGP, Lazy
@@ -91,4 +92,4 @@ def main(args: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

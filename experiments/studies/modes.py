@@ -14,6 +14,7 @@ from experiments.studies import methods
 from experiments.studies.methods import R1_R2
 from jaxgan import images
 from jaxgan.commands import scoring, study
+from jaxgan.commands.cli import run_script
 from jaxgan.commands.scoring import Scorer
 from jaxgan.evaluation import modes
 from jaxgan.networks import PlainGen
@@ -110,4 +111,4 @@ def main(args: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

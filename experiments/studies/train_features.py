@@ -17,7 +17,7 @@ import optax
 import tyro
 
 import jaxgan
-from jaxgan.commands.cli import check_names, keep_programs, one_line_errors, parse
+from jaxgan.commands.cli import check_names, keep_programs, one_line_errors, parse, run_script
 from jaxgan.commands.study import make_folder
 from jaxgan.data import Dataset
 from jaxgan.data.order import in_order
@@ -157,4 +157,4 @@ def accuracy(training: Training, variables: dict[str, Any], data: Dataset) -> fl
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -5,7 +5,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from jaxgan.commands.cli import fail
+from jaxgan.commands.cli import fail, run_script
 
 FOLDER = Path(__file__).parent
 
@@ -21,13 +21,18 @@ def commands() -> dict[str, str]:
 
 
 def main() -> None:
+    """The program `jaxgan`."""
+    run_script(command)
+
+
+def command() -> None:
     """Calls the command that the first argument names."""
     name, *args = sys.argv[1:] or ["--help"]
     known = commands()
     if name in ("-h", "--help"):
         width = max(map(len, known))
         print("jaxgan COMMAND …, in a checkout the same as python -m experiments.COMMAND …\n")
-        print("\n".join(f"  {command:<{width}}  {about}" for command, about in known.items()))
+        print("\n".join(f"  {name:<{width}}  {about}" for name, about in known.items()))
         return
     if name not in known:
         fail(f"jaxgan has no {name!r}; it has {', '.join(known)}")

@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar, cast
 
@@ -18,7 +18,7 @@ from jaxgan.data import DataError
 from jaxgan.evaluation import cache
 from jaxgan.evaluation.inception_weights import WeightsError
 from jaxgan.recipes import RecipeError, user_files
-from jaxgan.run import CheckpointError, ProcessError, ProcessLost, RunError, Stopped, WorkdirError
+from jaxgan.run import CheckpointError, ProcessError, ProcessLost, RunError, Stopped, WorkdirError, screen
 
 T = TypeVar("T")
 RecipeNames = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE …]")]
@@ -37,19 +37,35 @@ class Cluster:
     """Which one this is, from 0."""
 
 
+def run_script(main: Callable[[], None]) -> None:
+    """Calls `main`, and where that refuses its input, or shows its help, ends the process at once.
+
+    At once, since the background threads of a failed read print tracebacks while Python winds down.
+    """
+    try:
+        main()
+    except SystemExit as end:
+        if not isinstance(end.code, int | None):
+            raise
+        for stream in filter(None, (sys.stdout, sys.__stderr__)):
+            with contextlib.suppress(OSError, ValueError):  # nobody listens
+                stream.flush()
+        os._exit(end.code or 0)
+
+
 def parse(flags: type[T], module: str, args: list[str] | None = None, **more: Any) -> T:
     """Parses the command line into the dataclass `flags`, as `tyro.cli`; a mistake ends the program with one line."""
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors), contextlib.suppress(BrokenPipeError):
             given = tyro.cli(flags, prog=f"python -m {module}", args=args, **more)
-            process.FLAGS.update(_names(given))
+            screen.write = process.writer({*_names(given)})
             return given
     except SystemExit as end:
         if end.code:
             fail(f"{_first_message(errors.getvalue())} (see python -m {module} --help)")
         raise
-    os._exit(0)  # nobody reads the help to its end
+    raise SystemExit(0)  # nobody reads the help to its end
 
 
 def _names(flags: Any) -> Iterator[str]:
@@ -101,17 +117,15 @@ def check_json(path: Path | None) -> None:
 
 
 def fail(message: object, status: int = 2) -> NoReturn:
-    """Prints one line to stderr and ends the program at once.
+    """Prints one line to stderr and ends the program.
 
-    At once, since the background threads of a failed read print tracebacks while Python winds down.
+    Raises:
+      SystemExit: always, with the status.
     """
-    line = process.with_flags(" ".join(str(message).split()))
+    line = " ".join(str(message).split())
     with contextlib.suppress(OSError, ValueError):  # nobody listens
-        print(f"error: {line}" if status != 130 else line, file=sys.__stderr__)
-    for stream in filter(None, (sys.stdout, sys.__stderr__)):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(status)
+        screen.write(f"error: {line}" if status != 130 else line, sys.__stderr__ or sys.stdout)
+    raise SystemExit(status)
 
 
 @contextlib.contextmanager

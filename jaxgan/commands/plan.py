@@ -126,7 +126,7 @@ def _compile(request: dict[str, Any], environment: dict[str, str]) -> Facts:
     environment has to be there from the first.
     """
     done = subprocess.run(
-        [sys.executable, "-c", "from jaxgan.commands.plan import compile_request; compile_request()"],
+        [sys.executable, "-c", "from jaxgan.commands import cli, plan; cli.run_script(plan.compile_request)"],
         input=json.dumps(request),
         capture_output=True,
         text=True,

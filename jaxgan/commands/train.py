@@ -14,7 +14,7 @@ from tyro.conf import OmitArgPrefixes, arg
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 from jaxgan import recipes
-from jaxgan.commands.cli import Cluster, keep_programs, one_line_errors, parse
+from jaxgan.commands.cli import Cluster, keep_programs, one_line_errors, parse, run_script
 from jaxgan.commands.scored_run import Scored, run_scored
 from jaxgan.data import DataError
 from jaxgan.gan import image_shape
@@ -203,4 +203,4 @@ def folder_name(recipe: Recipe, usual: Recipe, seed: int = 0) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
