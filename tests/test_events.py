@@ -3,18 +3,13 @@
 import jax
 import numpy as np
 import pytest
-from small_run import OPTIONS, metrics_of, recipe, share_programs
+from small_run import OPTIONS, metrics_of, recipe
 
 from jaxgan.run import Event, Options, RunError, loop, report, run
 from jaxgan.run.arrays import state_sha256
 from jaxgan.run.events import Snapshot, call_all
 
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_programs():
-    with pytest.MonkeyPatch.context() as patch:
-        share_programs(patch)
-        yield
+pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
 @pytest.fixture(scope="module")

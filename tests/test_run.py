@@ -11,19 +11,14 @@ import flax.linen as nn
 import numpy as np
 import pytest
 from small_data import opened
-from small_run import OPTIONS, metrics_of, recipe, share_programs
+from small_run import OPTIONS, metrics_of, recipe
 
 from jaxgan import data
 from jaxgan.networks.spectral import SpectralNorm
 from jaxgan.run import Event, Options, RunError, Stopped, WorkdirError, loop, plots, run
 from jaxgan.run.workdir import claim
 
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_programs():
-    with pytest.MonkeyPatch.context() as patch:
-        share_programs(patch)
-        yield
+pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import types
 
 import jax
 import pytest
-from small_run import OPTIONS, metrics_of, recipe, share_programs
+from small_run import OPTIONS, metrics_of, recipe
 
 from jaxgan import data
 from jaxgan.run import (
@@ -30,12 +30,7 @@ from jaxgan.run import (
 )
 from jaxgan.run.workdir import check
 
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_programs():
-    with pytest.MonkeyPatch.context() as patch:
-        share_programs(patch)
-        yield
+pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
 @pytest.fixture(scope="module")
