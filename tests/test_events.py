@@ -116,24 +116,21 @@ def test_all_of_the_steps_of_a_checkpoint_is_written_before_it_and_nothing_past_
     }
 
 
-@pytest.mark.parametrize(
-    ("event", "message"),
-    [
+def test_what_is_no_event_is_refused_before_anything_is_written(tmp_path):
+    for event, message in (
         (Event("mine", 0, print), "event 'mine': every must be a whole number of at least 1, not 0"),
         (Event("mine", 2.5, print), "event 'mine': every must be .* not 2.5"),
         (Event("mine", 5, "print"), "events of a recipe must be"),
         (print, "events of a recipe must be"),
-    ],
-)
-def test_what_is_no_event_is_refused_before_anything_is_written(tmp_path, event, message):
-    with pytest.raises(RunError, match=message):
-        run(recipe(events=(event,)), tmp_path / "w", 0, OPTIONS)
+    ):
+        with pytest.raises(RunError, match=message):
+            run(recipe(events=(event,)), tmp_path / "w", 0, OPTIONS)
     assert not (tmp_path / "w").exists()
 
 
-@pytest.mark.parametrize(
-    ("found", "message"),
-    [
+def test_what_an_event_may_not_return(tmp_path):
+    snapshot = Snapshot(1, None, tmp_path, False, None, {"loss_gen": np.float32(1)})
+    for found, message in (
         ({"step": 1}, "'step' is the name of another metric"),
         ({"loss_gen": 1}, "'loss_gen' is the name of another metric"),
         ({"first": 1}, "'first' is the name of another metric"),
@@ -141,11 +138,8 @@ def test_what_is_no_event_is_refused_before_anything_is_written(tmp_path, event,
         ({"x": "high"}, "'x' must be a scalar, not 'high'"),
         ({"scored_by": 3.0}, "'scored_by' must be a text, not 3.0"),
         (3.0, "must return a dict of scalars or None, not float"),
-    ],
-)
-def test_what_an_event_may_not_return(tmp_path, found, message):
-    snapshot = Snapshot(1, None, tmp_path, False, None, {"loss_gen": np.float32(1)})
-    events = [Event("one", 1, lambda m: {"first": 0}), Event("two", 1, lambda m: found)]
-    with pytest.raises(RunError, match=f"event 'two'.*{message}"):
-        call_all(events, snapshot)
+    ):
+        events = [Event("one", 1, lambda m: {"first": 0}), Event("two", 1, lambda m, found=found: found)]
+        with pytest.raises(RunError, match=f"event 'two'.*{message}"):
+            call_all(events, snapshot)
     assert call_all([Event("x", 1, lambda m: {"x": jax.numpy.float32(2)})], snapshot) == ({"x": 2.0}, None)

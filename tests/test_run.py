@@ -15,7 +15,7 @@ from small_run import OPTIONS, metrics_of, recipe
 
 from jaxgan import data
 from jaxgan.networks.spectral import SpectralNorm
-from jaxgan.run import Event, Options, RunError, Stopped, WorkdirError, loop, plots, run
+from jaxgan.run import Event, Options, RunError, WorkdirError, plots, run
 from jaxgan.run.workdir import claim
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
@@ -83,12 +83,14 @@ def test_a_finished_run_goes_on_when_given_more_steps(finished, tmp_path):
     _, summary = finished
     shorter = run(recipe(steps=5), tmp_path, 0, OPTIONS)
     assert shorter["step"] == 5
-    longer = run(recipe(steps=9), tmp_path, 0, OPTIONS)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config.pop("accumulate") == 1  # as in one from before there were microbatches
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    longer = run(recipe(), tmp_path, 0, OPTIONS)
     assert longer["steps_resumed_from"] == 5
     assert longer["state_sha256"] == summary["state_sha256"]
     assert [m["step"] for m in metrics_of(tmp_path)] == [1, 2, 4, 5, 6, 8, 9]
-    again = run(recipe(steps=9), tmp_path, 0, OPTIONS)
-    assert again["state_sha256"] == summary["state_sha256"]
+    assert run(recipe(), tmp_path, 0, OPTIONS)["state_sha256"] == summary["state_sha256"]
     with pytest.raises(RunError, match="already"):
         run(recipe(steps=8), tmp_path, 0, OPTIONS)
 
@@ -116,40 +118,21 @@ def test_the_vectors_of_spectral_normalisation_go_on_as_well(tmp_path):
     assert resumed["state_sha256"] == whole["state_sha256"]
 
 
-def test_what_was_reported_past_the_checkpoint_is_dropped(finished, tmp_path):
+def test_what_was_reported_past_the_checkpoint_is_dropped_and_the_clock_goes_on(finished, tmp_path):
     """As after a kill: a line for a step that will be done again, half a line, and a grid from the future."""
     _, summary = finished
     run(recipe(steps=4), tmp_path, 0, OPTIONS)
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps({**metrics_of(tmp_path)[-1], "step": 6}) + '\n{"step": 7, "lo')
+    lines = [{**line, "seconds": 1000 + i} for i, line in enumerate(metrics_of(tmp_path))]
+    lines.append({**lines[-1], "step": 6})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(m) + "\n" for m in lines) + '{"step": 7, "lo')
     (tmp_path / "samples" / "000006.png").write_bytes(b"half a picture")
     (tmp_path / "samples" / "000006.png.partial").write_bytes(b"")
     assert run(recipe(), tmp_path, 0, OPTIONS)["state_sha256"] == summary["state_sha256"]
     assert [m["step"] for m in metrics_of(tmp_path)] == [1, 2, 4, 6, 8, 9]
+    seconds = [m["seconds"] for m in metrics_of(tmp_path)]
+    assert seconds == sorted(seconds)
+    assert seconds[3] > 1000
     assert opened(tmp_path / "samples" / "000006.png").size
-
-
-def test_a_stop_signal_saves_and_the_run_goes_on_from_there(finished, tmp_path, monkeypatch):
-    import signal
-
-    _, summary = finished
-    handler = signal.getsignal(signal.SIGTERM)
-    batches = data.Dataset.batches
-
-    def batches_and_signal(self, key, step, count, *args):
-        if step <= 2 < step + count:
-            signal.raise_signal(signal.SIGTERM)
-        return batches(self, key, step, count, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(data.Dataset, "batches", batches_and_signal)
-        patch.setattr(loop, "MOST", 1)
-        with pytest.raises(Stopped, match="stopped at step 3 of 9"):
-            run(recipe(), tmp_path, 0, OPTIONS)
-    assert signal.getsignal(signal.SIGTERM) is handler
-    resumed = run(recipe(), tmp_path, 0, OPTIONS)
-    assert resumed["steps_resumed_from"] == 3
-    assert resumed["state_sha256"] == summary["state_sha256"]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_saved(tmp_path):
@@ -167,23 +150,25 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
-def test_two_runs_at_once_in_one_workdir_are_refused(tmp_path):
-    summary = run(recipe(steps=1), tmp_path, 0, OPTIONS)
-    config = json.loads((tmp_path / "config.json").read_text())
-    with claim(tmp_path, config), pytest.raises(WorkdirError, match="another process is training"):
-        run(recipe(), tmp_path, 0, OPTIONS)
-    assert json.loads((tmp_path / "summary.json").read_text()) == summary
-
-
 def test_a_finished_run_keeps_its_summary_and_bears_files_gone_or_added(finished, tmp_path):
     original, summary = finished
     workdir = tmp_path / "run"
     shutil.copytree(original, workdir)
-    assert run(recipe(), workdir, 0, OPTIONS) == summary
+    config = json.loads((workdir / "config.json").read_text())
+    with claim(workdir, config), pytest.raises(WorkdirError, match="another process is training"):
+        run(recipe(), workdir, 0, OPTIONS)
+    assert run(recipe(), workdir, 0, OPTIONS) == summary == json.loads((workdir / "summary.json").read_text())
     (workdir / "summary.json").unlink()
     shutil.rmtree(workdir / "samples")
     (workdir / "metrics.jsonl").write_text("[1]\n")
     assert run(recipe(), workdir, 0, OPTIONS)["state_sha256"] == summary["state_sha256"]
+    # As a kill leaves it, between the last checkpoint of a longer run and its summary.
+    text = json.dumps({**summary, "step": 5, "state_sha256": "0"})
+    for left in (text, text[:20]):
+        (workdir / "summary.json").write_text(left)
+        again = run(recipe(), workdir, 0, OPTIONS)
+        assert (again["step"], again["state_sha256"]) == (9, summary["state_sha256"])
+        assert json.loads((workdir / "summary.json").read_text()) == again
     (workdir / "samples" / "notes.txt").write_text("mine")
     assert run(recipe(steps=10), workdir, 0, OPTIONS)["step"] == 10
     assert (workdir / "samples" / "notes.txt").exists()
@@ -205,43 +190,15 @@ def test_pictures_are_of_the_last_step_whatever_the_clock_said(tmp_path, monkeyp
     of_9 = {path: path.read_bytes() for path in pictures}
     assert opened(tmp_path / "samples.gif").n_frames == 5  # 0, 3, 5, 6, 9
     assert all(of_5[path] != of_9[path] for path in pictures)
-    for path in pictures:  # as a kill leaves it, between the summary and one of them
-        for left in (of_5[path], of_9[path][:100]):
-            in_future({path: left})
-            run(recipe(events=events), tmp_path, 0, OPTIONS)
-            assert path.read_bytes() == of_9[path]
-        path.unlink()
-    run(recipe(events=events), tmp_path, 0, OPTIONS)
-    assert {path: path.read_bytes() for path in pictures} == of_9
+    # As a kill leaves it, between the summary and one of them: each of another run, half, or gone.
+    for left in (lambda path: of_5[path], lambda path: of_9[path][:100], None):
+        for path in pictures:
+            in_future({path: left(path)}) if left else path.unlink()
+        run(recipe(events=events), tmp_path, 0, OPTIONS)
+        assert {path: path.read_bytes() for path in pictures} == of_9
     monkeypatch.setattr(plots, "draw", lambda *_: pytest.fail("drawn again"))
     os.utime(pictures[0], (0, 0))
     run(recipe(events=events), tmp_path, 0, OPTIONS)
-
-
-@pytest.mark.parametrize("left", ["of fewer steps", "half a file"])
-def test_a_summary_that_is_not_the_finished_runs_is_written_anew(finished, tmp_path, left):
-    """As a kill leaves it, between the last checkpoint of a longer run and its summary."""
-    original, summary = finished
-    workdir = tmp_path / "run"
-    shutil.copytree(original, workdir)
-    text = json.dumps({**summary, "step": 5, "state_sha256": "0"})
-    (workdir / "summary.json").write_text(text if left == "of fewer steps" else text[:20])
-    again = run(recipe(), workdir, 0, OPTIONS)
-    assert (again["step"], again["state_sha256"]) == (9, summary["state_sha256"])
-    assert json.loads((workdir / "summary.json").read_text()) == again
-
-
-@pytest.mark.slow
-def test_the_clock_of_a_resumed_run_goes_on(tmp_path):
-    run(recipe(steps=4), tmp_path, 0, OPTIONS)
-    lines = metrics_of(tmp_path)
-    (tmp_path / "metrics.jsonl").write_text(
-        "".join(json.dumps({**m, "seconds": 1000 + i}) + "\n" for i, m in enumerate(lines))
-    )
-    run(recipe(), tmp_path, 0, OPTIONS)
-    seconds = [m["seconds"] for m in metrics_of(tmp_path)]
-    assert seconds == sorted(seconds)
-    assert seconds[len(lines)] > 1000
 
 
 @pytest.mark.slow
@@ -257,22 +214,6 @@ def test_a_run_moves_between_numbers_of_devices(tmp_path):
     assert [m["step"] for m in moved] == list(range(1, 10))
     for name in ("loss_gen", "loss_disc", "logit_real", "logit_fake"):
         np.testing.assert_allclose([m[name] for m in moved], [m[name] for m in one], rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.slow
-def test_the_number_of_microbatches_is_part_of_a_run(tmp_path):
-    summary = run(recipe(steps=1, accumulate=2), tmp_path, 0, OPTIONS)
-    assert np.isfinite(summary["loss_gen"])
-    with pytest.raises(WorkdirError, match="accumulate is 2 there, 1 here"):
-        run(recipe(steps=2), tmp_path, 0, OPTIONS)
-
-
-def test_a_run_from_before_there_were_microbatches_goes_on(tmp_path):
-    run(recipe(steps=1), tmp_path, 0, OPTIONS)
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert config.pop("accumulate") == 1
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    assert run(recipe(steps=2), tmp_path, 0, OPTIONS)["step"] == 2
 
 
 @pytest.mark.parametrize(
@@ -292,19 +233,13 @@ def test_options_that_do_not_fit(tmp_path, changes, options, message):
     assert not (tmp_path / "w").exists()
 
 
-@pytest.mark.slow
-def test_the_alternating_update_is_a_choice(tmp_path):
-    summary = run(recipe(update="alternating", steps=3), tmp_path, 0, OPTIONS)
-    assert summary["step"] == 3
-    assert np.isfinite([summary["loss_gen"], summary["loss_disc"]]).all()
-
-
 def test_another_run_is_refused_and_left_alone(finished):
     workdir, _ = finished
     before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
     for changes, seed, message in [
         ({}, 1, "seed is 0 there, 1 here"),
         ({"update": "alternating"}, 0, "update is 'shared' there, 'alternating' here"),
+        ({"accumulate": 2}, 0, "accumulate is 1 there, 2 here"),
         ({"batch_size": 8, "beta1": 0.9}, 0, "batch_size is 16 there, 8 here; beta1 is 0.5 there, 0.9 here"),
     ]:
         with pytest.raises(WorkdirError, match=message):

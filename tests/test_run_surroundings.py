@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,6 @@ from jaxgan import data
 from jaxgan.run import (
     CheckpointError,
     Event,
-    Options,
     RunError,
     Stopped,
     WorkdirError,
@@ -44,9 +44,10 @@ def plain(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_any_path_will_do(plain, tmp_path):
+def test_any_path_will_do_and_other_settings_of_jax(plain, tmp_path):
     workdir = tmp_path / "parent[a-b] *" / "~" / "run[1]?{x}#%20 %s\n漢\\[bold]"
-    run(recipe(steps=4), workdir, 0, OPTIONS)
+    with jax.enable_x64(True), jax.default_prng_impl("rbg"), jax.threefry_partitionable(False):
+        run(recipe(steps=4), workdir, 0, OPTIONS)
     summary = run(recipe(), workdir, 0, OPTIONS)
     assert (summary["steps_resumed_from"], summary["state_sha256"]) == (4, plain[1]["state_sha256"])
     assert (workdir / "samples.gif").exists()
@@ -59,12 +60,19 @@ def test_no_room_for_pictures_events_and_metrics_does_not_change_a_run(plain, tm
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(report, "append", full)
-    monkeypatch.setattr("jaxgan.images.save_png", full)
-    monkeypatch.setattr("jaxgan.images.save_gif", full)
-    summary = run(recipe(), tmp_path, 0, OPTIONS)
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "append", full)
+        patch.setattr("jaxgan.images.save_png", full)
+        summary = run(recipe(), tmp_path, 0, OPTIONS)
     assert summary["state_sha256"] == plain[1]["state_sha256"]
     assert len(capfd.readouterr().err.splitlines()) == 3  # samples, metrics.jsonl, tensorboard
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxgan.images.save_gif", full)
+        shutil.copytree(plain[0] / "samples", tmp_path / "samples", dirs_exist_ok=True)
+        assert run(recipe(), tmp_path, 0, OPTIONS) == summary
+    assert "samples.gif cannot be drawn (No space left on device)" in capfd.readouterr().err
+    assert run(recipe(), tmp_path, 0, OPTIONS) == summary
+    assert (tmp_path / "samples.gif").exists()  # drawn now
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_keeps_the_newest(plain, tmp_path, monkeypatch):
@@ -115,25 +123,13 @@ def test_a_disk_that_fills_up(tmp_path):
         subprocess.run(["umount", disk], check=True)
 
 
-def test_pictures_that_cannot_be_drawn_do_not_cost_the_summary(plain, tmp_path, monkeypatch, capfd):
-    def few(*_, **__):
-        raise OSError(24, "Too many open files")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("jaxgan.images.save_gif", few)
-        summary = run(recipe(), tmp_path, 0, OPTIONS)
-    assert summary["state_sha256"] == plain[1]["state_sha256"]
-    assert "samples.gif cannot be drawn (Too many open files)" in capfd.readouterr().err
-    assert run(recipe(), tmp_path, 0, OPTIONS) == summary
-    assert (tmp_path / "samples.gif").exists()  # drawn now
-
-
 # Settings
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
+def test_settings_of_jax_do_not_reach_a_run(capfd):
+    """Seen by the key of a seed, a type, and the settings themselves; and they are put back."""
+    expected = jax.random.uniform(jax.random.key(7))
+    for name, value in (
         ("jax_enable_x64", True),
         ("jax_default_prng_impl", "rbg"),
         ("jax_threefry_partitionable", False),
@@ -142,35 +138,22 @@ def test_pictures_that_cannot_be_drawn_do_not_cost_the_summary(plain, tmp_path, 
         ("jax_disable_jit", True),
         ("jax_random_seed_offset", 5),
         ("jax_optimization_level", "O0"),
-    ],
-)
-def test_settings_of_jax_do_not_reach_a_run(name, value, capfd):
-    """Seen by the key of a seed, a type, and the settings themselves; and they are put back."""
-    before = getattr(jax.config, name)
-    expected = jax.random.uniform(jax.random.key(7))
-    jax.config.update(name, value)
-    try:
-        with numerics.fixed_numerics():
-            assert jax.random.uniform(numerics.root_key(7)) == expected
-            for setting, (fixed, _) in numerics.FIXED.items():
-                now = getattr(jax.config, setting)
-                assert getattr(now, "value", now) == fixed
-        after = getattr(jax.config, name)
-        assert getattr(after, "value", after) == value
-    finally:
-        jax.config.update(name, before)
-    err = capfd.readouterr().err
-    assert len(err.splitlines()) == 1
-    assert f"{name} is {numerics.FIXED[name][0]}, not {value}" in err
-
-
-def test_a_run_under_other_settings_is_the_same_run(plain, tmp_path):
-    with jax.enable_x64(True), jax.default_prng_impl("rbg"), jax.threefry_partitionable(False):
-        run(recipe(steps=4), tmp_path, 0, OPTIONS)
-    assert run(recipe(), tmp_path, 0, OPTIONS)["state_sha256"] == plain[1]["state_sha256"]
-
-
-def test_nothing_is_said_where_settings_are_the_usual_ones(capfd):
+    ):
+        before = getattr(jax.config, name)
+        jax.config.update(name, value)
+        try:
+            with numerics.fixed_numerics():
+                assert jax.random.uniform(numerics.root_key(7)) == expected
+                for setting, (fixed, _) in numerics.FIXED.items():
+                    now = getattr(jax.config, setting)
+                    assert getattr(now, "value", now) == fixed
+            after = getattr(jax.config, name)
+            assert getattr(after, "value", after) == value
+        finally:
+            jax.config.update(name, before)
+        err = capfd.readouterr().err
+        assert len(err.splitlines()) == 1
+        assert f"{name} is {numerics.FIXED[name][0]}, not {value}" in err
     with numerics.fixed_numerics():
         pass
     assert capfd.readouterr().err == ""
@@ -264,7 +247,7 @@ def test_a_closed_output_does_not_cost_a_run(plain, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
-def test_signals_save_and_stop_unless_they_are_ignored(tmp_path, monkeypatch, number):
+def test_signals_save_and_stop_unless_they_are_ignored(plain, tmp_path, monkeypatch, number):
     batches = data.Dataset.batches
 
     def batches_and_signal(self, key, step, *args):
@@ -277,12 +260,14 @@ def test_signals_save_and_stop_unless_they_are_ignored(tmp_path, monkeypatch, nu
     before = signal.getsignal(number)
     signal.signal(number, usual := signal.default_int_handler)  # it may be ignored, where the tests run under nohup
     try:
-        with pytest.raises(Stopped, match="stopped at step 2 of 3"):
-            run(recipe(steps=3), tmp_path / "w", 0, Options(devices=1))
+        with pytest.raises(Stopped, match="stopped at step 2 of 9"):
+            run(recipe(), tmp_path / "w", 0, OPTIONS)
         assert signal.getsignal(number) is usual
+        resumed = run(recipe(), tmp_path / "w", 0, OPTIONS)
+        assert (resumed["steps_resumed_from"], resumed["state_sha256"]) == (2, plain[1]["state_sha256"])
         if number == signal.SIGHUP:  # as under nohup
             signal.signal(number, signal.SIG_IGN)
-            assert run(recipe(steps=3), tmp_path / "w2", 0, Options(devices=1))["step"] == 3
+            assert run(recipe(steps=3), tmp_path / "w2", 0, OPTIONS)["step"] == 3
     finally:
         signal.signal(number, before)
 
