@@ -26,35 +26,69 @@ SCORED = ("--data", "digits", "--batch-size", "16", "--checkpoint-every", "20", 
 QUICK = (*SCORED, "--evaluate-every", "0")
 
 
+IDEA = """
+import jax.numpy as jnp
+from jaxgan import recipes
+from jaxgan.losses import of_logits
+LOSS = of_logits(lambda r, f, table=jnp.cumsum(jnp.ones(4)): table[0] * f.mean(), lambda r, f: r.mean() - f.mean())
+RECIPE = recipes.get("tf2_gan").replace(disc_loss_scale=1.0, loss=LOSS)
+"""
+WORKER = """
+import json, sys
+import jax
+import jaxgan
+from common import small_gan
+from experiments.bench.agreement import as_float64, random_data, run, several
+from jaxgan import parallel, recipes
+from jaxgan.run import Options, processes
+from jaxgan.run import run as train
+
+address, folder, me = *sys.argv[1:3], int(sys.argv[3])
+processes.join(address, 2, me)
+with jax.enable_x64(True):
+    gan, devices = small_gan(3), parallel.choose_devices()
+    dataset, batches = random_data(gan, 20, 16)
+    for form in parallel.FORMS:
+        state = parallel.replicate(as_float64(jaxgan.init(gan, jax.random.key(0))), devices)
+        print("losses", json.dumps(run(several(gan, dataset, devices, form), state, batches).tolist()))
+jax.distributed.shutdown = lambda: None  # as a refusal ends
+recipe = recipes.get("digits").replace(steps=3, batch_size=16)
+for changes, seed, options, name in (
+    ({}, me, {}, "run"),
+    ({"batch_size": 18}, 0, {}, "run"),
+    ({}, 0, {"devices": 3}, "run"),
+    ({"data": "small"}, 0, {"data_dir": f"{folder}/{me}"}, "run"),
+    ({}, 0, {}, f"run{me}"),
+):
+    try:
+        train(recipe.replace(**changes), f"{folder}/{name}", seed, Options(**options))
+    except ValueError as error:
+        print("refused", json.dumps(str(error)))
+"""
+
+
 @pytest.fixture
 def start():
-    """Starts a script as some processes of one run; whatever is left of them in the end is killed."""
+    """Starts some processes of one run; whatever is left of them in the end is killed."""
     with contextlib.ExitStack() as stack:
 
-        def start(script, *args, own_args=((), ()), devices=2, slurm=False):
-            """`experiments.SCRIPT`, or a program of its own that takes the coordinator's address and its number."""
+        def start(*args, own_args=((), ()), devices=2, slurm=False, worker=False):
+            """`experiments.train`, or WORKER with the coordinator's address, `args` and its number."""
             with socket.create_server(("127.0.0.1", 0)) as server:
                 port = server.getsockname()[1]
             paths = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
             environment = {**os.environ, "PYTHONPATH": paths, "JAX_NUM_CPU_DEVICES": str(devices)}
-            started = []
+            started, address, count = [], f"127.0.0.1:{port}", len(own_args)
             for i, own in enumerate(own_args):
-                command = [sys.executable, "-m", f"experiments.{script}", *args, *own]
-                if script == WORKER:
-                    command = [sys.executable, "-c", WORKER, f"127.0.0.1:{port}", i]
-                elif len(own_args) > 1 and not slurm:
-                    command += [
-                        "--coordinator",
-                        f"127.0.0.1:{port}",
-                        "--num-processes",
-                        len(own_args),
-                        "--process-id",
-                        i,
-                    ]
-                if slurm:  # whose job ID decides the port
-                    task = {"SLURM_NTASKS": len(own_args), "SLURM_PROCID": i, "SLURM_LOCALID": i}
+                command = [sys.executable, "-m", "experiments.train", *args, *own]
+                if worker:
+                    command = [sys.executable, "-c", WORKER, address, *args, i]
+                elif slurm:  # whose job ID decides the port
+                    task = {"SLURM_NTASKS": count, "SLURM_PROCID": i, "SLURM_LOCALID": i}
                     task |= {"SLURM_JOB_ID": port, "SLURM_STEP_NODELIST": "localhost"}
                     environment = environment | {name: str(value) for name, value in task.items()}
+                elif count > 1:
+                    command += ["--coordinator", address, "--num-processes", count, "--process-id", i]
                 process = subprocess.Popen(
                     [*map(str, command)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
                 )
@@ -76,10 +110,8 @@ def summary_of(workdir):
     return json.loads((workdir / "summary.json").read_text())
 
 
-def losses_of(workdir):
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
-    return np.array([[line["loss_gen"], line["loss_disc"]] for line in lines])
+def steps_of(workdir):
+    return [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
 def wait_for_step(workdir, step, started):
@@ -92,224 +124,136 @@ def wait_for_step(workdir, step, started):
 
 @pytest.mark.slow
 def test_two_processes_make_one_run_and_one_alone_goes_on_with_it(start, tmp_path):
-    args = ("tf2_gan", *SCORED, "--evaluate-every", 3, "--workdir", tmp_path)
-    assert ends(start("train", *args, "--steps", 4)) == [(0, ""), (0, "")]
-    summary = summary_of(tmp_path)
+    """Slurm says which process each is; they have joined when the recipe's file is read, as it may use devices."""
+    (tmp_path / "idea.py").write_text(IDEA)
+    args = (tmp_path / "idea.py", *SCORED, "--evaluate-every", 3, "--workdir", tmp_path / "run")
+    for status, err in ends(start(*args, "--steps", 4, slurm=True)):
+        assert status == 0, err
+        assert err.startswith("SLURM_NTASKS=2: waiting, ")
+        assert len(err.splitlines()) == 1
+    summary = summary_of(tmp_path / "run")
     assert len(summary["devices"]) == 4
     assert summary["final"]["step"] == 4
     assert summary["best"]["step"] in (3, 4)
-    assert ends(start("train", *args, "--steps", 6, own_args=[()], devices=1)) == [(0, "")]
-    assert summary_of(tmp_path)["steps_resumed_from"] == 4
-    assert summary_of(tmp_path)["final"]["step"] == 6
-    assert len(losses_of(tmp_path)) == 6
-
-
-@pytest.mark.slow
-def test_two_processes_stream_one_run(start, tmp_path):
-    """Each reads its own share, and they end in the state of the same run in memory."""
-    noise = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
-    folder = folder_of(tmp_path / "images", {f"{i:02d}.png": encoded(image) for i, image in enumerate(noise)})
-    args = ("tf2_gan", *QUICK, "--data", folder, "--steps", 4)
-    assert ends(start("train", *args, "--stream", "--workdir", tmp_path / "streamed")) == [(0, ""), (0, "")]
-    assert ends(start("train", *args, "--workdir", tmp_path / "resident")) == [(0, ""), (0, "")]
-    assert summary_of(tmp_path / "streamed")["state_sha256"] == summary_of(tmp_path / "resident")["state_sha256"]
-
-
-WORKER = """
-import json, sys
-import jax
-import jaxgan
-from common import small_gan
-from small_data import encoded, folder_of
-from experiments.bench.agreement import as_float64, random_data, run, several
-from jaxgan import parallel
-from jaxgan.run import processes
-
-jax.config.update("jax_enable_x64", True)
-processes.join(sys.argv[1], 2, int(sys.argv[2]))
-gan, devices = small_gan(3), parallel.choose_devices()
-dataset, batches = random_data(gan, 20, 16)
-for form in parallel.FORMS:
-    state = parallel.replicate(as_float64(jaxgan.init(gan, jax.random.key(0))), devices)
-    print("losses", json.dumps(run(several(gan, dataset, devices, form), state, batches).tolist()))
-"""
-
-
-@pytest.mark.slow
-def test_twenty_updates_agree_with_the_plain_step_in_float64(start, x64):
-    """With batch normalisation and labels; `experiments.bench.agreement` has the recipes, and float32."""
-    gan = small_gan(3)
-    dataset, batches = random_data(gan, 20, 16)
-    expected = run(plain(gan, dataset), as_float64(jaxgan.init(gan, jax.random.key(0))), batches)
-    started = start(WORKER)
-    for process in started:
-        out, err = process.communicate(timeout=200)
-        several = [json.loads(line.removeprefix("losses ")) for line in out.splitlines() if line.startswith("losses ")]
-        assert len(several) == 2, err
-        for losses in several:  # under pmap, and under shard_map
-            assert difference(np.array(losses), expected).max() < 1e-9
+    assert ends(start(*args, "--steps", 6, own_args=[()], devices=1)) == [(0, "")]
+    summary = summary_of(tmp_path / "run")
+    assert (summary["steps_resumed_from"], summary["final"]["step"]) == (4, 6)
+    assert steps_of(tmp_path / "run") == list(range(1, 7))
 
 
 @pytest.mark.slow
 def test_one_is_killed_the_other_says_so_and_both_go_on_to_the_same_state(start, tmp_path):
-    args = ("train", "tf2_gan", *QUICK, "--steps", 60, "--workdir")
+    """Each reads its own share of streamed images, and they end in the state of a whole run with all in memory."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
+    folder = folder_of(tmp_path / "images", {f"{i:02d}.png": encoded(image) for i, image in enumerate(noise)})
+    args = ("tf2_gan", *QUICK, "--data", folder, "--steps", 60, "--workdir")
     assert ends(start(*args, tmp_path / "whole")) == [(0, ""), (0, "")]
-    started = start(*args, tmp_path / "killed")
+    args = (*args, tmp_path / "killed", "--stream")
+    started = start(*args)
     wait_for_step(tmp_path / "killed", 30, started)
     started[1].kill()
     ((status, err),) = ends(started[:1], timeout=60)
     # Ours, or JAX's own where its service has noticed first.
     assert (status == 1 and "another process has ended" in err) or (status == -6 and "another task died" in err)
     assert not (tmp_path / "killed" / "summary.json").exists()
-    assert ends(start(*args, tmp_path / "killed")) == [(0, ""), (0, "")]
+    assert ends(start(*args)) == [(0, ""), (0, "")]
     whole, killed = summary_of(tmp_path / "whole"), summary_of(tmp_path / "killed")
     assert killed["steps_resumed_from"] == 20
     assert killed["state_sha256"] == whole["state_sha256"]
 
 
 @pytest.mark.slow
-def test_where_the_leader_is_killed_the_other_ends_too(start, tmp_path):
-    started = start("train", "tf2_gan", *QUICK, "--steps", 100_000, "--workdir", tmp_path)
+def test_asking_one_to_stop_stops_both_at_one_step_and_where_the_leader_is_killed_the_other_ends(start, tmp_path):
+    """By SIGINT, which is handed on as SIGTERM."""
+    args = ("tf2_gan", *QUICK, "--steps", 100_000, "--workdir", tmp_path)
+    started = start(*args)
     wait_for_step(tmp_path, 5, started)
+    started[1].send_signal(signal.SIGINT)
+    (first, first_err), (second, second_err) = ends(started, timeout=60)
+    assert (first, second) == (130, 130), (first_err, second_err)
+    step = steps_of(tmp_path)[-1]
+    for err in (first_err, second_err):
+        assert f"stopped at step {step} of 100000" in err
+        assert len(err.splitlines()) == 1
+    assert (tmp_path / "checkpoints" / str(step)).is_dir()
+    started = start(*args)
+    wait_for_step(tmp_path, step + 5, started)
     started[0].kill()
     ((status, err),) = ends(started[1:], timeout=60)
     assert (status == 1 and "another process has ended" in err) or (status == -6 and "another task died" in err)
 
 
 @pytest.mark.slow
-def test_a_workdir_that_is_not_shared_is_refused(start, tmp_path):
-    own = (("--workdir", tmp_path / "here"), ("--workdir", tmp_path / "there"))
-    for status, err in ends(start("train", "digits", *QUICK, "--steps", 3, own_args=own), timeout=60):
-        assert status == 2
-        assert "there must be a folder that all processes share" in err
+def test_twenty_updates_agree_with_the_plain_step_and_what_keeps_them_from_one_run_is_said_in_each(
+    start, x64, tmp_path
+):
+    """In float64, with batch normalisation and labels; `experiments.bench.agreement` has the recipes, and float32."""
+    gan = small_gan(3)
+    dataset, batches = random_data(gan, 20, 16)
+    expected = run(plain(gan, dataset), as_float64(jaxgan.init(gan, jax.random.key(0))), batches)
+    small_tfds.write(str(tmp_path / "0"), [{"image": jaxgan.images.png(np.zeros((8, 8, 1), np.uint8))}] * 16)
+    refusals = [
+        ("seed is 0 in process 0, 1 in process 1",) * 2,
+        ("`batch_size` 18 cannot be split evenly over 2 devices in each of 2 processes",) * 2,
+        ("`devices`: 3 devices asked for, 2 available",) * 2,
+        ("process 1: small: no such dataset", "small: no such dataset"),
+        ("must be a folder that all processes share",) * 2,
+    ]
+    for i, process in enumerate(start(tmp_path, worker=True)):
+        out, err = process.communicate(timeout=200)
+        said = [line.partition(" ")[::2] for line in out.splitlines()]
+        several = [json.loads(text) for kind, text in said if kind == "losses"]
+        assert len(several) == 2, err
+        for losses in several:  # under pmap, and under shard_map
+            assert difference(np.array(losses), expected).max() < 1e-9
+        refused = [json.loads(text) for kind, text in said if kind == "refused"]
+        assert len(refused) == len(refusals), err
+        assert all(words[i] in text for words, text in zip(refusals, refused, strict=True)), refused
+        assert refused[3].startswith(refusals[3][i])
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
-def test_slurm_says_which_process_this_is(start, tmp_path):
-    args = ("tf2_gan", *QUICK, "--steps", 3, "--workdir", tmp_path)
-    for status, err in ends(start("train", *args, slurm=True)):
-        assert status == 0, err
-        assert err.startswith("SLURM_NTASKS=2: waiting, ")
-        assert len(err.splitlines()) == 1
-    assert len(summary_of(tmp_path)["devices"]) == 4
-
-
-IDEA = """
-import jax.numpy as jnp
-from jaxgan import recipes
-from jaxgan.losses import of_logits
-LOSS = of_logits(lambda r, f, table=jnp.cumsum(jnp.ones(4)): table[0] * f.mean(), lambda r, f: r.mean() - f.mean())
-RECIPE = recipes.get("tf2_gan").replace(disc_loss_scale=1.0, loss=LOSS)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("slurm", [False, True])
-def test_a_recipe_file_may_use_devices_when_it_is_read(start, tmp_path, slurm):
-    """The processes have joined by then; what the file, or a flag, has wrong is one line in each."""
+def test_what_one_has_wrong_is_one_line_in_each(start, tmp_path):
     (tmp_path / "idea.py").write_text(IDEA)
-    args = (tmp_path / "idea.py", *QUICK, "--steps", 3, "--workdir", tmp_path / "run")
-    for status, err in ends(start("train", *args, slurm=slurm)):
-        assert status == 0, err
-    assert len(summary_of(tmp_path / "run")["devices"]) == 4
-    if not slurm:
-        for status, err in ends(start("train", *args, own_args=((), ("--loss", "hinge"))), timeout=60):
-            assert (status, len(err.splitlines())) == (2, 1), err
-            assert "--loss: in idea it is no plain value" in err
-
-
-@pytest.mark.slow
-def test_asking_one_to_stop_stops_both_at_one_step(start, tmp_path):
-    """By SIGINT, which is handed on as SIGTERM."""
-    started = start("train", "tf2_gan", *QUICK, "--steps", 100_000, "--workdir", tmp_path)
-    wait_for_step(tmp_path, 5, started)
-    started[1].send_signal(signal.SIGINT)
-    (first, first_err), (second, second_err) = ends(started, timeout=60)
-    assert (first, second) == (130, 130), (first_err, second_err)
-    step = int((tmp_path / "metrics.jsonl").read_text().count("\n"))
-    for err in (first_err, second_err):
-        assert f"stopped at step {step} of 100000" in err
-    assert (tmp_path / "checkpoints" / str(step)).is_dir()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("args", "own_args", "message"),
-    [
-        ((), (("--seed", 1), ("--beta1", 0.5)), "seed is 1 in process 0, 0 in process 1"),
-        (
-            ("--batch-size", 18),
-            ((), ()),
-            "--batch-size 18 cannot be split evenly over 2 devices in each of 2 processes",
-        ),
-        (("--devices", 3), ((), ()), "--devices: 3 devices asked for, 2 available"),
-    ],
-    ids=["another recipe", "batch size", "devices"],
-)
-def test_what_keeps_them_from_one_run_is_one_line_in_each(start, tmp_path, args, own_args, message):
-    started = start("train", "digits", *QUICK, *args, "--workdir", tmp_path / "run", own_args=own_args)
-    for status, err in ends(started, timeout=60):
-        assert status == 2
-        assert len(err.splitlines()) == 1, err
-        assert message in err
+    args = (tmp_path / "idea.py", *QUICK, "--workdir", tmp_path / "run")
+    for status, err in ends(start(*args, own_args=((), ("--loss", "hinge"))), timeout=60):
+        assert (status, len(err.splitlines())) == (2, 1), err
+        assert "--loss: in idea it is no plain value" in err
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
-def test_where_one_has_no_data_both_say_so(start, tmp_path):
-    png = jaxgan.images.png(np.zeros((8, 8, 1), np.uint8))
-    small_tfds.write(str(tmp_path / "data"), [{"image": png}] * 16)
-    args = ("train", "digits", *QUICK[2:], "--data", "small", "--workdir", tmp_path / "run")
-    started = start(*args, own_args=(("--data-dir", tmp_path / "data"), ("--data-dir", tmp_path / "none")))
-    (first, first_err), (second, second_err) = ends(started, timeout=60)
-    assert (first, second) == (2, 2)
-    assert first_err.startswith("error: process 1: small: no such dataset")
-    assert second_err.startswith("error: small: no such dataset")
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ({"coordinator": "127.0.0.1:1234"}, "`num_processes` and `process_id` missing"),
-        ({"coordinator": "here", "num_processes": 2, "process_id": 0}, "`coordinator` must be HOST:PORT, not here"),
-        ({"coordinator": "h:99999", "num_processes": 2, "process_id": 0}, "must be HOST:PORT"),
-        ({"coordinator": "h:1234", "num_processes": 2, "process_id": 2}, "`process_id` must be from 0 .* not 2 of 2"),
-        (
-            {"coordinator": "nowhere.invalid:1", "num_processes": 2, "process_id": 1},
-            "nowhere.invalid:1 cannot be reached",
-        ),
-    ],
-)
-def test_flags_that_do_not_fit(flags, message):
-    with pytest.raises(ProcessError, match=message):
-        processes.join(**flags)
-
-
-def test_a_port_that_is_taken_is_refused():
+def test_flags_that_do_not_fit():
     with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(ProcessError, match=f"{address} cannot be listened at"):
-            processes.join(address, 2, 0)
+        taken = f"127.0.0.1:{server.getsockname()[1]}"
+        for *given, message in (
+            ("127.0.0.1:1234", None, None, "`num_processes` and `process_id` missing"),
+            ("here", 2, 0, "`coordinator` must be HOST:PORT, not here"),
+            ("h:99999", 2, 0, "must be HOST:PORT"),
+            ("h:1234", 2, 2, "`process_id` must be from 0 .* not 2 of 2"),
+            ("nowhere.invalid:1", 2, 1, "nowhere.invalid:1 cannot be reached"),
+            (taken, 2, 0, f"{taken} cannot be listened at"),
+        ):
+            with pytest.raises(ProcessError, match=message):
+                processes.join(*given)
 
 
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
+def test_what_makes_a_cluster(monkeypatch):
+    variables = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "JOB_COMPLETION_INDEX")
+    for environment, expected in (
         ({}, False),
         ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, False),
         ({"SLURM_NTASKS": "8"}, True),
         ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, False),
         ({"JOB_COMPLETION_INDEX": "0"}, True),
-    ],
-)
-def test_what_makes_a_cluster(monkeypatch, environment, expected):
-    for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "JOB_COMPLETION_INDEX"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert processes._in_cluster() is expected
+    ):
+        with monkeypatch.context() as patch:
+            for name in variables:
+                patch.delenv(name, raising=False)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            assert processes._in_cluster() is expected, environment
 
 
 def test_only_failed_communication_is_taken_for_a_lost_process(monkeypatch):
