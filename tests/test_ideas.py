@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from small_data import opened
@@ -231,11 +230,3 @@ def test_what_is_recorded_of_an_own_build_is_what_is_built(folder, refused):
     with pytest.raises(WorkdirError, match=r"gen_optimizer is '.*step_size=-0.05.*there, '.*step_size=-0.06.*' here"):
         check(folder, *config_of(edited, 0))
     check(folder, *config_of(edited, 0), recipes.in_changed_file(edited))
-
-
-def test_nothing_of_this_enters_jax(folder):
-    """The files' functions are static: the same recipe loaded twice gives the same description of each."""
-    first, second = (recipes.get("info.py").config() for _ in range(2))
-    assert first == second
-    assert first["disc"] == "recipe_file:Disc"
-    assert jax.tree.leaves(first)

@@ -94,68 +94,40 @@ backend_config={"known_trip_count":{"n":"2"}}
 LAUNCHES = 1 + (4 + 1 + 1 + 1) + 5 * (1 + 3 * 2) + 1 + 2
 
 
-@pytest.fixture(scope="module")
-def program():
-    return hlo.read(PROGRAM)
-
-
-@pytest.fixture(scope="module")
-def steps(program):
-    return hlo.update(program)
-
-
-def test_launches_count_as_often_as_their_loop_turns(steps):
-    assert hlo.launches(steps) == LAUNCHES == 46
-
-
-def test_a_fusion_is_one_launch_and_its_parts_are_seen(program, steps):
+def test_a_program_by_hand():
+    program = hlo.read(PROGRAM)
+    steps = hlo.update(program)
+    assert hlo.launches(steps) == LAUNCHES == 46  # each as often as its loop turns
+    assert hlo.host_transfers(steps) == 5 * 3
+    # The bytes that are reduced or gathered.
+    assert hlo.collectives(steps) == {"all-gather": (1, 2 * 16 * 4), "all-reduce": (6, 4 * (3 + 5) + 5 * 4 * 4)}
+    # A fusion is one launch, and its parts are seen.
     inner = list(hlo.within_fusions(program, steps))
     assert sum(times for times, step in inner if step.opcode == "dot") == 1
     assert sum(times for times, step in inner if step.opcode == "negate") == 5 * 3 + 1 + 1
     assert [step.operands[0] for _, step in inner if hlo.is_convolution(step)] == [(2, 8, 8, 3)]
-
-
-def test_collectives_with_the_bytes_that_they_reduce_or_gather(steps):
-    assert hlo.collectives(steps) == {"all-gather": (1, 2 * 16 * 4), "all-reduce": (6, 4 * (3 + 5) + 5 * 4 * 4)}
-
-
-def test_what_goes_to_the_host_is_seen(steps):
-    assert hlo.host_transfers(steps) == 5 * 3
-
-
-def test_flops_of_products_alone(program, steps):
-    """The window of a 3x3 convolution of 8 pixels with a pixel of padding meets 3 * 8 - 2 values along an axis."""
+    # The window of a 3x3 convolution of 8 pixels with a pixel of padding meets 3 * 8 - 2 values along an axis.
     assert hlo.count_flops(program, steps) == 2 * (2 * 4 * 16 * 8) + 2 * 2 * 5 * 3 * 22 * 22
-
-
-def test_parameters_come_in_their_order_with_what_a_tpu_pads(program):
-    """Of [10, 3] with the first axis last: 3 rows are padded to 8, 10 columns to 128."""
+    # Parameters in their order. Of [10, 3] with the first axis last, a TPU pads 3 rows to 8, and 10 columns to 128.
     assert [array.bytes_in_memory for array in hlo.parameters(program)] == [16, 8 * 128, 4]
     assert [array.bytes for array in hlo.parameters(program)] == [16, 30, 4]
+    two_loops = PROGRAM.replace("body=%update", 'body=%update, "known_trip_count":{"n":"9"}')
+    for text in ("", "HloModule m\n", two_loops):
+        with pytest.raises(ValueError, match=r"entry|updates"):
+            hlo.update(hlo.read(text))
 
 
-@pytest.mark.parametrize(
-    ("text", "array", "memory"),
-    [
+def test_arrays_and_their_bytes():
+    for text, array, memory in (
         ("f32[2,3]{1,0}", Array("f32", 32, (2, 3), "1,0"), 24),
         ("bf16[100,300]{1,0:T(8,128)(2,1)}", Array("bf16", 16, (100, 300), "1,0:T(8,128)(2,1)"), 2 * 104 * 384),
         ("f32[]{:T(128)}", Array("f32", 32, (), ":T(128)"), 4 * 128),
         ("pred[7]", Array("pred", 8, (7,)), 7),
         ("f8e4m3fn[5]{0}", Array("f8e4m3fn", 8, (5,), "0"), 5),
         ("s4[3]{0}", Array("s4", 4, (3,), "0"), 2),
-    ],
-)
-def test_arrays_and_their_bytes(text, array, memory):
-    assert hlo.arrays_in(text) == (array,)
-    assert array.bytes_in_memory == memory
-
-
-@pytest.mark.parametrize(
-    "text", ["", "HloModule m\n", PROGRAM.replace("body=%update", 'body=%update, "known_trip_count":{"n":"9"}')]
-)
-def test_a_program_without_a_loop_of_updates_is_refused(text):
-    with pytest.raises(ValueError, match=r"entry|updates"):
-        hlo.update(hlo.read(text))
+    ):
+        assert hlo.arrays_in(text) == (array,)
+        assert array.bytes_in_memory == memory
 
 
 SETTINGS = [

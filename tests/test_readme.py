@@ -50,15 +50,9 @@ def test_the_notebook_is_the_readmes_example(monkeypatch, tmp_path):
     jaxgan.images.save_png("grid.png", jaxgan.images.grid(names["images"]))
 
 
-@pytest.fixture(scope="module")
-def tiny():
+def test_the_example_for_several_devices():
     gan = recipes.get("tf2_gan").build()
-    return gan, jaxgan.init(gan, jax.random.key(0))
-
-
-def test_the_example_for_several_devices(tiny):
-    gan, state = tiny
-    names = {"gan": gan, "state": state, "batch": np.zeros((16, 28, 28, 1), np.uint8)}
+    names = {"gan": gan, "state": jaxgan.init(gan, jax.random.key(0)), "batch": np.zeros((16, 28, 28, 1), np.uint8)}
     exec(example("docs/devices.md", "import jaxgan\nfrom jaxgan import parallel"), names)
     assert names["state"].step == 1
     assert len(names["state"].step.sharding.device_set) == 8

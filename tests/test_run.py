@@ -7,14 +7,12 @@ import os
 import shutil
 import time
 
-import flax.linen as nn
 import numpy as np
 import pytest
 from small_data import opened
 from small_run import OPTIONS, metrics_of, recipe
 
 from jaxgan import data
-from jaxgan.networks.spectral import SpectralNorm
 from jaxgan.run import Event, Options, RunError, WorkdirError, plots, run
 from jaxgan.run.workdir import claim
 
@@ -93,29 +91,6 @@ def test_a_finished_run_goes_on_when_given_more_steps(finished, tmp_path):
     assert run(recipe(), tmp_path, 0, OPTIONS)["state_sha256"] == summary["state_sha256"]
     with pytest.raises(RunError, match="already"):
         run(recipe(steps=8), tmp_path, 0, OPTIONS)
-
-
-class SpectralDisc(nn.Module):
-    """A dense discriminator with spectral normalisation."""
-
-    @nn.compact
-    def __call__(self, images, labels, context):
-        x = nn.leaky_relu(SpectralNorm(nn.Dense(8))(images.reshape(len(images), -1)), 0.2)
-        return SpectralNorm(nn.Dense(1))(x)[:, 0]
-
-
-@pytest.mark.slow
-def test_the_vectors_of_spectral_normalisation_go_on_as_well(tmp_path):
-    """They are state that no gradient gives: a resumed run has them from its checkpoint, not from the weights."""
-    small = recipe(disc=SpectralDisc(), loss="hinge", update="alternating", training_ratio=2)
-    options = dataclasses.replace(OPTIONS, keep=3)
-    whole = run(small, tmp_path, 0, options)
-    (tmp_path / "summary.json").unlink()
-    for later in ("8", "9"):  # as if killed before
-        shutil.rmtree(tmp_path / "checkpoints" / later)
-    resumed = run(small, tmp_path, 0, options)
-    assert (resumed["steps_resumed_from"], resumed["step"]) == (4, 9)
-    assert resumed["state_sha256"] == whole["state_sha256"]
 
 
 def test_what_was_reported_past_the_checkpoint_is_dropped_and_the_clock_goes_on(finished, tmp_path):
@@ -216,20 +191,17 @@ def test_a_run_moves_between_numbers_of_devices(tmp_path):
         np.testing.assert_allclose([m[name] for m in moved], [m[name] for m in one], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("changes", "options", "message"),
-    [
+def test_options_that_do_not_fit(tmp_path):
+    for changes, options, message in (
         ({"batch_size": 10}, {"devices": 4}, r"`batch_size` 10 .* over 4 devices; choose a multiple of 4"),
         ({"batch_size": 12}, {}, r"`batch_size` 12 .* over 8 devices"),
-        ({"accumulate": 4}, {"devices": 8}, r"`batch_size` 16 .* `accumulate` 4 microbatches; choose a multiple of 32"),
+        ({"accumulate": 4}, {"devices": 8}, r"`batch_size` 16 .* `accumulate` 4 micro.*; choose a multiple of 32"),
         ({}, {"devices": 99}, r"`devices`: 99 devices asked for, 8 available"),
         ({}, {"devices": 0}, r"`devices` must be at least 1, not 0"),
         ({}, {"log_every": 0}, r"`log_every` must be at least 1"),
-    ],
-)
-def test_options_that_do_not_fit(tmp_path, changes, options, message):
-    with pytest.raises(RunError, match=message):
-        run(recipe(**changes), tmp_path / "w", 0, Options(**options))
+    ):
+        with pytest.raises(RunError, match=message):
+            run(recipe(**changes), tmp_path / "w", 0, Options(**options))
     assert not (tmp_path / "w").exists()
 
 

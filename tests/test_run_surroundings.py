@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import types
+from unittest import mock
 
 import jax
 import pytest
@@ -169,9 +170,7 @@ def test_flags_of_xla_that_change_numbers_are_part_of_a_run(plain, monkeypatch):
 
 
 def test_devices_that_are_not_there_are_one_line(monkeypatch):
-    def missing():
-        raise RuntimeError("Unable to initialize backend 'cuda': no GPU\nand 70 more lines")
-
+    missing = mock.Mock(side_effect=RuntimeError("Unable to initialize backend 'cuda': no GPU\nand 70 more lines"))
     monkeypatch.setattr(jax, "devices", missing)
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     with pytest.raises(RunError, match=r"^JAX_PLATFORMS=cuda: .*no GPU.*unset it$"):

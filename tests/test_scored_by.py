@@ -4,7 +4,7 @@ import contextlib
 import functools
 
 import pytest
-from small_run import metrics_of, recipe, share_programs
+from small_run import metrics_of, recipe
 
 from jaxgan.commands import sample, scored_run, scoring, seeds
 from jaxgan.commands.scored_run import Scored
@@ -17,13 +17,10 @@ OPTIONS = Options(devices=1, log_every=2, sample_every=100, checkpoint_every=4, 
 
 
 @pytest.fixture(scope="module", autouse=True)
-def shared_programs(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        share_programs(patch)
-        # A hundred subsets take seconds each time.
-        patch.setattr("jaxgan.evaluation.scores.kernel_distance", functools.partial(kernel_distance, subsets=3))
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
+def quick_scores(shared_programs, tmp_path_factory):
+    # A hundred subsets take seconds each time.
+    shared_programs.setattr("jaxgan.evaluation.scores.kernel_distance", functools.partial(kernel_distance, subsets=3))
+    shared_programs.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +101,7 @@ def test_what_may_be_compared():
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("return images.reshape(250, -1) * (1 if len(seen) < 9 else np.nan)", "mine.py gives features that are not"),
         ("return images.reshape(250, -1) / (len(seen) < 9)", "mine.py gives features that are not finite"),
-        ("return images.reshape(250, -1)[: len(seen)]", r"mine.py must give features [250, D]"),
         ("raise KeyError('lost')", "--features {path}, line 6: KeyError: 'lost'"),
     ],
 )

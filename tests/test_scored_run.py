@@ -2,14 +2,13 @@
 
 import functools
 import json
-import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from small_run import metrics_of, recipe, share_programs
+from small_run import metrics_of, recipe
 
 import jaxgan
 from jaxgan import evaluation
@@ -26,14 +25,10 @@ CURVES = {"frechet_distance", "precision", "recall", "density", "coverage", "inc
 
 
 @pytest.fixture(scope="module", autouse=True)
-def shared_programs(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        share_programs(patch)
-        # A hundred subsets take seconds each time.
-        patch.setattr("jaxgan.evaluation.scores.kernel_distance", functools.partial(kernel_distance, subsets=3))
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr("os._exit", sys.exit)
-        yield
+def quick_scores(shared_programs, tmp_path_factory):
+    # A hundred subsets take seconds each time.
+    shared_programs.setattr("jaxgan.evaluation.scores.kernel_distance", functools.partial(kernel_distance, subsets=3))
+    shared_programs.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +36,6 @@ def scored(tmp_path_factory):
     """A finished run that was scored at steps 3, 6 and 9; and its summary."""
     workdir = tmp_path_factory.mktemp("scored") / "w"
     return workdir, scored_run.run_scored(recipe(), workdir, 0, OPTIONS, scored=Scored(3))
-
-
-def falling(scores):
-    """An event that finds these Fréchet distances, by step."""
-    return Event("evaluate", 1, lambda moment: {"frechet_distance": scores[moment.step]})
 
 
 def steps_kept(workdir):
@@ -100,45 +90,31 @@ def test_a_finished_run_is_scored_once(scored, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_finished_run_without_scores_is_scored_later(tmp_path):
+def test_a_finished_run_is_scored_later_and_anew_when_it_goes_on(tmp_path):
     before = scored_run.run_scored(recipe(), tmp_path, 0, OPTIONS, scored=Scored(0))
     assert "final" not in before
     after = scored_run.run_scored(recipe(), tmp_path, 0, OPTIONS, scored=Scored(100))
     assert after["final"]["step"] == 9
     assert "best" not in after
     assert after["state_sha256"] == before["state_sha256"]
+    longer = scored_run.run_scored(recipe(steps=11), tmp_path, 0, OPTIONS, scored=Scored(3))
+    assert longer["final"]["step"] == 11
+    assert longer["final"]["scores"] != after["final"]["scores"]
 
 
 def test_the_best_checkpoint_is_kept_besides_the_newest(tmp_path):
-    scores = dict(enumerate((9.0, 5.0, 2.0, 7.0, 8.0, 3.0, 6.0, 6.5, 4.0), 1))
-    run(recipe(events=(falling(scores),)), tmp_path, 0, OPTIONS)
+    """Also after a stop; a score that is no number is never the best."""
+    scores = dict(enumerate((9.0, float("nan"), 2.0, float("inf"), 8.0, 3.0, 6.0, float("nan"), 4.0), 1))
+    score = Event("evaluate", 1, lambda moment: {"frechet_distance": scores[moment.step]})
+    stop = Event("stop", 5, lambda moment: 1 / 0 if moment.step == 5 else None)
+    with pytest.raises(ZeroDivisionError):
+        run(recipe(events=(score, stop)), tmp_path, 0, OPTIONS)
+    assert steps_kept(tmp_path) == [3, 4, 5]
+    run(recipe(events=(score,)), tmp_path, 0, OPTIONS)
     assert steps_kept(tmp_path) == [3, 8, 9]
-    gan = recipe().build()
-    like = jaxgan.init(gan, root_key(0))
+    like = jaxgan.init(recipe().build(), root_key(0))
     assert int(checkpoint.read(tmp_path / "checkpoints", like).step) == 9
     assert int(checkpoint.read(tmp_path / "checkpoints", like, best=True).step) == 3
-
-
-@pytest.mark.slow
-def test_the_best_is_still_the_best_after_a_stop(tmp_path):
-    scores = dict(enumerate((9.0, 5.0, 2.0, 7.0, 8.0, 3.0, 6.0, 6.5, 4.0), 1))
-
-    def stop(moment):
-        if moment.step == 5:
-            raise KeyError("stop")
-
-    with pytest.raises(KeyError):
-        run(recipe(events=(falling(scores), Event("stop", 1, stop))), tmp_path, 0, OPTIONS)
-    assert steps_kept(tmp_path)[0] == 3
-    run(recipe(events=(falling(scores),)), tmp_path, 0, OPTIONS)
-    assert steps_kept(tmp_path) == [3, 8, 9]
-
-
-@pytest.mark.slow
-def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
-    scores = dict(enumerate((9.0, float("nan"), 5.0, float("inf"), 8.0, 3.0, 6.0, float("nan"), 4.0), 1))
-    run(recipe(events=(falling(scores),)), tmp_path, 0, OPTIONS)
-    assert steps_kept(tmp_path) == [6, 8, 9]
 
 
 def test_evaluate_says_what_the_summary_says(scored, tmp_path, capsys):
@@ -157,48 +133,24 @@ def test_evaluate_says_what_the_summary_says(scored, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_other_samples_weights_and_references_give_other_scores(scored, tmp_path):
-    workdir, summary = scored
-    base = summary["final"]["scores"]["frechet_distance"]
-    cases = {"seed": ("--seed", "1"), "last": ("--weights", "last"), "train": ("--reference", "train")}
-    for name, flags in cases.items():
-        file = tmp_path / f"{name}.json"
-        evaluate.main([str(workdir), *flags, "--json", str(file)])
-        found = json.loads(file.read_text())
-        assert found["scores"]["frechet_distance"] != base
-        assert bool(scoring.differences(found, summary["final"])) == (name == "train")
-        if name == "seed":
-            assert found["scores"]["frechet_distance"] == pytest.approx(base, rel=0.1)
-    few = tmp_path / "few.json"
-    evaluate.main([str(workdir), "--count", "100", "--json", str(few)])
-    assert scoring.differences(json.loads(few.read_text()), summary["final"]) == ["samples: 100 and 899"]
+def test_other_samples_weights_references_and_features_give_other_scores(scored, tmp_path):
+    final = scored[1]["final"]
+    base = final["scores"]["frechet_distance"]
 
+    def found(*flags):
+        evaluate.main([str(scored[0]), *flags, "--json", str(tmp_path / "found.json")])
+        return json.loads((tmp_path / "found.json").read_text())
 
-@pytest.mark.slow
-def test_other_features_are_those_of_the_real_images_too(scored, tmp_path):
-    workdir, _ = scored
-    evaluate.main([str(workdir), "--features", "mnist", "--json", str(tmp_path / "mnist.json")])
-    found, digits = json.loads((tmp_path / "mnist.json").read_text()), recipe().load_data()
+    seed, last, train = found("--seed", "1"), found("--weights", "last"), found("--reference", "train")
+    assert base not in [of["scores"]["frechet_distance"] for of in (seed, last, train)]
+    assert [bool(scoring.differences(of, final)) for of in (seed, last, train)] == [False, False, True]
+    assert seed["scores"]["frechet_distance"] == pytest.approx(base, rel=0.1)
+    assert scoring.differences(found("--count", "100"), final) == ["samples: 100 and 899"]
+    # Other features are those of the real images, too.
+    mnist, digits = found("--features", "mnist"), recipe().load_data()
     parts = (digits.images[half] for half in halves(digits.size, digits.labels))
     parts = (evaluation.embed(evaluation.classifier("mnist"), part).features for part in parts)
-    assert found["floor"]["frechet_distance"] == pytest.approx(evaluation.frechet_distance(*parts), rel=1e-9)
-
-
-@pytest.mark.slow
-def test_a_run_that_goes_on_is_scored_anew(scored, tmp_path):
-    workdir = shutil.copytree(scored[0], tmp_path / "w")
-    summary = scored_run.run_scored(recipe(steps=11), workdir, 0, OPTIONS, scored=Scored(3))
-    assert summary["final"]["step"] == 11
-    assert summary["final"]["scores"] != scored[1]["final"]["scores"]
-
-
-def test_features_of_ones_own(scored, tmp_path):
-    workdir, _ = scored
-    (tmp_path / "mine.py").write_text("def features(images):\n    return images.reshape(len(images), -1)[:, ::7]\n")
-    evaluate.main([str(workdir), "--features", str(tmp_path / "mine.py"), "--json", str(tmp_path / "mine.json")])
-    found = json.loads((tmp_path / "mine.json").read_text())
-    assert found["features"]["name"] == "mine.py"
-    assert "inception_score" not in found["scores"]
+    assert mnist["floor"]["frechet_distance"] == pytest.approx(evaluation.frechet_distance(*parts), rel=1e-9)
 
 
 def test_features_of_ones_own_import_what_stands_beside_them(scored, tmp_path, monkeypatch):
@@ -214,7 +166,10 @@ def test_features_of_ones_own_import_what_stands_beside_them(scored, tmp_path, m
     (tmp_path / "feat" / "beside_features.py").write_text("STRIDE = 7")
     (tmp_path / "feat" / "late_features.py").write_text("flat = lambda images: images.reshape(len(images), -1)")
     evaluate.main([str(workdir), "--features", "feat/mine.py", "--json", str(json_file)])
-    found = json.loads(json_file.read_text())["features"]
+    found = json.loads(json_file.read_text())
+    assert "inception_score" not in found["scores"]
+    found = found["features"]
+    assert found["name"] == "mine.py"
     for name in ("mine", "beside_features", "late_features"):
         with (tmp_path / "feat" / f"{name}.py").open("a") as file:
             file.write("\n# edited")
@@ -232,53 +187,33 @@ def test_the_best_can_be_sampled(scored, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "best.npz")["images"], jaxgan.sample(gan, state, root_key(0), 4))
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--count", "99"], "--count must be at least 100, not 99"),
-        (["--seed", "-1"], "--seed must be from 0"),
-        (["--weights", "first"], "invalid choice"),
-        (["--reference", "validation"], "invalid choice"),
-        (["--features", "vgg"], "--features vgg: there are cifar10, digits, mnist, inception"),
-        (["--features", "none.py"], "--features none.py: there is no such file"),
-        (["--inception-weights", "x"], "--inception-weights belongs to --features inception"),
-        (["--json", "scores.txt"], "must be a file that ends in .json"),
-        (["--json", "nowhere/scores.json"], "there is no folder nowhere"),
-    ],
-)
-def test_bad_flags_are_one_line(scored, args, message, capfd):
-    workdir, _ = scored
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as end:
-        evaluate.main([str(workdir), *args])
-    assert end.value.code == 2
-    err = capfd.readouterr().err
-    assert len(err.splitlines()) == 1, err
-    assert message in err
-
-
-def test_a_folder_without_a_run_or_without_scores_is_one_line(tmp_path, capfd):
-    with pytest.raises(SystemExit):
-        evaluate.main([str(tmp_path)])
-    assert "holds no run" in capfd.readouterr().err
+def test_bad_flags_are_one_line(scored, refused, tmp_path):
+    for args, message in {
+        "--count 99": "--count must be at least 100, not 99",
+        "--seed -1": "--seed must be from 0",
+        "--weights first": "invalid choice",
+        "--reference validation": "invalid choice",
+        "--features vgg": "--features vgg: there are cifar10, digits, mnist, inception",
+        "--features none.py": "--features none.py: there is no such file",
+        "--inception-weights x": "--inception-weights belongs to --features inception",
+        "--json scores.txt": "must be a file that ends in .json",
+        "--json nowhere/scores.json": "there is no folder nowhere",
+    }.items():
+        assert message in refused(evaluate.main, scored[0], *args.split()), args
+    assert "holds no run" in refused(evaluate.main, tmp_path)
     run(recipe(), tmp_path / "w", 0, OPTIONS)
-    capfd.readouterr()
-    with pytest.raises(SystemExit):
-        evaluate.main([str(tmp_path / "w"), "--weights", "best"])
-    assert "no checkpoint has a score; train with --evaluate-every N" in capfd.readouterr().err
+    said = refused(evaluate.main, tmp_path / "w", "--weights", "best")
+    assert "no checkpoint has a score; train with --evaluate-every N" in said
     with pytest.raises(RunError, match="--evaluate-every must be at least 1, or 0 for none, not -1"):
         scored_run.run_scored(recipe(), tmp_path / "x", 0, OPTIONS, scored=Scored(-1))
     assert not (tmp_path / "x").exists()
 
 
-def test_other_images_than_the_runs_are_refused(scored, tmp_path, capfd):
-    workdir, _ = scored
+def test_other_images_than_the_runs_are_refused(scored, refused, tmp_path):
     for i in range(30):
         Image.fromarray(np.full((8, 8), 8 * i, np.uint8)).save(tmp_path / f"{i}.png")
-    capfd.readouterr()
-    with pytest.raises(SystemExit):
-        evaluate.main([str(workdir), "--data", f"folder:{tmp_path}"])
-    assert "does not hold the images of this run; --data says where they are now" in capfd.readouterr().err
+    said = refused(evaluate.main, scored[0], "--data", f"folder:{tmp_path}")
+    assert "does not hold the images of this run; --data says where they are now" in said
 
 
 def few_images():
@@ -296,27 +231,22 @@ def test_data_of_too_few_images_are_trained_on_and_not_scored(tmp_path, capfd):
     assert scored_run.run_scored(few, tmp_path, 0, OPTIONS, scored=Scored(2)) == summary
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("def features(images):\n    return images.nothing", "broken.py, line 2: AttributeError: "),
-        ("features = 3", "must define features, a function"),
-        ("import nothing_of_that_name", "line 1: ModuleNotFoundError"),
-        ("def features(images):\n    return images.reshape(len(images), -1) / 0.0 * 0", "broken.py gives features"),
-        ("def features(images):\n    return images[:2]", "broken.py must give features"),
-    ],
-)
 @pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")
-def test_a_file_of_features_that_is_wrong_is_one_line(scored, text, message, tmp_path, capfd):
-    workdir, _ = scored
-    (tmp_path / "broken.py").write_text(text)
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as end:
-        evaluate.main([str(workdir), "--features", str(tmp_path / "broken.py")])
-    assert end.value.code == 2
-    err = capfd.readouterr().err
-    assert len(err.splitlines()) == 1, err
-    assert message in err
+def test_a_file_of_features_that_is_wrong_is_one_line(scored, refused, tmp_path):
+    flat = "images.reshape(len(images), -1)"
+    for i, (text, message) in enumerate(
+        (
+            ("def features(images):\n    return images.nothing", "line 2: AttributeError: "),
+            ("features = 3", "must define features, a function"),
+            ("import nothing_of_that_name", "line 1: ModuleNotFoundError"),
+            (f"def features(images):\n    return {flat} / 0.0 * 0", "gives features"),
+            ("def features(images):\n    return images[:2]", "must give features"),
+        )
+    ):
+        (tmp_path / f"broken{i}.py").write_text(text)
+        said = refused(evaluate.main, scored[0], "--features", tmp_path / f"broken{i}.py")
+        assert message in said
+        assert f"broken{i}.py" in said
 
 
 def test_a_floor_of_fewer_images_than_samples_is_said_to_be(scored, capfd):

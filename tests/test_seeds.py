@@ -3,13 +3,12 @@
 import functools
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
 from common import SmallDisc, SmallGen
 from small_data import opened
-from small_run import metrics_of, recipe, share_programs
+from small_run import metrics_of, recipe
 
 from experiments.bench import vmapped_seeds
 from jaxgan.benchmark import timing
@@ -25,13 +24,10 @@ OPTIONS = Options(devices=1, log_every=2, sample_every=6, checkpoint_every=6)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def shared():
-    with pytest.MonkeyPatch.context() as patch:
-        share_programs(patch)
-        patch.setattr(plots, "draw", lambda workdir, step: None)  # each run's own pictures
-        # Of these scores the one that takes seconds, by fewer subsets of the images.
-        patch.setattr(scores, "kernel_distance", functools.partial(scores.kernel_distance, subsets=2))
-        yield
+def quick_scores(shared_programs):
+    shared_programs.setattr(plots, "draw", lambda workdir, step: None)  # each run's own pictures
+    # Of these scores the one that takes seconds, by fewer subsets of the images.
+    shared_programs.setattr(scores, "kernel_distance", functools.partial(scores.kernel_distance, subsets=2))
 
 
 def study(folder, count, small=SMALL):
@@ -78,13 +74,6 @@ def trained(monkeypatch):
 
     monkeypatch.setattr(seeds, "run_scored", noted)
     return order
-
-
-@pytest.mark.slow
-def test_each_seed_is_the_run_that_it_is_alone(finished, tmp_path):
-    alone = [run(SMALL, tmp_path / str(seed), seed, OPTIONS)["state_sha256"] for seed in (0, 1)]
-    assert alone[0] != alone[1]
-    assert [of["state_sha256"] for of in written(finished)["seeds"]] == alone
 
 
 def test_the_spread_is_that_of_the_summaries(finished):
@@ -139,12 +128,10 @@ def test_the_table_shows_every_value_and_a_dash_for_what_there_is_none():
     assert "higher 0.25 - 0.9 0.25" in " ".join(seed_statistics.table("final", one).split())
 
 
-@pytest.mark.parametrize(
-    ("changed", "named"), [({"count": 11}, "samples"), ({"features": "g"}, "features"), ({"sha256": "1"}, "reference")]
-)
-def test_scores_of_different_kinds_are_not_mixed(changed, named):
-    with pytest.raises(ValueError, match=f"seed 0 and seed 2 .*{named}"):
-        seed_statistics.over_seeds({0: score(recall=0.5), 2: score(recall=0.5, **changed)})
+def test_scores_of_different_kinds_are_not_mixed():
+    for changed, named in (({"count": 11}, "samples"), ({"features": "g"}, "features"), ({"sha256": "1"}, "reference")):
+        with pytest.raises(ValueError, match=f"seed 0 and seed 2 .*{named}"):
+            seed_statistics.over_seeds({0: score(recall=0.5), 2: score(recall=0.5, **changed)})
 
 
 def test_a_study_of_different_kinds_of_scores_is_refused_before_it_trains(two, trained):
@@ -173,8 +160,8 @@ def test_runs_that_were_scored_otherwise_are_scored_again_and_not_trained(two, t
 
 
 @pytest.mark.slow
-def test_one_more_seed_is_all_that_is_trained(two, trained):
-    """Finished runs are left as they are, to the last file."""
+def test_only_what_is_missing_is_trained(two, trained, tmp_path):
+    """Finished runs are left as they are, to the last file; one that has got half way goes on, and so does a longer."""
     kept = [path for seed in (0, 1) for path in (two / f"seed-{seed}").rglob("*")]
     whole, before = written(two), [path.stat().st_mtime_ns for path in kept]
     found = study(two, 3)
@@ -183,21 +170,16 @@ def test_one_more_seed_is_all_that_is_trained(two, trained):
     assert found["seeds"][:2] == whole["seeds"]
     assert found["final"]["seeds"] == [0, 1, 2]
     assert study(two, 3) == found
-    assert trained == [2]
     assert study(two, 2) == whole
-
-
-@pytest.mark.slow
-def test_a_run_that_has_got_half_way_goes_on_and_a_finished_one_further(two, trained):
-    whole = written(two)
+    assert trained == [2]
     shutil.rmtree(two / "seed-1")
-    run(recipe(steps=3), two / "seed-1", 1, OPTIONS)
+    run(recipe(steps=3), two / "seed-1", 1, OPTIONS)  # each seed is the run that it is alone
     found = study(two, 2)
-    assert trained == [1]
+    assert trained == [2, 1]
     assert summary_of(two, 1)["steps_resumed_from"] == 3
     assert [of["state_sha256"] for of in found["seeds"]] == [of["state_sha256"] for of in whole["seeds"]]
     assert [of["step"] for of in study(two, 1, SMALL.replace(steps=8))["seeds"]] == [8]
-    assert trained == [1, 0]
+    assert trained == [2, 1, 0]
 
 
 def test_an_interrupted_study_has_what_is_finished(finished, tmp_path, monkeypatch):
@@ -226,36 +208,22 @@ def test_runs_of_another_recipe_are_refused_before_anything_is_trained(two, trai
     assert trained == []
 
 
-@pytest.fixture
-def script(monkeypatch, capfd):
-    """`python -m experiments.seeds …` in this process: exit status, stdout, stderr."""
-    monkeypatch.setattr("os._exit", sys.exit)
-    monkeypatch.setattr(seeds, "keep_programs", lambda: None)
-
-    def call(*args):
-        status = 0
-        try:
-            seeds.main([*map(str, args)])
-        except SystemExit as end:
-            status = end.code
-        return status, *capfd.readouterr()
-
-    return call
-
-
 FLAGS = ("tf2_gan", "--data", "digits", "--batch-size", 16, "--steps", 6, "--evaluate-every", EVERY, "--devices", 1)
 
 
-def test_a_seed_that_diverges_is_counted_and_the_others_run(two, script, monkeypatch):
+def test_a_seed_that_diverges_is_counted_and_the_others_run(two, called, monkeypatch, capfd):
     def diverge(recipe, workdir, seed, *args, **named):
         if seed == 0:
             raise FloatingPointError("step 4: loss_gen is nan")
         return run_scored(recipe, workdir, seed, *args, **named)
 
     monkeypatch.setattr(seeds, "run_scored", diverge)
+    monkeypatch.setattr(seeds, "keep_programs", lambda: None)
     (two / "seed-0" / "summary.json").unlink()
-    status, out, err = script(*FLAGS, "--runs", two, "--seeds", 2, "--json", two / "copy.json")
-    assert status == 1
+    with pytest.raises(SystemExit) as end:
+        called(seeds.main, *FLAGS, "--runs", two, "--seeds", 2, "--json", two / "copy.json")
+    out, err = capfd.readouterr()
+    assert end.value.code == 1
     assert err.splitlines() == ["seed 0 diverged: step 4: loss_gen is nan", "error: 1 of 2 seeds diverged"]
     found = written(two)
     assert found["diverged"] == 1
@@ -265,9 +233,11 @@ def test_a_seed_that_diverges_is_counted_and_the_others_run(two, script, monkeyp
     assert "final (last step)" in out
 
 
-def test_the_script_says_the_spread(two, script):
-    status, out, err = script(*FLAGS, "--runs", two, "--seeds", 2)
-    assert (status, err) == (0, "")
+def test_the_script_says_the_spread(two, called, monkeypatch, capfd):
+    monkeypatch.setattr(seeds, "keep_programs", lambda: None)
+    called(seeds.main, *FLAGS, "--runs", two, "--seeds", 2)
+    out, err = capfd.readouterr()
+    assert err == ""
     mean = written(two)["best"]["scores"]["frechet_distance"]["mean"]
     rows = [line.split() for line in out.splitlines() if line.startswith("frechet_distance")]
     assert [row[1] for row in rows] == ["lower", "lower"]
@@ -275,36 +245,33 @@ def test_the_script_says_the_spread(two, script):
     assert "note" not in out
     lines = (two / "seed-0" / "metrics.jsonl").read_text().splitlines()
     (two / "seed-0" / "metrics.jsonl").write_text("\n".join([*lines[-1:], ""]))
-    assert "note: not all seeds were scored as often" in script(*FLAGS, "--runs", two, "--seeds", 2)[1]
+    called(seeds.main, *FLAGS, "--runs", two, "--seeds", 2)
+    assert "note: not all seeds were scored as often" in capfd.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("args", "named"),
-    [
-        ([], "RECIPE"),
-        (["nonesuch"], "nonesuch"),
-        (["--seeds", 2, "tf2_gan"], "comes first"),
-        (["digits", "--seeds", 0], "--seeds"),
-        (["digits", "--seed", 3], "--seed"),
-        (["digits", "--steps", 0], "--steps"),
-        (["digits", "--evaluate-every", 0], "--evaluate-every"),
-        (["digits", "--runs", ""], "--runs"),
-        (["digits", "--runs", "{tmp}/file"], "--runs {tmp}/file/seed-0"),
-        (["digits", "--json", "{tmp}/scores.txt"], "--json"),
-        (["digits", "--json", "{tmp}/missing/scores.json"], "missing"),
-        (["digits", "--batch-size", 64, "--runs", "{tmp}/other"], "batch_size is 7 there, 64 here"),
-        (["digits", "--batch-size", 64, "--runs", "{tmp}/other"], "; name another --runs"),
-    ],
-)
-def test_wrong_flags_are_one_line_and_nothing_is_written(args, named, script, tmp_path):
+def test_wrong_flags_are_one_line_and_nothing_is_written(refused, tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "other" / "seed-4").mkdir(parents=True)
     (tmp_path / "other" / "seed-4" / "config.json").write_text('{"recipe": "digits", "seed": 4, "batch_size": 7}')
     before = sorted(tmp_path.rglob("*"))
-    status, _, err = script(*(str(arg).format(tmp=tmp_path) for arg in args))
-    assert status == 2
-    assert named.format(tmp=tmp_path) in err
-    assert len(err.splitlines()) == 1
+    for args, named in (
+        ((), "RECIPE"),
+        (("nonesuch",), "nonesuch"),
+        (("--seeds", 2, "tf2_gan"), "comes first"),
+        (("digits", "--seeds", 0), "--seeds"),
+        (("digits", "--steps", 0), "--steps"),
+        (("digits", "--evaluate-every", 0), "--evaluate-every"),
+        (("digits", "--runs", ""), "--runs"),
+        (("digits", "--runs", tmp_path / "file"), f"--runs {tmp_path}/file/seed-0"),
+        (("digits", "--json", tmp_path / "scores.txt"), "--json"),
+        (("digits", "--json", tmp_path / "missing/scores.json"), "missing"),
+        (
+            ("digits", "--batch-size", 64, "--runs", tmp_path / "other"),
+            "batch_size is 7 there, 64 here; name another --runs",
+        ),
+        (("digits", "--seed", 3), "--seed"),
+    ):
+        assert named in refused(seeds.main, *args), args
     assert sorted(tmp_path.rglob("*")) == before
 
 
