@@ -203,13 +203,14 @@ def test_eagerly(case):
     assert_close((y, pullback(jnp.cos(y))), in_all_orders(xla, x, kernel)[:2])
 
 
-@pytest.mark.parametrize("in_axes", [(0, 0), (0, None), (None, 0)])
+@pytest.mark.parametrize("in_axes", [(0, 0), (0, None), (None, 0), (2, 1)])
 def test_vmap(case, in_axes):
     ours, xla, x, kernel = case
-    args = [a if axis is None else jnp.stack([a, jnp.sin(a)]) for a, axis in zip((x, kernel), in_axes, strict=True)]
+    pairs = list(zip((x, kernel), in_axes, strict=True))
+    args = [a if axis is None else jnp.stack([a, jnp.sin(a)], axis) for a, axis in pairs]
     got = jax.jit(jax.vmap(functools.partial(all_orders, ours), in_axes))(*args)
     for i in range(2):
-        each = [a if axis is None else a[i] for a, axis in zip(args, in_axes, strict=True)]
+        each = [a if axis is None else jnp.take(a, i, axis) for a, axis in zip(args, in_axes, strict=True)]
         assert_close(jax.tree.map(lambda a, i=i: a[i], got), in_all_orders(xla, *each))
 
 

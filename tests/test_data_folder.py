@@ -15,7 +15,7 @@ from small_data import NOISE, encoded, error_of, folder_of
 
 from jaxgan import data
 from jaxgan.commands import prepare as script
-from jaxgan.data import progress
+from jaxgan.data import digests, progress
 
 
 def flat(value):
@@ -278,3 +278,20 @@ def test_progress_is_shown_on_a_terminal_alone(monkeypatch, is_terminal, count, 
     assert list(progress.progress(range(count), count, "folder:pics[bold]\n:smile:")) == list(range(count))
     assert (r"loading folder:pics[bold]\n:smile:" in terminal.getvalue()) == shown
     assert bool(terminal.getvalue()) == shown
+
+
+def test_a_digest_is_of_what_is_read_from_files_and_of_large_ones_all_over(tmp_path, monkeypatch):
+    """What else decides what is read counts; in files beyond the limit, bytes at even distances, to the end."""
+    file = tmp_path / "x"
+    file.write_bytes(bytes(100_000))
+    listed = [("x", str(file))]
+    assert digests.of_files(listed, "train") != digests.of_files(listed, "train[:50%]")
+    for limit in (digests.WHOLE, 1_000):
+        monkeypatch.setattr(digests, "WHOLE", limit)
+        before = digests.of_files(listed)
+        for place in (0, 50_000, 99_990):
+            changed = bytearray(100_000)
+            changed[place] = 1
+            file.write_bytes(changed)
+            assert digests.of_files(listed) != before, (limit, place)
+        file.write_bytes(bytes(100_000))

@@ -243,3 +243,11 @@ def test_a_damaged_file_is_pixels_or_one_clear_error(file, draw):
     assert image.dtype == np.uint8
     assert image.ndim == 3
     assert image.shape[-1] in (1, 3)
+
+
+def test_an_image_of_another_aspect_ratio_is_cropped_or_has_black_beside_it():
+    wide = Image.new("RGB", (8, 4), (200, 100, 50))
+    assert (pixels.fit(wide, (4, 4, 3), "crop") == [200, 100, 50]).all()
+    padded = pixels.fit(wide, (4, 4, 3), "pad")
+    assert (padded[[0, 3]] == 0).all()
+    assert (padded[1:3] == [200, 100, 50]).all()
