@@ -69,7 +69,8 @@ def test_the_best_mean_alone_is_bold(tmp_path, made):
     ("change", "reason"),
     [
         ({"count": 2000}, "samples: 2000 and 1000"),
-        ({"features": {"name": "mnist", "sha256": "0" * 64}}, "features: mnist, 00000000 and digits, ffffffff"),
+        ({"features": {"name": "mnist", "sha256": "f" * 64}}, "features: mnist, ffffffff and digits, ffffffff"),
+        ({"features": {"name": "digits", "sha256": "0" * 64}}, "features: digits, 00000000 and digits, ffffffff"),
         (
             {"reference": {"data": "digits", "split": "even", "count": 898, "sha256": "0" * 64}},
             "reference: digits, even",
