@@ -25,7 +25,7 @@ from jaxgan.forward_pass import losses as both_losses
 from jaxgan.gan import init
 from jaxgan.images import from_uint8, to_uint8
 from jaxgan.networks import layers, minibatch_features
-from jaxgan.penalties import L2, R1, Disc
+from jaxgan.penalties import L2, R1, Disc, Gen
 from jaxgan.randomness import draw_labels, draw_z, example_keys
 from jaxgan.train_step import disc_gradients, gen_gradients, shared_gradients
 from jaxgan.transforms import InstanceNoise
@@ -168,7 +168,7 @@ FUNCTIONS = {
     "non_saturating_disc": (losses.non_saturating_disc, (VALUES[0], VALUES[1])),
     "least_squares_gen": (losses.least_squares_gen, (VALUES[0], VALUES[1])),
     "least_squares_disc": (losses.least_squares_disc, (VALUES[0], VALUES[1])),
-    "L2": (lambda x: L2(0.1)({"w": x}), (VALUES,)),
+    "L2": (lambda x: L2(0.1)(None, Gen({"w": x}, None, None, None)), (VALUES,)),
     "R1": (lambda g: R1(2.0)(None, Disc(lambda: g, None, None, None, None)), (IMAGES,)),
     "instance_noise": (lambda x, step: InstanceNoise(0.1, 0.9)(x, KEYS, step), (IMAGES, jnp.float32(3))),
     "conv": (lambda x: convolutions.conv(x, KERNEL.astype(x.dtype), 2), (IMAGES,)),

@@ -219,14 +219,14 @@ class Square(nn.Module):
         ({"training_ratio": 3}, np.zeros((8, 4, 4, 1), np.uint8), ValueError, "8 images .* training_ratio=3"),
         ({"accumulate": 3}, np.zeros((8, 4, 4, 1), np.uint8), ValueError, "8 images .* accumulate=3"),
         ({"classes": 3}, np.zeros((8, 4, 4, 1), np.uint8), ValueError, r"3 classes, and the batch no labels"),
-        ({"disc": Square()}, np.zeros((8, 4, 4, 1), np.uint8), ValueError, r"one logit .*, \[B\], not \[8, 1\]"),
+        ({"disc": Square()}, np.zeros((8, 4, 4, 1), np.uint8), ValueError, r"one logit .*, \[B\], not \[1, 1\]"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_when_the_step_is_traced(changes, batch, error, message):
     """In one line that says what would fit, with nothing computed."""
     gan = small_gan(**changes)
-    state = jax.eval_shape(lambda: jaxgan.init(gan, jax.random.key(0)))
     with pytest.raises(error, match=message) as raised:
+        state = jax.eval_shape(lambda: jaxgan.init(gan, jax.random.key(0)))  # where D's logits are seen already
         jax.eval_shape(functools.partial(jaxgan.train_step, gan), state, batch)
     assert "\n" not in str(raised.value)
 

@@ -186,7 +186,7 @@ def _plain_settings(recipe: Recipe) -> ConstructorRegistry:
             fields = [
                 StructFieldSpec(field.name, plain_kind(field), value, field.metadata["help"])
                 for field in dataclasses.fields(info.type)
-                if is_plain(value := getattr(info.default, field.name))
+                if field.metadata["help"] and is_plain(value := getattr(info.default, field.name))
             ]
         else:
             return None

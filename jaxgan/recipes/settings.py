@@ -203,7 +203,8 @@ class Recipe:
         one's own makes otherwise than the settings say is named as it was built, and those settings are left out.
         """
         config = {"format": FORMAT, "recipe": self.name, "gen": self.gen, "disc": self.disc}
-        config |= {"classes": self.classes, "image_range": self.image_range} | self.settings()
+        config |= {"classes": self.classes, "image_range": self.image_range}
+        config |= {"others": self.others, "condition": self.condition} | self.settings()
         built = self.built_otherwise()
         left_out = {"steps", *self.replaced_settings(built), *(() if self.regularizers else ("regularizers",))}
         digest = {"recipe_file_sha256": self.file_sha256} if self.file_sha256 else {}
@@ -240,7 +241,8 @@ class Recipe:
 
     def config_defaults(self) -> dict[str, Any]:
         """The values that fields of `config()` had before they were added, in runs that were begun then."""
-        return {field.name: describe(field.default) for kind in GROUPS.values() for field in dataclasses.fields(kind)}
+        fields = (field for kind in GROUPS.values() for field in dataclasses.fields(kind))
+        return {field.name: describe(field.default) for field in fields} | {"others": [], "condition": ""}
 
     def with_config(self, config: dict[str, Any]) -> "Recipe":
         """This recipe with the plain settings and the classes of a run's `config.json`; what it lacks stays as it is.
