@@ -77,7 +77,7 @@ def check(name, target, devices):
     assert not found["streamed"]
     assert found["dataset_bytes"] == size or (size <= found["dataset_bytes"] < 1.5 * size and target.startswith("v"))
     assert found["fits"]
-    for word in (f"{found['launches']:,}\n", "fits", "floor", name, target):
+    for word in (f"{found['launches']:,}\n", "fits", "roofline", name, target):
         assert word in found["printed"]
     return found
 
