@@ -211,18 +211,12 @@ def _real(found: Source | Dataset, key: jax.Array, count: int, labels: np.ndarra
 
     No more of a source is read than is needed.
     """
-
-    def read(which: np.ndarray) -> Batch:
-        if isinstance(found, Source):
-            return found.read(which)
-        return Batch(found.images[which], None if found.labels is None else found.labels[which])
-
     if labels is None:
-        return read(batches(key, 0, 1, count, found.size)[0]).images
+        return found.read(batches(key, 0, 1, count, found.size)[0]).images
     order, wanted = batches(key, 0, 1, found.size, found.size)[0], Counter(labels.tolist())
     of_class: dict[int, list[np.ndarray]] = {label: [] for label in wanted}
     for start in range(0, len(order), READ_AT_ONCE):
-        for image, label in zip(*read(order[start : start + READ_AT_ONCE])[:2], strict=True):
+        for image, label in zip(*found.read(order[start : start + READ_AT_ONCE])[:2], strict=True):
             if len(of_class.get(int(label), ())) < wanted[int(label)]:
                 of_class[int(label)].append(image)
         if all(len(of_class[label]) == number for label, number in wanted.items()):

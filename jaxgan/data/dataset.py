@@ -143,11 +143,16 @@ class Dataset:
         Raises:
           ValueError: a number is out of range.
         """
-        chosen = self.batches(key, step, 1, batch_size, part)[0]
-        others = {name: x[chosen] for name, x in self.others.items()}
-        for name, found in self.unpaired.items():
-            others[name] = found.batch(key_of(key, name), step, batch_size, part).images
-        return Batch(self.images[chosen], None if self.labels is None else self.labels[chosen], others or None)
+        batch = self.read(self.batches(key, step, 1, batch_size, part)[0])
+        unpaired = {
+            name: found.batch(key_of(key, name), step, batch_size, part).images for name, found in self.unpaired.items()
+        }
+        return batch._replace(others={**(batch.others or {}), **unpaired} or None)
+
+    def read(self, which: np.ndarray) -> Batch:
+        """Some of the examples, int [n], as `Source.read` gives them: without what is not paired with the images."""
+        others = {name: x[which] for name, x in self.others.items()}
+        return Batch(self.images[which], None if self.labels is None else self.labels[which], others or None)
 
     def batches(
         self, key: jax.Array, step: int, count: int, batch_size: int, part: tuple[int, int] = (0, 1)

@@ -178,14 +178,13 @@ class Recipe:
         """
         kept_apart = isinstance(self.data, str) and self.data.startswith(("pairs:", "domains:"))
         found = (self.replace(split="test") if kept_apart else self).open_data(data_dir)
-        found = found.load() if isinstance(found, Source) else found
         if self.condition in found.unpaired:
             other = found.unpaired[self.condition]
-            return Batch(None, other.images[np.arange(count) % other.size])
+            return Batch(None, other.read(np.arange(count) % other.size).images)
         if self.condition not in found.others:
             raise DataError(f"{found.name} has no {self.condition!r}, which the recipe needs with each image")
-        rows = np.arange(count) % found.size
-        return Batch(found.images[rows], found.others[self.condition][rows])
+        batch = found.read(np.arange(count) % found.size)
+        return Batch(batch.images, (batch.others or {})[self.condition])
 
     def load_data(self, data_dir: str | None = None) -> Dataset:
         """The same, all of it in memory.
