@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxgan.adversarial import adversarial
 from jaxgan.convolutions.linear import transposes
-from jaxgan.forward_pass import Aux, transformed
+from jaxgan.forward_pass import Aux, and_extra, transformed
 from jaxgan.gan import GAN, Batch, GANState, image_shape, some_labels
 from jaxgan.networks.layers import Context
 from jaxgan.per_example import Mixing, mixing
@@ -159,6 +159,6 @@ def disc_mixing(gan: GAN, train: bool = False) -> Mixing | None:
 
     def logits(images: jax.Array, variables: Any, labels: jax.Array | None, keys: jax.Array) -> jax.Array:
         judged, _ = gan.disc.apply(variables, images, labels, Context(train, keys), mutable=["batch_stats"])
-        return judged[0] if isinstance(judged, tuple) else judged
+        return and_extra(judged)[0]
 
     return mixing(logits, images, variables, labels, keys)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from jaxgan.forward_pass import Losses, Metrics, Pass, joined, scalar
+from jaxgan.forward_pass import Losses, Metrics, Pass, and_extra, joined, scalar
 from jaxgan.losses import Forward
 from jaxgan.penalties import Disc, Gen
 from jaxgan.per_example import mixing
@@ -24,12 +24,12 @@ def adversarial(p: Pass) -> Losses:
     and `logit_fake`.
     """
     gan, p.is_adversarial = p.gan, True
-    generated, gen_extra = _and_extra(p.gen(p.z, p.generated_labels))
+    generated, gen_extra = and_extra(p.gen(p.z, p.generated_labels))
 
     def apply_disc(images: jax.Array, labels: Any, real: bool = True) -> tuple[jax.Array, Any]:
         images = p.transform(images, real)
         keys = p.keys(Purpose.DROPOUT_REAL if real else Purpose.DROPOUT_FAKE)
-        logits, extra = _and_extra(p.disc(images, labels, keys=keys))
+        logits, extra = and_extra(p.disc(images, labels, keys=keys))
         if logits.shape != (len(images) // gan.group,):
             per = "image, [B]" if gan.group == 1 else f"{gan.group} images, [B / group]"
             raise ValueError(f"the discriminator must give one logit for each {per}, not {list(logits.shape)}")
@@ -81,11 +81,6 @@ def adversarial(p: Pass) -> Losses:
 def _added(terms: list[tuple[jax.Array, Metrics]]) -> tuple[jax.Array, Metrics]:
     """The sum of several terms of a loss, and all their metrics."""
     return functools.reduce(jnp.add, [value for value, _ in terms]), joined(*(metrics for _, metrics in terms))
-
-
-def _and_extra(out: Any) -> tuple[jax.Array, Any]:
-    """What a player gives, and what it gives beside that: None where it is one array."""
-    return out if isinstance(out, tuple) else (out, None)
 
 
 def _is_known(gan: "GAN", disc_of_fake: Callable[..., Any], generated: jax.Array) -> bool:

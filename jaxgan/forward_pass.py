@@ -265,6 +265,11 @@ def transformed(
     return transform(images, keys, step, **more)
 
 
+def and_extra(out: Any) -> tuple[jax.Array, Any]:
+    """What a player gives, and what it gives beside that: None where it is one array."""
+    return out if isinstance(out, tuple) else (out, None)
+
+
 def scalar(what: str, value: Any) -> tuple[jax.Array, Metrics]:
     """What a function of the user's gives, if it is one number, or a pair of one and metrics.
 

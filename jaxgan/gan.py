@@ -15,7 +15,7 @@ from flax import struct
 from jax.core import Tracer
 
 from jaxgan.adversarial import adversarial
-from jaxgan.forward_pass import Losses, Pass
+from jaxgan.forward_pass import Losses, Pass, and_extra
 from jaxgan.images import from_uint8
 from jaxgan.losses import Loss, non_saturating
 from jaxgan.networks.layers import Context
@@ -306,8 +306,7 @@ def generated_shape(gan: GAN, grid: tuple[int, ...] = ()) -> tuple[int, ...]:
     z = jax.ShapeDtypeStruct((1, *grid, gan.z_size), jnp.float32)
 
     def generate(z: jax.Array) -> jax.Array:
-        made = gan.gen.init_with_output(jax.random.key(0), z, some_labels(gan, 1), Context())[0]
-        return made[0] if isinstance(made, tuple) else made
+        return and_extra(gan.gen.init_with_output(jax.random.key(0), z, some_labels(gan, 1), Context())[0])[0]
 
     return jax.eval_shape(generate, z).shape
 

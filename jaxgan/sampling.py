@@ -6,12 +6,13 @@ These are functions of JAX, which compose with `jax.jit`, `jax.vmap` and `jax.ex
 import functools
 import itertools
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.export
 import jax.numpy as jnp
 
+from jaxgan.forward_pass import and_extra
 from jaxgan.gan import GAN, GANState, as_floats, generated_shape
 from jaxgan.images import to_uint8
 from jaxgan.labels import checked_labels
@@ -213,8 +214,7 @@ _draw = jax.jit(draw_z, static_argnums=(0, 3))
 def _apply(
     gan: GAN, variables: Mapping[str, Any], z: jax.Array, labels: jax.Array | None, step: jax.Array
 ) -> jax.Array:
-    made = gan.gen.apply(variables, z, labels, Context(step=step))
-    made = cast(jax.Array, made[0] if isinstance(made, tuple) else made)
+    made, _ = and_extra(gan.gen.apply(variables, z, labels, Context(step=step)))
     images = made if gan.image_range is None else to_uint8(made, gan.image_range)
     if labels is None or not gan.classes:
         return images
