@@ -117,7 +117,7 @@ class Pass:
         if not self._initialising:
             return self._state.memory
         try:
-            return self.gan.memory and self.gan.memory.start(self.gan, self.params)
+            return self.gan.memory and jax.tree.map(jnp.asarray, self.gan.memory.start(self.gan, self.params))
         except (KeyError, AttributeError) as error:
             raise ValueError("a game must call its players before it asks for a memory of their parameters") from error
 

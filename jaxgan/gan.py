@@ -274,7 +274,7 @@ def _init(gan: GAN, key: jax.Array) -> GANState:
     params, stats = _initial_variables(gan, key)
     gen = NetState(params["gen"], stats["gen"], gan.gen_optimizer.init(params["gen"]))
     disc = NetState(params["disc"], stats["disc"], gan.disc_optimizer.init(params["disc"]))
-    memory = gan.memory and gan.memory.start(gan, params)
+    memory = gan.memory and jax.tree.map(jnp.asarray, gan.memory.start(gan, params))
     return GANState(step=jnp.int32(0), key=key, gen=gen, disc=disc, averaged_gen=gen.variables, memory=memory)
 
 

@@ -92,9 +92,11 @@ def real_images(gan, count, seed=0):
 
 
 def real_batch(gan, count, seed=0):
-    """Random images, with labels where the GAN has classes."""
+    """Random images, with labels where the GAN has classes, and what else it takes."""
     labels = np.random.default_rng(seed + 1).integers(0, gan.classes, count, np.int32) if gan.classes else None
-    return Batch(real_images(gan, count, seed), labels)
+    rng = np.random.default_rng(seed + 2)
+    others = {name: jnp.asarray(rng.integers(0, 256, (count, *shape), np.uint8)) for name, shape in gan.others}
+    return Batch(real_images(gan, count, seed), labels, others or None)
 
 
 def in_range(gan, batch):

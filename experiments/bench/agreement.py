@@ -94,7 +94,7 @@ def _row(gan: GAN, dataset: Batch, batches: np.ndarray, counts: Sequence[int], m
 
 
 def random_data(gan: GAN, updates: int, batch_size: int) -> tuple[Batch, np.ndarray]:
-    """Random images with random labels, and which of them each update takes, each once.
+    """Random images with random labels and all else that the GAN takes, and which of them each update takes, each once.
 
     Returns:
       A dataset of N = updates * batch_size * training_ratio images, and int32 [updates, batch_size * training_ratio].
@@ -102,7 +102,8 @@ def random_data(gan: GAN, updates: int, batch_size: int) -> tuple[Batch, np.ndar
     rng, size = np.random.default_rng(0), batch_size * gan.training_ratio
     images = rng.integers(0, 256, (updates * size, *image_shape(gan)), np.uint8)
     labels = rng.integers(0, gan.classes, len(images), np.int32) if gan.classes else None
-    return Batch(images, labels), np.arange(len(images), dtype=np.int32).reshape(updates, size)
+    others = {name: rng.integers(0, 256, (len(images), *shape), np.uint8) for name, shape in gan.others}
+    return Batch(images, labels, others or None), np.arange(len(images), dtype=np.int32).reshape(updates, size)
 
 
 def plain(gan: GAN, dataset: Batch) -> Update:

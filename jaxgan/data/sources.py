@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxgan.data import folder, pairs, pixels, prepared, tfds
+from jaxgan.data import derived, folder, pairs, pixels, prepared, tfds
 from jaxgan.data.dataset import DataError, Dataset
 from jaxgan.data.source import Source, with_border
 
@@ -44,7 +44,8 @@ def open_source(
       name: "digits" (1,797 handwritten digits of the UCI repository, which come with the package), the name of
         an image dataset of TensorFlow Datasets, "stacked_mnist" (made of its MNIST, three digits in each image),
         "folder:PATH" for all image files below PATH, "prepared:PATH" for what `experiments.prepare` has written,
-        "pairs:PATH" for images with conditions, or "domains:PATH" for two sets of images (`jaxgan.data.pairs`).
+        "pairs:PATH" for images with conditions, or "domains:PATH" for two sets of images (`jaxgan.data.pairs`);
+        "grey:NAME" and "inverse:NAME" make pairs and domains of any of the others (`jaxgan.data.derived`).
       data_dir: where TensorFlow Datasets keeps its data; by default its own ~/tensorflow_datasets.
       image_shape: (H, W, C) to bring images to: see `fit`; resized, and converted to grey (C = 1) or RGB (C = 3). By
         default they stay as they are.
@@ -59,8 +60,10 @@ def open_source(
     """
     if not name:
         raise DataError("`data` is empty; name digits, a TensorFlow dataset, or folder:PATH")
-    shape = _within(image_shape, border)
     kind, _, path = name.partition(":")
+    if kind in ("grey", "inverse"):
+        return getattr(derived, kind)(open_source(path, data_dir, image_shape, split, border, fit))
+    shape = _within(image_shape, border)
     if kind == "folder":
         found = folder.source(path, shape, fit)
     elif kind == "prepared":
@@ -83,6 +86,8 @@ def splits(name: str, data_dir: str | None = None) -> tuple[str, ...]:
     Raises:
       DataError: with one line that says what is wrong and what would help.
     """
+    if name.startswith(("grey:", "inverse:")):
+        return splits(name.partition(":")[2], data_dir)
     if name == "digits" or name.startswith(("folder:", "prepared:")):
         return ()
     if name.startswith(("pairs:", "domains:")):

@@ -152,7 +152,7 @@ def for_data(name: str) -> str:
     Args:
       name: of the dataset; that of a TensorFlow dataset may have a configuration and a version.
     """
-    plain = re.split("[:/]", name)[0]
+    plain = re.split("[:/]", name.removeprefix("grey:").removeprefix("inverse:"))[0]
     return plain if plain in shipped.index() else OTHER
 
 

@@ -31,7 +31,8 @@ def lower(
     most = longest_streamed_turn(each * math.prod(size)) if streamed else MOST
     count = each * most if streamed else images
     labels = jax.ShapeDtypeStruct((count,), jnp.int32) if gan.classes else None
-    dataset = Batch(jax.ShapeDtypeStruct((count, *size), jnp.uint8), labels)
+    others = {name: jax.ShapeDtypeStruct((count, *shape), jnp.uint8) for name, shape in gan.others}
+    dataset = Batch(jax.ShapeDtypeStruct((count, *size), jnp.uint8), labels, others or None)
     batches = jax.ShapeDtypeStruct((most, each), jnp.int32)
     state = jax.eval_shape(lambda: jaxgan.init(gan, jax.random.key(0)))
     steps = parallel.shard_mapped(jaxgan.train_steps, gan, devices, parallel.STREAMED if streamed else None)

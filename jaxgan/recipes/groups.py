@@ -62,7 +62,7 @@ class Objective:
       regularizers: what is added to G's loss, after `gen_l2`: functions of its parameters.
     """
 
-    z_size: int = setting(100, "The length of a latent.", POSITIVE)
+    z_size: int = setting(100, "The length of a latent; 0 where there are none.", NOT_NEGATIVE)
     prior: Literal["normal", "uniform"] = setting("normal", "The distribution of latents: N(0, 1) or U(-1, 1).")
     loss: Literal["non_saturating", "least_squares", "hinge", "wasserstein", "relativistic"] | losses.Loss = setting(
         "non_saturating",

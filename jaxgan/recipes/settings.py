@@ -8,7 +8,7 @@ import flax.linen as nn
 import numpy as np
 
 from jaxgan import GAN
-from jaxgan.data import DataError, Dataset, Shape, Source, of_items, open_source
+from jaxgan.data import DataError, Dataset, Shape, Source, of_items, open_source, splits
 from jaxgan.gan import Batch, image_shape
 from jaxgan.penalties import L2
 from jaxgan.recipes.description import describe, is_plain, take_apart
@@ -176,7 +176,7 @@ class Recipe:
         Raises:
           DataError: they cannot be had.
         """
-        kept_apart = isinstance(self.data, str) and self.data.startswith(("pairs:", "domains:"))
+        kept_apart = isinstance(self.data, str) and "test" in splits(self.data, data_dir)
         found = (self.replace(split="test") if kept_apart else self).open_data(data_dir)
         if self.condition in found.unpaired:
             other = found.unpaired[self.condition]
