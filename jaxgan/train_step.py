@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.interpreters.ad import Zero
 
 from jaxgan.accumulation import Grads, mean_gradients, position, split
 from jaxgan.forward_pass import Aux, Metrics, joined, losses, place
@@ -140,8 +141,8 @@ def shared_gradients(gan: GAN, state: GANState, batch: Batch, indices: jax.Array
         return losses(gan, state, gen_params, disc_params, batch, indices, reuse_gradient=True)
 
     (loss_gen, loss_disc), pullback, aux = jax.vjp(both, state.gen.params, state.disc.params, has_aux=True)
-    gen_grads, _ = pullback((jnp.ones_like(loss_gen), jnp.zeros_like(loss_disc)))
-    _, disc_grads = pullback((jnp.zeros_like(loss_gen), jnp.ones_like(loss_disc)))
+    gen_grads, _ = pullback((jnp.ones_like(loss_gen), Zero(jax.typeof(loss_disc))))
+    _, disc_grads = pullback((Zero(jax.typeof(loss_gen)), jnp.ones_like(loss_disc)))
     return {"gen": gen_grads, "disc": disc_grads}, aux
 
 

@@ -38,9 +38,10 @@ def arguments(gan, count=8):
     state = jax.eval_shape(lambda key: jaxgan.init(gan, key), jax.random.key(0))
     images = jax.ShapeDtypeStruct((2 * count, *image_shape(gan)), jnp.uint8)
     labels = jax.ShapeDtypeStruct((2 * count,), jnp.int32) if gan.classes else None
+    others = {name: jax.ShapeDtypeStruct((2 * count, *shape), jnp.uint8) for name, shape in gan.others}
     return (
         state,
-        Batch(images, labels),
+        Batch(images, labels, others or None),
         jax.ShapeDtypeStruct((1, count), jnp.int32),
         jax.ShapeDtypeStruct((), jnp.int32),
     )
@@ -120,3 +121,25 @@ def test_an_alternating_step_with_r1_and_r2_has_a_quarter_more_to_do():
             return jax.jit(function).lower(*args).compile(QUICK).cost_analysis()["flops"]
 
     assert flops(function) > 1.25 * flops(shared)
+
+
+# pix2pix: a U-Net of eight convolutions, whose input is data, and a D of three, whose gradient in the generated image
+# both losses need: G's down to the image, D's own down to its second layer.
+PIX2PIX = 8 + 2 * 3, 2 * (3 + 2), 3, 8 + 7  # forward, D's loss back through D, G's loss through D, and on through G
+
+# CycleGAN: generators of twelve convolutions, called six times: there, back, each on what the other has made, and each
+# on images of its own domain. Two that are called on generated images have a gradient in these. Each D of three sees
+# three batches: D's loss is of the real and the pool's, G's of what is generated now.
+CYCLEGAN = 6 * 12 + 2 * 3 * 3, 2 * 2 * (3 + 2), 2 * 3, 6 * 12 + 2 * 12 + 4 * 11
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "parts", "number", "again"),
+    [("pix2pix", PIX2PIX, 42, 8 + 3), ("cyclegan", CYCLEGAN, 256, 2 * 12)],
+    ids=["pix2pix", "cyclegan"],
+)
+def test_games_of_images_share_their_pass_too(name, parts, number, again):
+    """An alternating step makes the images for D's update once more, and pix2pix's has D judge those for G's."""
+    assert for_gpu(*steps(name))[0] == sum(parts) == number
+    assert for_gpu(*steps(name, update="alternating"))[0] == number + again

@@ -98,7 +98,7 @@ def _compiled_update(recipe: Recipe, cache: str) -> tuple[jax.stages.Compiled, C
 
 
 def random_data(gan: GAN, batch_size: int, *seeds: int) -> tuple[Batch, jax.Array]:
-    """Random images with random labels and all else that the GAN takes, on the device, and `CAPACITY` batches: int32 [*seeds, CAPACITY, batch]."""
+    """Random images and what else the GAN takes, on the device; `CAPACITY` batches, int32 [*seeds, CAPACITY, batch]."""
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.integers(0, 256, (IMAGES, *image_shape(gan)), np.uint8))
     labels = jnp.asarray(rng.integers(0, gan.classes, IMAGES, np.int32)) if gan.classes else None

@@ -163,6 +163,8 @@ def _with_transpose(own: core.Primitive, other: core.Primitive, function: Map) -
         return own.bind(x, y, d, axis_name=axis_name), sum(parts[1:], parts[0])
 
     def transpose(cotangent: jax.Array, x: jax.Array, y: jax.Array, d: Any, axis_name: str | None) -> Arrays:
+        if type(cotangent) is ad.Zero:
+            return None, None, ad.Zero(d.aval)
         return None, None, other.bind(x, y, cotangent, axis_name=axis_name)
 
     def batched(arrays: Arrays, axes: Arrays, axis_name: str | None) -> tuple[jax.Array, int]:

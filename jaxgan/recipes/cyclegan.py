@@ -73,10 +73,12 @@ def cyclegan(p: Pass) -> Losses:
     cycle = l1(back(fake), other) + l1(there(fake_other), images)
     same = l1(there(images), images) + l1(back(other), other)
     squares = lambda logits, label: jnp.mean(jnp.square(logits - label))  # noqa: E731
-    gen = squares(p.disc(fake), 1) + squares(of_other(fake_other), 1) + 10 * cycle + 5 * same
-    disc = squares(p.disc(images), 1) + squares(p.disc(old), 0)
+    of_fake, of_real = p.disc(fake), p.disc(images)
+    gen = squares(of_fake, 1) + squares(of_other(fake_other), 1) + 10 * cycle + 5 * same
+    disc = squares(of_real, 1) + squares(p.disc(old), 0)
     disc += squares(of_other(other), 1) + squares(of_other(old_other), 0)
-    return Losses(gen, disc / 2, {"cycle": cycle}, examples={"images": of_images, "other": of_others})
+    metrics = {"logit_real": jnp.mean(of_real), "logit_fake": jnp.mean(of_fake), "cycle": cycle}
+    return Losses(gen, disc / 2, metrics, examples={"images": of_images, "other": of_others})
 
 
 def rate(step: Array) -> Array:
