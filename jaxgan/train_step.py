@@ -130,38 +130,29 @@ def gradients(
         indices = position(gan)[0] * len(batch.images) + jnp.arange(len(batch.images))
     players = (players,) if isinstance(players, str) else tuple(players)
     state = state.replace(**{player: _ready(getattr(state, player)) for player in players})
-    of = shared_gradients if len(players) == 2 else functools.partial(_gradient_of, *players)
-    return mean_gradients(of, gan, state, batch, indices)
+    return mean_gradients(functools.partial(pass_gradients, players), gan, state, batch, indices)
 
 
-def shared_gradients(gan: GAN, state: GANState, batch: Batch, indices: jax.Array) -> tuple[Grads, Aux]:
-    """Both gradients of one pass over a device's share, or a microbatch of it; the arguments are those of `losses`."""
+def pass_gradients(
+    players: tuple[str, ...], gan: GAN, state: GANState, batch: Batch, indices: jax.Array
+) -> tuple[Grads, Aux]:
+    """The gradients of one pass over a device's share, or a microbatch of it; the last arguments are those of `losses`.
 
-    def both(gen_params: Any, disc_params: Any) -> tuple[tuple[jax.Array, jax.Array], Aux]:
-        return losses(gan, state, gen_params, disc_params, batch, indices, reuse_gradient=True)
-
-    (loss_gen, loss_disc), pullback, aux = jax.vjp(both, state.gen.params, state.disc.params, has_aux=True)
-    gen_grads, _ = pullback((jnp.ones_like(loss_gen), Zero(jax.typeof(loss_disc))))
-    _, disc_grads = pullback((Zero(jax.typeof(loss_gen)), jnp.ones_like(loss_disc)))
-    return {"gen": gen_grads, "disc": disc_grads}, aux
-
-
-def _gradient_of(player: str, gan: GAN, state: GANState, batch: Batch, indices: jax.Array) -> tuple[Grads, Aux]:
-    """The gradient of one player's loss alone, as `shared_gradients`."""
+    A zero is known as one while the step is traced: what only the other loss has used needs no pass back.
+    """
     params = {"gen": state.gen.params, "disc": state.disc.params}
 
-    def loss(own: Any) -> tuple[jax.Array, Aux]:
-        now = params | {player: own}
-        both, aux = losses(gan, state, now["gen"], now["disc"], batch, indices)
-        return both[player == "disc"], aux
+    def both(own: dict[str, Any]) -> tuple[tuple[jax.Array, jax.Array], Aux]:
+        now = params | own
+        return losses(gan, state, now["gen"], now["disc"], batch, indices, reuse_gradient=len(players) == 2)
 
-    grads, aux = jax.grad(loss, has_aux=True)(params[player])
-    kept = {"gen": state.gen.batch_stats, "disc": state.disc.batch_stats}
-    return {player: grads}, aux._replace(stats=kept | {player: aux.stats[player]})
-
-
-gen_gradients = functools.partial(_gradient_of, "gen")
-disc_gradients = functools.partial(_gradient_of, "disc")
+    values, pullback, aux = jax.vjp(both, {player: params[player] for player in players}, has_aux=True)
+    grads, stats = {}, {"gen": state.gen.batch_stats, "disc": state.disc.batch_stats}
+    for player in players:
+        i = ("gen", "disc").index(player)
+        cotangents = tuple(jnp.ones_like(x) if k == i else Zero(jax.typeof(x)) for k, x in enumerate(values))
+        grads[player], stats[player] = pullback(cotangents)[0][player], aux.stats[player]
+    return grads, aux._replace(stats=stats)
 
 
 def descend(gan: GAN, state: GANState, grads: Grads, aux: Aux) -> tuple[GANState, Metrics]:

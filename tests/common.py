@@ -21,9 +21,13 @@ from jaxgan.images import from_uint8
 from jaxgan.losses import non_saturating
 from jaxgan.networks.layers import Context, batch_norm
 from jaxgan.randomness import Purpose
+from jaxgan.train_step import pass_gradients
 
 LARGE = ("sngan", "r3gan", "r3gan_conditional")  # recipes that take minutes on a CPU; their small forms do not
 QUICK = {"xla_backend_optimization_level": 0}  # to compile
+gen_gradients, disc_gradients, shared_gradients = (
+    functools.partial(pass_gradients, players) for players in (("gen",), ("disc",), ("gen", "disc"))
+)
 STEP = jax.jit(jaxgan.train_step, static_argnums=0, compiler_options=QUICK)
 PLAIN = jax.jit(jaxgan.train_step, static_argnums=0)  # the same to the last bit as what is compiled for a device
 STEPS = jax.jit(jaxgan.train_steps, static_argnums=0, compiler_options=QUICK)

@@ -14,8 +14,11 @@ from common import (
     as_float64,
     assert_close,
     assert_same_bits,
+    disc_gradients,
+    gen_gradients,
     in_range,
     real_batch,
+    shared_gradients,
     small_gan,
 )
 
@@ -27,7 +30,6 @@ from jaxgan.images import from_uint8, to_uint8
 from jaxgan.networks import layers, minibatch_features
 from jaxgan.penalties import L2, R1, Disc, Gen
 from jaxgan.randomness import draw_labels, draw_z, example_keys
-from jaxgan.train_step import disc_gradients, gen_gradients, shared_gradients
 from jaxgan.transforms import InstanceNoise
 
 GAN = small_gan(3, penalties=(R1(1.0),), transforms=(InstanceNoise(0.1, 0.9),), regularizers=(L2(0.1),))

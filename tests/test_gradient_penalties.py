@@ -11,9 +11,11 @@ from common import (
     QUICK,
     assert_bf16_is_near,
     assert_close,
+    disc_gradients,
     drawn,
     in_range,
     real_batch,
+    shared_gradients,
     small_gan,
     small_state,
     written_out,
@@ -25,7 +27,6 @@ from jaxgan.losses import Loss
 from jaxgan.penalties import R1, R2, WGANGP, Lazy
 from jaxgan.randomness import Purpose
 from jaxgan.schedules import Linear
-from jaxgan.train_step import disc_gradients, shared_gradients
 
 adversarial = importlib.import_module("jaxgan.adversarial")
 

@@ -7,7 +7,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import QUICK, STEP, assert_close, descended, in_range, on, real_batch, real_images, small_gan, small_state
+from common import (
+    QUICK,
+    STEP,
+    assert_close,
+    descended,
+    in_range,
+    on,
+    real_batch,
+    real_images,
+    shared_gradients,
+    small_gan,
+    small_state,
+)
 from small_run import OPTIONS, recipe
 
 import jaxgan
@@ -15,7 +27,6 @@ from jaxgan import recipes
 from jaxgan.gan import Batch, image_shape
 from jaxgan.penalties import R1, WGANGP
 from jaxgan.run import RunError, run
-from jaxgan.train_step import shared_gradients
 
 SLOW = pytest.mark.slow
 KEY = jax.random.key(0)

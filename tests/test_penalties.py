@@ -11,6 +11,7 @@ from common import (
     STEP,
     assert_close,
     descended,
+    disc_gradients,
     drawn,
     generated_labels,
     in_range,
@@ -24,7 +25,6 @@ import jaxgan
 from jaxgan.losses import Loss
 from jaxgan.penalties import L2, R1, R2, WGANGP
 from jaxgan.randomness import Purpose
-from jaxgan.train_step import disc_gradients
 
 UPDATES = pytest.mark.parametrize("update", ["shared", "alternating"])
 

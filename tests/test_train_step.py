@@ -22,6 +22,7 @@ from common import (
     in_range,
     real_batch,
     real_images,
+    shared_gradients,
     small_gan,
     small_state,
     written_out,
@@ -31,7 +32,6 @@ import jaxgan
 from jaxgan import recipes
 from jaxgan.gan import Batch
 from jaxgan.networks import DigitsDisc, DigitsGen
-from jaxgan.train_step import shared_gradients
 
 GRADIENTS = jax.jit(shared_gradients, static_argnums=0, compiler_options=QUICK)
 UPDATES = pytest.mark.parametrize("update", ["shared", "alternating"])
