@@ -73,8 +73,8 @@ class GAN:
     Two of them are equal only if they hold equal functions: build one and keep it, or all is compiled again.
 
     Raises:
-      TypeError: a network cannot be called as networks are.
-      ValueError: a value that is none of those named here.
+      TypeError: a network cannot be called as networks are, or a value cannot be hashed.
+      ValueError: a value that no step could use.
 
     Attributes:
       gen: the first player, a module called as gen(z [B, z_size], labels [B] or None, context) -> images [B, H, W, C]
@@ -152,12 +152,6 @@ class GAN:
     axis_name: str | None = None
 
     def __post_init__(self):
-        """Refuses a network that cannot be called as networks are, values that no step could use, and unhashable ones.
-
-        Raises:
-          TypeError: a network, or a value that cannot be hashed, named with what to write instead.
-          ValueError: a value out of its range, or none of a field's names.
-        """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if unhashable := _unhashable(field.name, value):

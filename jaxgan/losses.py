@@ -67,7 +67,6 @@ class OfLogits:
     scale: float = 1.0
 
     def __call__(self, forward: Forward) -> jax.Array:
-        """The scalar for that pass."""
         value = self.function(forward.real_logits, forward.fake_logits)
         return value if self.scale == 1 else self.scale * value
 

@@ -71,7 +71,6 @@ class R1:
     gamma: float | Schedule
 
     def __call__(self, forward: Forward, disc: Disc) -> jax.Array:
-        """The penalty of that pass."""
         return at(self.gamma, disc.step) / 2 * jnp.mean(_squares(disc.real_gradient()))
 
 
@@ -89,7 +88,6 @@ class R2:
     gamma: float | Schedule
 
     def __call__(self, forward: Forward, disc: Disc) -> jax.Array:
-        """The penalty of that pass."""
         return at(self.gamma, disc.step) / 2 * jnp.mean(_squares(disc.fake_gradient()))
 
 
@@ -108,7 +106,6 @@ class WGANGP:
     weight: float = 10.0
 
     def __call__(self, forward: Forward, disc: Disc) -> jax.Array:
-        """The penalty of that pass."""
         u = jax.vmap(lambda key: jax.random.uniform(key, (1,) * (forward.images.ndim - 1)))(disc.keys)
         mixed = u * forward.images + (1 - u) * forward.generated
         gradient = jax.grad(lambda images: jnp.sum(disc.apply(images, forward.labels)))(mixed)
@@ -130,12 +127,10 @@ class Lazy:
     every: int
 
     def __post_init__(self):
-        """Refuses an interval that is none."""
         if not (isinstance(self.every, int) and self.every >= 1):
             raise ValueError(f"every must be a whole number of steps, at least 1, not {self.every!r}")
 
     def __call__(self, forward: Forward, asked: Any) -> Any:
-        """The penalty of that pass."""
         nothing = jnp.sum(forward.fake_logits[:0])  # as each device has its own share, so is what this adds up
 
         def penalty() -> Any:
@@ -156,7 +151,6 @@ class L2:
     weight: float
 
     def __call__(self, forward: Forward, gen: Gen) -> jax.Array:
-        """The regulariser of that pass."""
         return jnp.asarray(self.weight * sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(gen.params)))
 
 

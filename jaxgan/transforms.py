@@ -25,7 +25,6 @@ class InstanceNoise:
     decay: float = 1.0
 
     def __call__(self, images: jax.Array, keys: jax.Array, step: jax.Array) -> jax.Array:
-        """Adds it to images [B, H, W, C], drawn from keys [B]."""
         noise = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:]))(keys)
         return images + optax.exponential_decay(self.deviation, 1, self.decay)(step) * noise
 
@@ -39,7 +38,6 @@ class Color:
     """
 
     def __call__(self, images: jax.Array, keys: jax.Array, step: jax.Array) -> jax.Array:
-        """Images [B, H, W, C], each in other colours."""
         brightness, saturation, contrast = _uniform(keys, (3,)).T[..., None, None, None]
         images = images + (brightness - 0.5)
         mean = jnp.mean(images, axis=3, keepdims=True)
@@ -59,7 +57,6 @@ class Translation:
     share: float = 1 / 8
 
     def __call__(self, images: jax.Array, keys: jax.Array, step: jax.Array) -> jax.Array:
-        """Images [B, H, W, C], each moved."""
         most = [int(size * self.share + 0.5) for size in images.shape[1:3]]
         starts = [_whole_numbers(keys, axis, 2 * by + 1) for axis, by in enumerate(most)]
         padded = jnp.pad(images, [(0, 0), *((by, by) for by in most), (0, 0)])
@@ -101,7 +98,6 @@ class RandomFlip:
     """Each image flipped left to right, or not, at random: for real images alone, as `GAN.augmentations`."""
 
     def __call__(self, images: jax.Array, keys: jax.Array, step: jax.Array) -> jax.Array:
-        """Images [B, H, W, C], about half of them flipped."""
         return jnp.where((_uniform(keys, ()) < 0.5)[:, None, None, None], images[:, :, ::-1], images)
 
 
