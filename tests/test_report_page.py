@@ -274,3 +274,16 @@ def test_wrong_input_is_one_line_and_status_2(refused, tmp_path, monkeypatch):
         assert named in refused(report.main, *args.split()), args
         assert sorted(tmp_path.rglob("*")) == before
     assert (tmp_path / "theirs.html").read_text() == "<p>kept</p>"
+
+
+def test_runs_without_a_frechet_distance_have_their_first_score_in_its_table(tmp_path, made):
+    few = {"features": {"name": "none", "sha256": ""}, "floor": {"count": 0}}
+    for seed in (0, 1):
+        final = score(scores={"l1": 0.25 + seed, "psnr": 20.0 + seed}, **few)
+        workdir(tmp_path / f"w/seed-{seed}", final, seed=seed)
+    page, source = made("w")
+    assert page.table("L1, last ↓", "L1, best ↓")[0][0][4].startswith("0.75 ± 0.71")
+    assert page.table("Score", "A w") == [[["PSNR (dB) ↑", "20.50 ± 0.71", tables.NONE]]]
+    assert "Fréchet distance of" not in source
+    assert "L1 of each run" in source
+    assert "features none." in page.text

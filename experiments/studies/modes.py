@@ -22,7 +22,7 @@ from jaxgan.penalties import WGANGP
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run import checkpoint
 from jaxgan.run.numerics import fixed_numerics, root_key
-from jaxgan.run.screen import say
+from jaxgan.run.screen import say, shown
 from jaxgan.run.workdir import read_summary, write_json
 
 BASE = methods.BASE.replace(gen=PlainGen(), data="stacked_mnist", beta2=0.999)
@@ -72,7 +72,7 @@ def of_seed(recipe: Recipe, workdir: Path, ended: study.Record, by: Scorer) -> s
     gan, key, summary = recipe.build(), root_key(0), read_summary(workdir)
     state = checkpoint.read(workdir / "checkpoints", jaxgan.init(gan, key))
     with fixed_numerics():
-        samples, _ = scoring.draw(recipe, gan, state, key, modes.SAMPLES)
+        samples, _ = scoring.draw(by, gan, state, key, modes.SAMPLES)
         counted = _counted(samples)
     images.save_png(workdir / "modes.png", images.grid(samples[:64], columns=8))
     rate = summary["images_per_second"] / (recipe.batch_size * recipe.training_ratio)  # updates of G
@@ -90,7 +90,7 @@ def of_seed(recipe: Recipe, workdir: Path, ended: study.Record, by: Scorer) -> s
 
 
 def _counted(some: np.ndarray) -> dict[str, Any]:
-    return {"samples": len(some), **modes.modes(modes.digits_in(some, scoring.shown))._asdict()}
+    return {"samples": len(some), **modes.modes(modes.digits_in(some, shown))._asdict()}
 
 
 def finish(flags: study.Flags, results: dict[str, study.Record]) -> None:

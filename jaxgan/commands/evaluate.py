@@ -11,7 +11,7 @@ from jaxgan.commands import scoring
 from jaxgan.commands.cli import check_json, fail, one_line_errors, parse
 from jaxgan.commands.trained import Trained, check, check_data, load
 from jaxgan.run.numerics import fixed_numerics
-from jaxgan.run.screen import say
+from jaxgan.run.screen import say, shown
 from jaxgan.run.workdir import read_config, write_json
 
 
@@ -39,9 +39,11 @@ def main(args: list[str] | None = None) -> None:
     begin = time.perf_counter()
     with one_line_errors(flags.run.traceback), fixed_numerics():
         recipe, gan, state = load(flags.run)
-        scorer = scoring.scorer(recipe, flags.run.data_dir, flags.scores, scoring.shown)
+        scorer = scoring.scorer(recipe, flags.run.data_dir, flags.scores, shown)
         check_data(flags.run, scorer.trained.data, scorer.trained.known_as)
         count = flags.count or scorer.default_count()
+        if scorer.not_by_features:
+            say(f"scored by targets alone: {scorer.not_by_features}", "stderr")
         say(f"drawing {count:,} samples")
         try:
             found = scoring.score_state(scorer, gan, state, count, flags.run.weights, flags.run.seed)

@@ -71,4 +71,6 @@ def _in_memory(source: data.Source) -> data.Dataset:
 def without_border(recipe: Recipe, images: np.ndarray) -> np.ndarray:
     """Images without the black pixels that a recipe puts around its data: [N, H, W, C] -> [N, H - 2b, W - 2b, C]."""
     border = recipe.border
+    if not border:
+        return images  # which may be points in the plane
     return images[:, border : images.shape[1] - border, border : images.shape[2] - border]

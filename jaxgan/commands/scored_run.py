@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import jax
+import numpy as np
 import tyro
 
 import jaxgan
@@ -25,9 +26,9 @@ from jaxgan.evaluation.scores import choice
 from jaxgan.randomness import Purpose
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run import Event, Options, RunError, Snapshot, checkpoint, processes, run
-from jaxgan.run.metrics import UNIT
+from jaxgan.run.metrics import SCORES, UNIT
 from jaxgan.run.numerics import fixed_numerics, root_key
-from jaxgan.run.screen import say
+from jaxgan.run.screen import say, shown
 from jaxgan.run.workdir import read_summary, write_json
 
 COUNT = 2_000  # samples of a score during training
@@ -81,7 +82,7 @@ def run_scored(
             states, chosen_by = _states(recipe, workdir)
         with processes.synchronized(), fixed_numerics():
             if processes.is_leader():
-                _conclude(dataclasses.replace(by, track=scoring.shown), workdir, states, chosen_by, summary)
+                _conclude(dataclasses.replace(by, track=shown), workdir, states, chosen_by, summary)
     return read_summary(workdir)
 
 
@@ -100,7 +101,7 @@ def event(by: Scorer, every: int) -> Event:
                 say(f"not scored: {_reason(error)}", "stderr")
             return {}
 
-    return Event("evaluate", every, scores)
+    return Event("evaluate", every, scores, SCORES)
 
 
 def _reason(error: Exception) -> str:
@@ -116,22 +117,29 @@ def is_scored(summary: Mapping[str, Any], by: Scorer) -> bool:
       DataError: the real images cannot be had, or are too few.
     """
     final = summary.get("final")
+    if final and by.conditions.pairs and "l1" not in final["scores"]:
+        return False  # by an older version
     return bool(final) and not scoring.differences(final, scoring.kind(by, by.default_count()))
 
 
 def _scores_at(by: Scorer, snapshot: Snapshot) -> Mapping[str, float | str]:
     """The scores that make curves, and what they are scored by. The others take longer, and are measured at the end."""
-    reference = by.embed(by.real)
     key, state = jax.random.fold_in(snapshot.state.key, Purpose.SCORES), snapshot.state
-    images, labels = scoring.draw(by.recipe, snapshot.gan, state, key, min(COUNT, len(reference.features)))
-    samples = evaluation.embed(by.features, images)
+    count = min(COUNT, len(by.real.images))
+    images, labels = scoring.draw(by, snapshot.gan, state, key, count)
+    found = by.conditions.distances(images) | ({} if by.not_by_features else _by_features(by, images, labels))
+    return found | {UNIT: scoring.unit(scoring.kind(by, count))}
+
+
+def _by_features(by: Scorer, images: np.ndarray, labels: np.ndarray | None) -> dict[str, float]:
+    reference, samples = by.embed(by.real), evaluation.embed(by.features, images)
     found = {"frechet_distance": evaluation.frechet_distance(samples.features, reference.features)}
     found |= neighbour_scores(choice(reference.features, len(images)), samples.features)._asdict()
     if samples.probabilities is not None:
         found["inception_score"] = evaluation.inception_score(samples.probabilities).mean
         if labels is not None and by.real.classes == by.features.classes:
             found["label_agreement"] = evaluation.label_agreement(samples.probabilities, labels)
-    return found | {UNIT: scoring.unit(scoring.kind(by, len(images)))}
+    return found
 
 
 def _states(recipe: Recipe, workdir: Path) -> tuple[dict[str, GANState], str | None]:
@@ -156,6 +164,8 @@ def _conclude(
     gan, found = by.recipe.build(), {}
     try:
         count = by.default_count()
+        if by.not_by_features:
+            say(f"scored by targets alone: {by.not_by_features}", "stderr")
         for which, state in states.items():
             if which == "best" and int(state.step) == int(states["final"].step):
                 found["best"] = found["final"]

@@ -9,12 +9,15 @@ A score is a dict that says all it depends on, so that two can be compared, or a
     reference              the real images: data, split, count, SHA-256
     scores, floor          by name, as in `jaxgan.evaluation`; the floor is that of as many held-out real images, with
                            the share of these that are copies of training images, `duplicates`
+
+Of a GAN with a condition, samples are made of held-out conditions. Where these have targets of their own, the distances
+to them are scores besides; and the only ones of data that no features can compare.
 """
 
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -23,6 +26,7 @@ import numpy as np
 import jaxgan
 from jaxgan import GAN, GANState, data, evaluation
 from jaxgan.commands.feature_files import choose
+from jaxgan.commands.held_out import HeldOut
 from jaxgan.commands.real_images import LEAST, Real, load, without_border
 from jaxgan.data import DataError
 from jaxgan.evaluation import cache
@@ -30,7 +34,6 @@ from jaxgan.evaluation.features import Embedded, Features, Track, untracked
 from jaxgan.evaluation.scores import CLOSE, HIGHER, LOWER, choice, halves, memorizing
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run.numerics import root_key
-from jaxgan.run.screen import say
 from jaxgan.sampling import sample_labels
 
 COUNT = 10_000  # samples of a score, where there are as many real images
@@ -85,10 +88,10 @@ class Scorer:
             return self.trained.half(0)
         return load(self.recipe, "train", self.data_dir) if "test" in self.recipe.split else self.trained
 
-    @functools.cached_property
+    @property
     def test(self) -> Real:
         """Images that are held out."""
-        test = load(self.recipe, "test", self.data_dir) if self._has_test else self.trained.half(1)
+        test = self._test
         if len(test.images) < LEAST:
             raise DataError(
                 f"{test.data}: {len(test.images)} images ({test.split}) are too few to compare samples with; "
@@ -96,19 +99,43 @@ class Scorer:
             )
         return test
 
+    @functools.cached_property
+    def _test(self) -> Real:
+        """The same, be they too few or not."""
+        return load(self.recipe, "test", self.data_dir) if self._has_test else self.trained.half(1)
+
     @property
     def _has_test(self) -> bool:
         return isinstance(self.recipe.data, str) and "test" in data.splits(self.recipe.data, self.data_dir)
 
     @property
     def real(self) -> Real:
-        """The real images that samples are compared with."""
+        """The real images that samples are compared with; without features, those whose conditions they are made of."""
+        if self.not_by_features:
+            return self._test
         return self.test if self.reference == "test" else self.train
 
     @property
     def others(self) -> Real:
         """The real images that the floor is of."""
         return self.train if self.reference == "test" else self.test
+
+    @functools.cached_property
+    def conditions(self) -> HeldOut:
+        """The held-out conditions that samples are made of, where the recipe has a condition."""
+        return HeldOut(self.recipe, self.data_dir)
+
+    @functools.cached_property
+    def not_by_features(self) -> str:
+        """Why features do not compare samples: paired images may be too few, or of four channels; "" where they do."""
+        try:
+            if self.conditions.pairs:
+                self.embed(self.test)
+        except ValueError as error:
+            if self.features.kept or isinstance(error, DataError):
+                return str(error)
+            raise  # by features of one's own
+        return ""
 
     def embed(self, real: Real) -> Embedded:
         """The features of real images, computed once."""
@@ -147,13 +174,16 @@ class Scorer:
 
     def default_count(self) -> int:
         """How many samples are drawn: as many as there are images for the floor, or `COUNT`."""
-        return min(COUNT, len(self.others.images))
+        return min(COUNT, len((self.real if self.not_by_features else self.others).images))
 
     def floor(self, count: int) -> dict[str, float]:
         """The scores of the other real images, as many as `count` or as there are.
 
         With their number, `count`, and the share of held-out images that are copies of training images, `duplicates`.
+        There is none of distances to targets.
         """
+        if self.not_by_features:
+            return {"count": 0}
         others, chosen = self.others, choice(np.arange(len(self.others.images)), count)
         labels = others.labels if self.recipe.classes and others.classes == self.features.classes else None
         labels = None if labels is None else labels[chosen]
@@ -178,18 +208,21 @@ class Scorer:
         """The scores of samples, by name.
 
         Args:
-          images: uint8 [N, H, W, C], as from `draw`.
+          images: uint8 [N, H, W, C], as from `draw`; those of a recipe with a condition made of `conditions.given(N)`.
           labels: int [N], the classes that they were asked for; left out where the features know other classes.
 
         Raises:
           ValueError: there are too few images.
           DataError: the real images cannot be had.
         """
+        if self.not_by_features:
+            return self.conditions.distances(images)
         what = f"{len(images):,} samples"
         embedded = evaluation.embed(self.features, images, self.track, f"features of {what}")
         labels = labels if self.real.classes == self.features.classes else None
         found = evaluation.score(embedded, self.embed(self.real), labels, self.track, f"scores of {what}")
-        return found | memorizing(embedded, self.embed(self.trained), self._unseen_closeness()[0])
+        found |= memorizing(embedded, self.embed(self.trained), self._unseen_closeness()[0])
+        return found | self.conditions.distances(images)
 
 
 def scorer(
@@ -208,24 +241,13 @@ def scorer(
 
 
 def draw(
-    recipe: Recipe, gan: GAN, state: GANState, key: jax.Array, count: int, averaged: bool = True
+    by: Scorer, gan: GAN, state: GANState, key: jax.Array, count: int, averaged: bool = True
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Samples, uint8 [count, H, W, C], without the recipe's border; and the labels that they were asked for."""
-    labels = recipe.held_out(count).labels if gan.condition else sample_labels(gan, key, count)
+    given = by.conditions.given(count)
+    labels = given.labels if given else sample_labels(gan, key, count)
     images = np.asarray(jaxgan.sample(gan, state, key, count, averaged, labels=labels))
-    return without_border(recipe, images), None if labels is None or gan.condition else np.asarray(labels)
-
-
-def shown(items: Iterable[Any], what: str) -> Iterable[Any]:
-    """The items, with a progress bar on a terminal and a line elsewhere: a `Track`."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console()
-    if console.is_terminal and not console.is_dumb_terminal:
-        return track(items, what, console=console, transient=True)
-    say(what)
-    return items
+    return without_border(by.recipe, images), None if labels is None or given else np.asarray(labels)
 
 
 def score_state(
@@ -238,7 +260,7 @@ def score_state(
     Raises:
       Exception: those of `Scorer.score`.
     """
-    images, labels = draw(scorer.recipe, gan, state, root_key(seed), count, weights != "last")
+    images, labels = draw(scorer, gan, state, root_key(seed), count, weights != "last")
     of = {"step": int(state.step), "weights": weights, "count": count, "seed": seed}
     return of | kind(scorer, count) | {"scores": scorer.score(images, labels), "floor": scorer.floor(count)}
 
@@ -246,9 +268,10 @@ def score_state(
 def kind(scorer: Scorer, count: int) -> dict[str, Any]:
     """What two scores must have in common to be compared: `differences` looks at it."""
     features, real = scorer.features, scorer.real
+    name, digest = ("none", "") if scorer.not_by_features else (features.name, features.sha256)
     return {
         "count": count,
-        "features": {"name": features.name, "sha256": features.sha256},
+        "features": {"name": name, "sha256": digest},
         "reference": {"data": real.data, "split": real.split, "count": len(real.images), "sha256": real.sha256},
         "version": VERSION,
     }
@@ -256,11 +279,14 @@ def kind(scorer: Scorer, count: int) -> dict[str, Any]:
 
 def unit(kind: dict[str, Any]) -> str:
     """What `kind` gives as text, the same for scores that may be compared, wherever their data and features lie."""
-    features, reference = kind["features"], kind["reference"]
-    return (
-        f"{kind['count']:,} samples, features {features['name']} ({features['sha256'][:8]}), "
-        f"{reference['count']:,} real images ({reference['sha256'][:8]}), version {kind['version']}"
-    )
+    reference = kind["reference"]
+    against = f"{reference['count']:,} real images ({reference['sha256'][:8]})"
+    return f"{kind['count']:,} samples, {seen_with(kind['features'])}, {against}, version {kind['version']}"
+
+
+def seen_with(features: dict[str, str]) -> str:
+    """The features of a score as text."""
+    return f"features {features['name']}" + (f" ({features['sha256'][:8]})" if features["sha256"] else "")
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
@@ -282,6 +308,11 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return [f"{name}: {shown} and {its}" for (name, (a, shown)), (b, its) in both if a != b]
 
 
+def of_floor(least: dict[str, Any]) -> str:
+    """What a floor is of."""
+    return f"the floor is of {least['count']:,} other real images" if least["count"] else "there is no floor"
+
+
 def duplicates(least: dict[str, Any]) -> list[str]:
     """A line on how many held-out images are copies of training images, where any are."""
     share = least.get("duplicates") or 0
@@ -292,15 +323,16 @@ def table(score: dict[str, Any]) -> str:
     """A score as lines of text, beside its floor."""
     reference, scores, least = score["reference"], score["scores"], score["floor"]
     against = f"{reference['count']:,} real images ({reference['data']}, {reference['split']})"
-    few = ", too few to compare distances with" if least["count"] < score["count"] else ""
+    few = ", too few to compare distances with" if 0 < least["count"] < score["count"] else ""
     lines = [
         f"step {score['step']:,}, {score['weights']} weights: {score['count']:,} samples against "
         f"{against}, features {score['features']['name']}",
-        f"{'':<24}{'samples':>11}{'floor':>12}   the floor is of {least['count']:,} other real images{few}",
+        f"{'':<24}{'samples':>11}{'floor':>12}   {of_floor(least)}{few}",
         *duplicates(least),
     ]
     better = dict.fromkeys(LOWER, "lower is better") | dict.fromkeys(HIGHER, "higher is better")
+    better |= {"psnr": "higher is better, in dB"}
     for name, value in scores.items():
-        beside = f"{least[name]:>12.4g}" if name in least else f"{'':>12}"
+        beside = f"{least[name]:>12.4g}" if name in least else f"{'-':>12}"
         lines.append(f"{name:<24}{value:>11.4g}{beside}   {better.get(name, '')}".rstrip())
     return "\n".join(lines)

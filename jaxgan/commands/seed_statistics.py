@@ -55,7 +55,7 @@ def table(which: str, found: dict[str, Any]) -> str:
     lines = [
         f"{which}: {found['count']:,} samples of each seed against {reference['count']:,} real images "
         f"({reference['data']}, {reference['split']}),",
-        f"features {found['features']['name']}; the floor is of {least['count']:,} other real images",
+        f"features {found['features']['name']}; {scoring.of_floor(least)}",
         *scoring.duplicates(least),
         f"{'':<23}{'better':<8}{'mean':>11}{'std':>11}{'floor':>11}{seeds}",
     ]

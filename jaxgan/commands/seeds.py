@@ -137,7 +137,7 @@ def _write(recipe: Recipe, folder: Path, found: dict[int, dict[str, Any]], diver
     for seed, summary in found.items():
         lines = read_metrics(folder / f"seed-{seed}")
         about = {"seed": seed, "seconds": lines[-1]["seconds"] if lines else None}
-        about |= {"scored": sum("frechet_distance" in line for line in lines)}
+        about |= {"scored": sum(not line.keys().isdisjoint(SCORES) for line in lines)}
         kept = ("step", "state_sha256", "final", "best")
         of_seeds[seed] = about | {name: summary[name] for name in kept if name in summary}
     result: dict[str, Any] = {"recipe": recipe.name, "steps": recipe.steps, "config": recipe.config()}

@@ -1,4 +1,4 @@
-"""Scores of images: features, distances, precision and recall, classes, memorising.
+"""Scores of images: features, distances, precision and recall, classes, memorising; and distances to targets.
 
     features = evaluation.classifier("mnist")
     real = evaluation.embed(features, test.images)
@@ -11,6 +11,7 @@ from jaxgan.evaluation.classes import classes_covered, inception_score, label_ag
 from jaxgan.evaluation.distances import frechet_distance, kernel_distance, moments
 from jaxgan.evaluation.features import Embedded, Features, classifier, embed, for_data, inception_v3
 from jaxgan.evaluation.neighbours import Nearest, density_coverage, memorized, nearest, precision_recall
+from jaxgan.evaluation.paired import paired
 from jaxgan.evaluation.scores import memorizing, score
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "memorizing",
     "moments",
     "nearest",
+    "paired",
     "precision_recall",
     "score",
 ]

@@ -10,8 +10,18 @@ from jaxgan.evaluation.neighbours import memorized, nearest, neighbour_scores
 CLOSE = 2_000  # images whose nearest training images are looked for
 
 # What is better, by the score's name; of the others it depends.
-LOWER = ("frechet_distance", "kernel_distance", "memorized")
-HIGHER = ("inception_score", "classes_covered", "label_agreement", "precision", "recall", "density", "coverage")
+LOWER = ("frechet_distance", "kernel_distance", "memorized", "l1")
+HIGHER = (
+    "inception_score",
+    "classes_covered",
+    "label_agreement",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "psnr",
+)
+TITLES = {"frechet_distance": "Fréchet distance", "l1": "L1", "psnr": "PSNR (dB)"}  # of the others it is the name
 
 
 def score(
@@ -71,6 +81,11 @@ def memorizing(images: Embedded, train: Embedded, unseen: np.ndarray) -> dict[st
     """
     found = nearest(choice(images.features, CLOSE), train.features)
     return {"nearest_train": float(np.median(found.distances)), "memorized": memorized(found.closeness, unseen)}
+
+
+def title(name: str) -> str:
+    """A score's name as text."""
+    return TITLES.get(name) or name.replace("_", " ")
 
 
 def halves(count: int, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -163,6 +163,11 @@ class Recipe:
             )
         return of_items(describe(self.data), found)
 
+    def open_held_out(self, data_dir: str | None = None) -> Source | Dataset:
+        """The examples that no run trains on; of data that keep none apart, all, as from `open_data`."""
+        kept_apart = isinstance(self.data, str) and "test" in splits(self.data, data_dir)
+        return (self.replace(split="test") if kept_apart else self).open_data(data_dir)
+
     def held_out(self, count: int, data_dir: str | None = None) -> Batch:
         """Of a recipe with a condition, examples that no run trains on; of data of one's own, the first ones.
 
@@ -176,8 +181,7 @@ class Recipe:
         Raises:
           DataError: they cannot be had.
         """
-        kept_apart = isinstance(self.data, str) and "test" in splits(self.data, data_dir)
-        found = (self.replace(split="test") if kept_apart else self).open_data(data_dir)
+        found = self.open_held_out(data_dir)
         if self.condition in found.unpaired:
             other = found.unpaired[self.condition]
             return Batch(None, other.read(np.arange(count) % other.size).images)

@@ -7,7 +7,7 @@ that ends at their step and while the devices take the next one, and do not chan
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -64,11 +64,13 @@ class Event:
       every: the period, in steps; at least 1.
       call: given the snapshot; it returns scalars for that step's line of metrics.jsonl, by name, or None. Where scores
         are among them, `scored_by` may be a text, all that they depend on: only those of one text are compared.
+      scalars: names of them; a run whose own metrics have one of these ends at its first turn.
     """
 
     name: str
     every: int
     call: Callable[[Snapshot], Mapping[str, float | str] | None]
+    scalars: tuple[str, ...] = ()
 
 
 @jax.jit
@@ -88,6 +90,17 @@ def check_events(events: Sequence[Event]) -> None:
             raise RunError(f"events of a recipe must be jaxgan.run.Event(name, every, function), not {event!r}")
         if type(event.every) is not int or event.every < 1:
             raise RunError(f"event {event.name!r}: every must be a whole number of at least 1, not {event.every!r}")
+
+
+def check_names(events: Sequence[Event], metrics: Iterable[str]) -> None:
+    """Refuses a run's metrics that have the names of an event's scalars.
+
+    Raises:
+      RunError: one has.
+    """
+    for event in events:
+        for name in (name for name in metrics if name in event.scalars):
+            raise RunError(f"the metric {name!r} has the name of what event {event.name!r} finds; give it another")
 
 
 def call_all(events: Sequence[Event], snapshot: Snapshot) -> tuple[dict[str, float], str | None]:

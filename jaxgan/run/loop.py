@@ -26,7 +26,7 @@ from jaxgan.gan import GANState
 from jaxgan.randomness import Purpose
 from jaxgan.run import checkpoint, processes
 from jaxgan.run.checkpoint import Score
-from jaxgan.run.events import Event, Snapshot, call_all, check_metrics
+from jaxgan.run.events import Event, Snapshot, call_all, check_metrics, check_names
 from jaxgan.run.prepare import Prepared
 from jaxgan.run.report import Report
 from jaxgan.run.screen import say
@@ -90,6 +90,7 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
                 if pending.updates and p.checkpoints.latest_step() != step:
                     _save(p, pending.snapshot, None, wait=True)
                 raise
+            check_names(events, metrics)
             finish(pending)  # what is due of the turn before, while the devices take this one
             if several:
                 wait(p, metrics)

@@ -14,7 +14,17 @@ from jaxgan.files import atomic_write
 
 NAME = "metrics.jsonl"
 UNIT = "scored_by"  # what the scores of a line were measured in, where an event says it; the one text among numbers
-SCORES = ("frechet_distance", "inception_score", "precision", "recall", "density", "coverage", "label_agreement")
+SCORES = (
+    "frechet_distance",
+    "inception_score",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "label_agreement",
+    "l1",
+    "psnr",
+)
 
 
 def each_line(workdir: Path) -> Iterator[dict[str, Any]]:

@@ -41,6 +41,8 @@ SCORES = {
         "coverage": "coverage",
         "label_agreement": "label agreement",
     },
+    "L1": {"l1": "lower is better"},
+    "PSNR (dB)": {"psnr": "higher is better"},
 }
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple")
 FRAMES = 200  # of the GIF, at most

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 UNSHOWN = ("logit_", "grad_norm_", "learning_rate_")  # how metrics begin that are for the files alone
@@ -106,8 +106,20 @@ class Lines:
 
 def text(values: Mapping[str, float]) -> str:
     """The losses, what a user's events have found, and the images per second; those that there are."""
-    shown = {name: value for name, value in values.items() if not name.startswith(UNSHOWN)}
-    rate = shown.pop("images_per_second", None)
-    names = sorted(shown, key=lambda name: {"loss_gen": 0, "loss_disc": 1}.get(name, 2))
-    parts = [f"{name} {shown[name]:{'.3f' if name.startswith('loss_') else '.4g'}}" for name in names]
+    seen = {name: value for name, value in values.items() if not name.startswith(UNSHOWN)}
+    rate = seen.pop("images_per_second", None)
+    names = sorted(seen, key=lambda name: {"loss_gen": 0, "loss_disc": 1}.get(name, 2))
+    parts = [f"{name} {seen[name]:{'.3f' if name.startswith('loss_') else '.4g'}}" for name in names]
     return "  ".join(parts + ([] if rate is None else [f"{rate:,.0f} images/s"]))
+
+
+def shown(items: Iterable[Any], what: str) -> Iterable[Any]:
+    """The items, with a progress bar on a terminal and a line elsewhere: a `Track`."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console()
+    if console.is_terminal and not console.is_dumb_terminal:
+        return track(items, what, console=console, transient=True)
+    say(what)
+    return items

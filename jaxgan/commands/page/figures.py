@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxgan.commands.page.runs import Entry, curves_alike, only, values_of
-from jaxgan.commands.page.tables import MAIN, number, title
+from jaxgan.commands.page.tables import main, number
+from jaxgan.evaluation.scores import title
 from jaxgan.run.metrics import SCORES
 from jaxgan.run.plots import LOSSES, draw_curve, logarithmic
 
@@ -80,13 +81,14 @@ def _curves(entries: Sequence[Entry], name: str, caption: str) -> tuple[str, Pic
 
 
 def dots(entries: Sequence[Entry]) -> Picture:
-    """The Fréchet distance of each run, of the last generator filled and of the best one hollow, beside the floor."""
+    """The main score of each run, of the last generator filled and of the best one hollow, beside the floor."""
+    name = main(entries)
 
     def draw(axes: Any) -> None:
         shown = []
         for i, entry in enumerate(entries):
-            last, best = (list(values_of(entry, MAIN, which).values()) for which in ("final", "best"))
-            floors = sorted(set(values_of(entry, MAIN, of="floor").values()))
+            last, best = (list(values_of(entry, name, which).values()) for which in ("final", "best"))
+            floors = sorted(set(values_of(entry, name, of="floor").values()))
             shown += last + best + floors
             axes.plot(last, [i - 0.16] * len(last), "o", color=entry.colour, markersize=6, alpha=0.9)
             axes.plot(best, [i + 0.16] * len(best), "o", color=entry.colour, markersize=6, fillstyle="none")
@@ -94,13 +96,13 @@ def dots(entries: Sequence[Entry]) -> Picture:
         axes.set_yticks(range(len(entries)), [entry.key for entry in entries])
         axes.set_ylim(len(entries) - 0.5, -0.5)
         is_log = logarithmic(axes, "x", shown, 30)
-        axes.set_xlabel(f"Fréchet distance{', logarithmic' if is_log else ''} (dashed: the floor)")
+        axes.set_xlabel(f"{title(name)}{', logarithmic' if is_log else ''} (dashed: the floor)")
         if shown and not is_log:
             axes.set_xlim(left=min(0, *shown))
 
-    last = {entry.key: ", ".join(map(number, values_of(entry, MAIN).values())) for entry in entries}
+    last = {entry.key: ", ".join(map(number, values_of(entry, name).values())) for entry in entries}
     alt = "; ".join(f"{key} last {values or 'not measured'}" for key, values in last.items())
-    return _drawn((4.8, 0.75 + 0.42 * len(entries)), draw, f"Fréchet distance of each run: {alt}")
+    return _drawn((4.8, 0.75 + 0.42 * len(entries)), draw, f"{title(name)} of each run: {alt}")
 
 
 def _drawn(size: tuple[float, float], draw: Callable[[Any], None], alt: str) -> Picture:

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 from jaxgan.commands import scoring
 from jaxgan.commands.page.runs import Entry, Run, span, value_of, values_of
 from jaxgan.commands.seed_statistics import mean_and_deviation
-from jaxgan.evaluation.scores import HIGHER, LOWER
+from jaxgan.evaluation.scores import HIGHER, LOWER, title
 from jaxgan.run.plots import LOSSES
 
 MAIN = "frechet_distance"
-BESIDE = (MAIN, "kernel_distance_error")  # not among the other scores: it has its own table, and this is an error
+ARROWS: dict[str, str] = {**dict.fromkeys(LOWER, " ↓"), **dict.fromkeys(HIGHER, " ↑")}
 NONE = "\N{EN DASH}"  # for a value that there is not
 NBSP = "\N{NO-BREAK SPACE}"
 
@@ -42,14 +42,21 @@ def absent(why: str) -> Cell:
     return Cell(NONE, [why])
 
 
+def main(entries: Sequence[Entry]) -> str:
+    """The score that has a table of its own: the Fréchet distance, or the first one of runs that have none."""
+    names = [name for entry in entries for run in entry.runs for name in run.final["scores"]]
+    return MAIN if MAIN in names or not names else names[0]
+
+
 def main_scores(entries: Sequence[Entry]) -> Table:
-    """The Fréchet distances of runs that were scored alike: a row for each entry."""
+    """The main score of runs that were scored alike: a row for each entry."""
     rows: list[list[str | Cell | Entry]] = []
-    for entry, last, best in zip(entries, means(entries, MAIN), means(entries, MAIN, "best"), strict=True):
+    name = main(entries)
+    for entry, last, best in zip(entries, means(entries, name), means(entries, name, "best"), strict=True):
         seeds = [str(run.seed) for run in entry.runs]
         count = f"{len(seeds)}" + (f" of {entry.count}" if len(seeds) < entry.count else "")
-        at = span(run.best["step"] for run in values_of(entry, MAIN, "best"))
-        floor = span(values_of(entry, MAIN, of="floor").values(), number)
+        at = span(run.best["step"] for run in values_of(entry, name, "best"))
+        floor = span(values_of(entry, name, of="floor").values(), number)
         rows.append([
             entry,
             str(entry.runs[0].config["recipe"]),
@@ -59,17 +66,22 @@ def main_scores(entries: Sequence[Entry]) -> Table:
             best._replace(small=[*best.small, best.hover or "", f"step {at}" if at else ""]),
             floor or absent("not measured"),
         ])  # fmt: skip
-    head = ["Run", "Recipe", "Steps", "Seeds", "Fréchet distance, last ↓", "Fréchet distance, best ↓", "Floor"]
-    return Table("Fréchet distance of the last and of the best generator", head, rows)
+    of = [f"{title(name)}, {which}{ARROWS.get(name, '')}" for which in ("last", "best")]
+    head = ["Run", "Recipe", "Steps", "Seeds", *of, "Floor"]
+    return Table(f"{title(name)} of the last and of the best generator", head, rows)
 
 
 def other_scores(entries: Sequence[Entry]) -> Table:
     """The other scores of the last generators: a row each, a column for each entry, and the floor."""
     scored = [run.final for entry in entries for run in entry.runs]
-    names = dict.fromkeys(name for score in scored for name in score["scores"] if name not in BESIDE)
-    better = dict.fromkeys(LOWER, f"{NBSP}↓") | dict.fromkeys(HIGHER, f"{NBSP}↑")
+    left_out = (main(entries), "kernel_distance_error")
+    names = dict.fromkeys(name for score in scored for name in score["scores"] if name not in left_out)
     rows = [
-        [title(name) + better.get(name, ""), *means(entries, name), number(value_of(scored[0], name, "floor"))]
+        [
+            title(name) + ARROWS.get(name, "").replace(" ", NBSP),
+            *means(entries, name),
+            number(value_of(scored[0], name, "floor")),
+        ]
         for name in names
     ]
     return Table("Other scores of the last generator", ["Score", *entries, "Floor"], rows, "narrow")
@@ -177,8 +189,8 @@ def depends_on(score: dict[str, Any]) -> dict[str, str]:
         "Measured": measured(score),
         "Latents' seed": str(score["seed"]),
         "Weights": score["weights"],
-        "Floor": "; ".join([f"of {_count(score['floor'])} other real images", *scoring.duplicates(score["floor"])]),
-        "SHA-256 of the features": score["features"]["sha256"],
+        "Floor": "; ".join([_floor(score["floor"]), *scoring.duplicates(score["floor"])]),
+        "SHA-256 of the features": score["features"]["sha256"] or NONE,
         "SHA-256 of the reference": str(score["reference"].get("sha256", "?")),
     }
 
@@ -188,8 +200,7 @@ def measured(score: dict[str, Any]) -> str:
     reference, features = score["reference"], score["features"]
     return (
         f"{score['count']:,} samples against {_count(reference)} real images ({reference.get('data', '?')}, "
-        f"{reference.get('split', '?')}, {str(reference.get('sha256', '?'))[:8]}), features {features['name']} "
-        f"({features['sha256'][:8]})"
+        f"{reference.get('split', '?')}, {str(reference.get('sha256', '?'))[:8]}), {scoring.seen_with(features)}"
     )
 
 
@@ -199,14 +210,13 @@ def differences(entries: Sequence[Entry], others: Sequence[Entry]) -> str:
     return re.sub("[()']", "", "; ".join(found))  # of Python's tuples of texts
 
 
+def _floor(least: dict[str, Any]) -> str:
+    return "none" if least.get("count") == 0 else f"of {_count(least)} other real images"
+
+
 def _count(among: dict[str, Any]) -> str:
     count = among.get("count")
     return f"{count:,}" if isinstance(count, int) else "?"
-
-
-def title(name: str) -> str:
-    """A metric's name as text."""
-    return "Fréchet distance" if name == MAIN else name.replace("_", " ")
 
 
 def number(value: float | None) -> str:
