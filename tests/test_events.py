@@ -136,4 +136,4 @@ def test_what_an_event_may_not_return(tmp_path):
         events = [Event("one", 1, lambda m: {"first": 0}), Event("two", 1, lambda m, found=found: found)]
         with pytest.raises(RunError, match=f"event 'two'.*{message}"):
             call_all(events, snapshot)
-    assert call_all([Event("x", 1, lambda m: {"x": jax.numpy.float32(2)})], snapshot) == ({"x": 2.0}, None)
+    assert call_all([Event("x", 1, lambda m: {"x": jax.numpy.float32(2)})], snapshot) == ({"x": 2.0}, {})

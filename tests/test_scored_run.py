@@ -1,5 +1,6 @@
 """Runs that are scored: curves, the best checkpoint, the last and the best in the summary; and no trace in the bits."""
 
+import contextlib
 import functools
 import json
 import sys
@@ -115,6 +116,35 @@ def test_the_best_checkpoint_is_kept_besides_the_newest(tmp_path):
     like = jaxgan.init(recipe().build(), root_key(0))
     assert int(checkpoint.read(tmp_path / "checkpoints", like).step) == 9
     assert int(checkpoint.read(tmp_path / "checkpoints", like, best=True).step) == 3
+
+
+@pytest.mark.parametrize(("which", "best"), [("max", 6), ("min", 3)])
+def test_a_recipe_says_what_the_best_checkpoint_is_chosen_by(tmp_path, which, best, capfd):
+    """The first of equals; over a stop; no NaN or infinity; of the event's own unit, whatever others are of."""
+    values = dict(enumerate((5.0, float("inf"), 2.0, float("nan"), 8.0, 9.0, -float("inf"), 9.0, 4.0), 1))
+    mine = Event("mine", 1, lambda moment: {"quality": values[moment.step], "frechet_distance": -moment.step})
+    other = Event("other", 2, lambda moment: {"l1": 1.0, "scored_by": "feet"})
+    stop = Event("stop", 5, lambda moment: 1 / 0 if moment.step == 5 else None)
+    small = recipe(best_by=("quality", which))
+    with pytest.raises(ZeroDivisionError):
+        run(small.replace(events=(mine, other, stop)), tmp_path, 0, OPTIONS)
+    run(small.replace(events=(mine, other)), tmp_path, 0, OPTIONS)
+    assert steps_kept(tmp_path) == [best, 8, 9]
+    with contextlib.closing(checkpoint.open_folder(tmp_path / "checkpoints", read_only=True)) as checkpoints:
+        found = checkpoints.best()
+    assert (found.step, found.score.unit) == (best, f"{'highest' if which == 'max' else 'lowest'} quality")
+    assert small.config() == recipe().config()
+    assert "note" not in capfd.readouterr().err
+
+
+def test_a_score_that_is_never_found_is_said_at_the_end_and_other_words_are_refused(tmp_path, capfd):
+    event = Event("mine", 4, lambda moment: {"quality": 1.0})
+    run(recipe(best_by=("qualty", "max"), events=(event,)), tmp_path, 0, OPTIONS)
+    said = "no checkpoint is kept as the best: 'qualty' is not among what events find: quality"
+    assert capfd.readouterr().err.count(said) == 1
+    for wrong in ("quality", ("quality", "most"), ["quality", "max"], (3, "max")):
+        with pytest.raises(ValueError, match='best_by must be a name and "min" or "max", such as '):
+            recipe(best_by=wrong)
 
 
 def test_evaluate_says_what_the_summary_says(scored, tmp_path, capsys):

@@ -25,6 +25,7 @@ from jaxgan.commands.scored_run import Scored, is_scored, run_scored
 from jaxgan.commands.scoring import scorer
 from jaxgan.commands.train import Settings, folder_name, for_data, read_flags
 from jaxgan.data.digests import FILES
+from jaxgan.evaluation.scores import title
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run import Options, RunError, WorkdirError, plots
 from jaxgan.run.metrics import SCORES, read_metrics, unit
@@ -32,7 +33,7 @@ from jaxgan.run.prepare import config_of
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import check, read_config, read_summary, write_json
 
-WHICH = {"final": "last step", "best": "best Fréchet distance during training"}
+WHICH = ("final", "best")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +70,12 @@ def main(args: list[str] | None = None) -> None:
         keep_programs()
         recipe = for_data(recipe, usual, flags.options.data_dir)
         found = run_seeds(recipe, folder, flags.seeds, flags.options, flags.scored)
-        for which, title in WHICH.items():
+        name, least = recipe.best_by[0], recipe.best_by[1] == "min"
+        by = f"{'lowest' if least else 'highest'} {title(name)} during training"
+        titles = {"final": "last step", "best": by}
+        for which in WHICH:
             if which in found:
-                say(f"{seed_statistics.table(f'{which} ({title})', found[which])}\n")
+                say(f"{seed_statistics.table(f'{which} ({titles[which]})', found[which])}\n")
         if len({seed["scored"] for seed in found["seeds"] if "scored" in seed}) > 1:
             say("note: not all seeds were scored as often during training, so the best of some was chosen among more\n")
         if len({seed["best"].get("chosen_by") for seed in found["seeds"] if "best" in seed}) > 1:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import numpy as np
@@ -26,6 +26,7 @@ BUILT_FROM = {
     "regularizers": ("gen_l2", "regularizers"),
     "ema_decay": ("ema_decay", "ema_half_life"),
 }
+BEST_BY: tuple[str, Literal["min", "max"]] = ("frechet_distance", "min")
 # The number of the form that a config.json has, 1 where none is written. Every later version reads it, or says what to
 # do; it rises where what a field means changes, not where a field is added, whose default is what was done without it.
 FORMAT = 1
@@ -53,6 +54,8 @@ class Recipe:
       schedule: how many updates, and of which kind.
       compute: how it is computed.
       events: what else is to be done in the loop, as `jaxgan.run.Event`s; they leave no trace in the state.
+      best_by: which score during training, or scalar of an event, decides the checkpoint that is kept as the best: its
+        name, and "min" or "max".
       file_sha256: of the file that defines it, where it is not one of `recipes.RECIPES`, and of what that imports.
     """
 
@@ -70,7 +73,13 @@ class Recipe:
     schedule: Schedule = dataclasses.field(default_factory=Schedule)
     compute: Compute = dataclasses.field(default_factory=Compute)
     events: tuple[Any, ...] = ()
+    best_by: tuple[str, Literal["min", "max"]] = BEST_BY
     file_sha256: str | None = None
+
+    def __post_init__(self):
+        by = self.best_by
+        if not (isinstance(by, tuple) and len(by) == 2 and isinstance(by[0], str) and by[1] in ("min", "max")):
+            raise ValueError(f'best_by must be a name and "min" or "max", such as {BEST_BY}, not {describe(by)}')
 
     def __getattr__(self, name: str) -> Any:
         """A setting of one of the groups."""

@@ -103,15 +103,15 @@ def check_names(events: Sequence[Event], metrics: Iterable[str]) -> None:
             raise RunError(f"the metric {name!r} has the name of what event {event.name!r} finds; give it another")
 
 
-def call_all(events: Sequence[Event], snapshot: Snapshot) -> tuple[dict[str, float], str | None]:
-    """Calls the events, in order; gives their scalars, and what the scores among these were measured in.
+def call_all(events: Sequence[Event], snapshot: Snapshot) -> tuple[dict[str, float], dict[str, str]]:
+    """Calls the events, in order; gives their scalars, and by name what each was measured in, where its event says so.
 
     Raises:
       RunError: what an event returns is not scalars by new names.
       Exception: whatever an event raises.
     """
     scalars: dict[str, float] = {}
-    unit = None
+    units: dict[str, str] = {}
     for event in events:
         found = event.call(snapshot)
         if found is None:
@@ -124,13 +124,13 @@ def call_all(events: Sequence[Event], snapshot: Snapshot) -> tuple[dict[str, flo
             if name == UNIT:
                 if not isinstance(value, str):
                     raise RunError(f"event {event.name!r}: {name!r} must be a text, not {value!r:.100}")
-                unit = value
+                units |= dict.fromkeys(found, value)
                 continue
             try:
                 scalars[str(name)] = float(value)
             except (TypeError, ValueError) as error:
                 raise RunError(f"event {event.name!r}: {name!r} must be a scalar, not {value!r:.100}") from error
-    return scalars, unit
+    return scalars, units
 
 
 def check_metrics(step: int, metrics: Mapping[str, jax.Array], advice: str) -> None:

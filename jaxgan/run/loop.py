@@ -11,7 +11,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -27,6 +27,7 @@ from jaxgan.randomness import Purpose
 from jaxgan.run import checkpoint, processes
 from jaxgan.run.checkpoint import Score
 from jaxgan.run.events import Event, Snapshot, call_all, check_metrics, check_names
+from jaxgan.run.metrics import SCORES
 from jaxgan.run.prepare import Prepared
 from jaxgan.run.report import Report
 from jaxgan.run.screen import say
@@ -37,7 +38,7 @@ from jaxgan.sampling import ROWS, grid_labels, sample
 COLUMNS = 8  # of a sample grid; as many rows, or one for each class
 TURN = 0.5  # seconds at most, about, of a turn; a signal is heard once the two that are under way are over
 MINUTE = 60  # seconds
-BEST = "frechet_distance"  # among what events find; of the checkpoints, the one where this is lowest is kept
+USUAL = ("frechet_distance", "min")  # the `best_by` of a recipe that says nothing else, and of checkpoints of before
 
 
 class Pending(NamedTuple):
@@ -147,8 +148,9 @@ def _finish(p: Prepared, report: Report | None, best: dict[str | None, float], p
     """Waits for the end of a turn. Then what is due: first the events, then their line of metrics, then the checkpoint.
 
     In this order all that belongs to the steps of a checkpoint is written before it. Where an event raises, the line
-    and the checkpoint are written before its error ends the run. A state whose `BEST` is lower than what `best` has of
-    its unit is saved, too, and `best` is kept up to date, in the leader. Returns the turn with nothing due any more.
+    and the checkpoint are written before its error ends the run. A state that is better than what `best` has of its
+    unit, by the recipe's `best_by`, is saved, too, and `best` is kept up to date, in the leader. Returns the turn with
+    nothing due any more.
     """
     snapshot, updates, due, log, save = pending
     wait(p, snapshot.device_metrics)
@@ -156,18 +158,19 @@ def _finish(p: Prepared, report: Report | None, best: dict[str | None, float], p
         check_metrics(snapshot.step, snapshot.device_metrics, _after_nan(p))
     error, score, failed, better = None, None, False, False
     if report:
-        scalars, unit = {}, None
+        scalars, units = {}, {}
         try:
-            scalars, unit = call_all(due, snapshot)
+            scalars, units = call_all(due, snapshot)
         except Exception as raised:
             error = raised
         if log or scalars:
-            report.log(snapshot.step, {**snapshot.metrics, **scalars}, unit)
+            report.log(snapshot.step, {**snapshot.metrics, **scalars}, next(reversed(units.values()), None))
         if updates:
             report.tick(snapshot.step)
-        if math.isfinite(scalars.get(BEST, math.nan)):
-            score = Score(scalars[BEST], unit)
+        if score := _score(p.recipe.best_by, scalars, units):
             better = _is_better(score, best, snapshot.step)
+        if snapshot.last and not best and (p.recipe.best_by != USUAL or not scalars.keys().isdisjoint(SCORES)):
+            say(_no_best(p.recipe.best_by, scalars), "stderr")
     if due:
         failed, better = processes.broadcast(error is not None, better)
     if updates and (save or failed or better):
@@ -177,6 +180,25 @@ def _finish(p: Prepared, report: Report | None, best: dict[str | None, float], p
             if error:
                 raise error
     return pending._replace(events=(), log=False, save=False)
+
+
+def _score(best_by: tuple[str, str], scalars: Mapping[str, float], units: Mapping[str, str]) -> Score | None:
+    """What decides whether a state is the best, the lower the better; None where that is no finite number.
+
+    By another than the usual score, or the highest, it is of a unit of its own.
+    """
+    name, which = best_by
+    if not math.isfinite(value := scalars.get(name, math.nan)):
+        return None
+    of = [] if best_by == USUAL else [f"{'lowest' if which == 'min' else 'highest'} {name}"]
+    return Score(value if which == "min" else -value, ", ".join([*of, *filter(None, [units.get(name)])]) or None)
+
+
+def _no_best(best_by: tuple[str, str], scalars: Mapping[str, float]) -> str:
+    """Why no checkpoint is kept as the best."""
+    found = ", ".join(scalars) or "nothing"
+    why = "was never finite" if best_by[0] in scalars else f"is not among what events find: {found}"
+    return f"note: no checkpoint is kept as the best: {best_by[0]!r} {why}; `best_by` of a recipe names what decides"
 
 
 def _lowest_scores(checkpoints: checkpoint.Checkpoints) -> dict[str | None, float]:
