@@ -212,7 +212,7 @@ def _real(found: Source | Dataset, key: jax.Array, count: int, labels: np.ndarra
     No more of a source is read than is needed.
     """
     if labels is None:
-        return found.read(batches(key, 0, 1, count, found.size)[0]).images
+        return found.read(found.batches(key, 0, 1, count)[0]).images
     order, wanted = batches(key, 0, 1, found.size, found.size)[0], Counter(labels.tolist())
     of_class: dict[int, list[np.ndarray]] = {label: [] for label in wanted}
     for start in range(0, len(order), READ_AT_ONCE):

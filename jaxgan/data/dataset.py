@@ -1,15 +1,17 @@
 """A dataset in memory, and the error that says what is wrong with one."""
 
 import dataclasses
+import functools
 import hashlib
 import importlib
 from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 import jax
 import numpy as np
 
-from jaxgan.data.order import batches, key_of
+from jaxgan.data.order import Classes, batches, key_of
 from jaxgan.gan import Batch
 from jaxgan.labels import checked_labels
 
@@ -45,6 +47,13 @@ def first_line(error: object) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
+def check_balance(found: Any) -> None:
+    """Refuses a Dataset or a Source whose classes are to come equally often where it has none."""
+    if found.balance and not found.classes:
+        note = f" ({found.labels_note})" if found.labels_note else ""
+        raise DataError(f"{found.name} has no labels{note}, and `balance` is of classes; leave it away")
+
+
 def _checked_images(name: str, what: str, given: np.ndarray) -> np.ndarray:
     """Images, or what else is to be one array of examples."""
     images = np.asarray(given)
@@ -78,6 +87,7 @@ class Dataset:
       labels_note: as that of a `Source`.
       others: by name what else belongs to each image, as a condition or a mask does: arrays [N, ...] like images.
       unpaired: by name other data, whose examples do not belong to these: each epoch permutes them on their own.
+      balance: whether each class comes equally often in batches, as `data.order.in_turn` says.
 
     Raises:
       DataError: an array is not of that kind, shape or range.
@@ -91,6 +101,7 @@ class Dataset:
     labels_note: str = ""
     others: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     unpaired: Mapping[str, "Dataset"] = dataclasses.field(default_factory=dict)
+    balance: bool = False
 
     def __post_init__(self) -> None:
         images = _checked_images(self.name, "images", self.images)
@@ -111,6 +122,7 @@ class Dataset:
                 raise DataError(f"{self.name}: {error}") from error
             object.__setattr__(self, "labels", labels.astype(np.int32))
             object.__setattr__(self, "classes", tuple(self.classes or map(str, range(int(labels.max()) + 1))))
+        check_balance(self)
 
     @property
     def size(self) -> int:
@@ -132,7 +144,7 @@ class Dataset:
         """The real images of one step and what belongs to them, or one of equal parts of it; NumPy arrays, copied.
 
         Each epoch is a fresh permutation of all images, and batches follow one another through the
-        epochs without a gap: every image is used once before any is used again.
+        epochs without a gap: every image is used once before any is used again. With `balance`, classes take turns.
 
         Args:
           key: the run's root key.
@@ -158,7 +170,11 @@ class Dataset:
         self, key: jax.Array, step: int, count: int, batch_size: int, part: tuple[int, int] = (0, 1)
     ) -> np.ndarray:
         """Which of the images make up the batches of `count` steps from `step` on, as `data.order.batches`."""
-        return batches(key, step, count, batch_size, self.size, part)
+        return batches(key, step, count, batch_size, self.size, part, self._taking_turns)
+
+    @functools.cached_property
+    def _taking_turns(self) -> Classes | None:
+        return Classes(self.labels) if self.balance and self.labels is not None else None
 
     def sha256(self, labels: bool = False) -> str:
         """The SHA-256 of the images' bytes, in hexadecimal; with `labels`, of the labels' after them as well.

@@ -53,7 +53,7 @@ def identity(data: "Source | Dataset", labels: bool) -> str:
     """What the config.json of a run says of its data, the same however they are read; a DataError where they cannot be.
 
     It is "files:" and the digest of the files or records that they are read from; or, of arrays, their SHA-256, where
-    `labels` says whether theirs count.
+    `labels` says whether theirs count, as they do where classes take turns.
     """
     digest = data.digest()
-    return cast("Dataset", data).sha256(labels) if digest is None else FILES + digest
+    return cast("Dataset", data).sha256(labels or data.balance) if digest is None else FILES + digest

@@ -62,7 +62,8 @@ def source(path: str, shape: pixels.Shape | None, how: pixels.Fit = "crop") -> S
     def digest() -> str:
         return digests.of_files([("/".join(parts), os.path.join(folder, *parts)) for parts in files])
 
-    return Source(name, len(files), of_all, read, digest, classes, labels_note(name, folder, files))
+    note = labels_note(name, folder, files)
+    return Source(name, len(files), of_all, read, digest, classes, note, labels=labels)
 
 
 def place(name: str, path: str) -> str:

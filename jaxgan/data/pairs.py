@@ -111,7 +111,7 @@ def _images(name: str, place: str, shape: pixels.Shape | None, how: pixels.Fit) 
     found = folder.source(place, shape, how)
     read = found.read
     return dataclasses.replace(
-        found, name=name, read=lambda which: read(which)._replace(labels=None), classes=(), labels_note=""
+        found, name=name, read=lambda which: read(which)._replace(labels=None), classes=(), labels_note="", labels=None
     )
 
 

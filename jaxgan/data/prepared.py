@@ -107,7 +107,7 @@ def source(path: str, shape: pixels.Shape | None, how: pixels.Fit = "crop") -> S
 
     note = about.labels_note or ("" if about.classes else "not all of its images lay in folders of classes")
     note = f"when it was prepared: {note}" if note else ""
-    return Source(name, about.images, shape or about.size, read, digest, about.classes, note)
+    return Source(name, about.images, shape or about.size, read, digest, about.classes, note, labels=labels)
 
 
 def write(path: str, images: Iterable[np.ndarray]) -> None:

@@ -12,9 +12,11 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
-from jaxgan.data.dataset import DataError, Dataset
+from jaxgan.data.dataset import DataError, Dataset, check_balance
+from jaxgan.data.order import Classes, batches
 from jaxgan.data.pixels import Shape
 from jaxgan.data.progress import progress
 from jaxgan.gan import Batch
@@ -41,6 +43,8 @@ class Source:
       labels_note: why there are no labels and what would give some, or what else is to be known of them; "" if nothing.
       others: of what else belongs to each image, by name, the shape.
       unpaired: as that of a `Dataset`.
+      labels: those of all examples, int [size], where they are known before they are read.
+      balance: as that of a `Dataset`. Where labels are not known, all examples are read for them at first.
     """
 
     name: str
@@ -52,8 +56,11 @@ class Source:
     labels_note: str = ""
     others: Mapping[str, Shape] = dataclasses.field(default_factory=dict)
     unpaired: Mapping[str, "Source"] = dataclasses.field(default_factory=dict)
+    labels: np.ndarray | None = None
+    balance: bool = False
 
     def __post_init__(self) -> None:
+        check_balance(self)
         object.__setattr__(self, "read", functools.partial(_checked, self, self.read))
         object.__setattr__(self, "digest", functools.partial(_digest, self, self.digest))
 
@@ -70,7 +77,34 @@ class Source:
 
     def part(self, which: np.ndarray) -> "Source":
         """Some of the examples, in the order of `which`, int [n]."""
-        return dataclasses.replace(self, size=len(which), read=lambda chosen: self.read(which[chosen]))
+        labels = None if self.labels is None else self.labels[which]
+        return dataclasses.replace(self, size=len(which), read=lambda chosen: self.read(which[chosen]), labels=labels)
+
+    def batches(
+        self, key: jax.Array, step: int, count: int, batch_size: int, part: tuple[int, int] = (0, 1)
+    ) -> np.ndarray:
+        """As those of a `Dataset`."""
+        return batches(key, step, count, batch_size, self.size, part, self._taking_turns)
+
+    @functools.cached_property
+    def _taking_turns(self) -> Classes | None:
+        if not self.balance:
+            return None
+        labels = self.labels
+        if labels is None:
+            labels = np.full(self.size, -1, np.int32)
+            for piece, batch in self._pieces():
+                labels[piece] = -1 if batch.labels is None else batch.labels
+        if (labels < 0).any():
+            raise DataError(f"{self.name}: example {np.argmin(labels)} has no label, and `balance` is of classes")
+        return Classes(labels)
+
+    def _pieces(self) -> Generator[tuple[np.ndarray, Batch], None, None]:
+        """All examples, in pieces: their numbers, and what there is of them."""
+        length = max(16, min(READ_AT_ONCE, self.size // 50))
+        pieces = [np.arange(start, min(start + length, self.size)) for start in range(0, self.size, length)]
+        with contextlib.closing(ahead(lambda piece: (piece, self.read(piece)), pieces, threads())) as found:
+            yield from progress(found, len(pieces), self.name)
 
     def load(self) -> Dataset:
         """All of them in memory. Where any label is missing, there are none.
@@ -87,10 +121,8 @@ class Source:
                 f"{self.name}: {self.size:,} images take {size:.1f} GiB, more than there is memory; use `stream`"
             ) from error
         labels = np.full(self.size, -1, np.int32)
-        length = max(16, min(READ_AT_ONCE, self.size // 50))
-        pieces = [np.arange(start, min(start + length, self.size)) for start in range(0, self.size, length)]
-        with contextlib.closing(ahead(lambda piece: (piece, self.read(piece)), pieces, threads())) as found:
-            for piece, batch in progress(found, len(pieces), self.name):
+        with contextlib.closing(self._pieces()) as found:
+            for piece, batch in found:
                 images[piece] = batch.images
                 for name, x in others.items():
                     x[piece] = (batch.others or {})[name]
@@ -101,7 +133,7 @@ class Source:
             note = f"{missing.size:,} of {self.size:,} examples have none, the first of them example {missing[0]}"
         known = (labels, self.classes) if self.classes and not missing.size else (None, ())
         unpaired = {name: found.load() for name, found in self.unpaired.items()}
-        return Dataset(self.name, images, *known, self.digest(), note, others, unpaired)
+        return Dataset(self.name, images, *known, self.digest(), note, others, unpaired, self.balance)
 
 
 def _digest(source: Source, digest: Callable[[], str]) -> str:

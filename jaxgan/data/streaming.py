@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxgan.data.dataset import DataError
-from jaxgan.data.order import batches, check, key_of
+from jaxgan.data.order import check, key_of
 from jaxgan.data.source import READ_AT_ONCE, Source, ahead, threads
 from jaxgan.gan import Batch
 
@@ -51,7 +51,7 @@ def stream(
     waiting = max(1, BUFFER // (together * size) - threads())
     read = functools.partial(_read, source, labels)
     firsts = itertools.count(start, together)
-    pieces = (batches(key, first, together, batch_size, source.size, part) for first in firsts)
+    pieces = (source.batches(key, first, together, batch_size, part) for first in firsts)
     found = ahead(read, pieces, threads(), waiting)
     try:
         for steps in found:

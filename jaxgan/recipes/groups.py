@@ -43,6 +43,7 @@ class Data:
     )
     mirror: bool = setting(False, "Real images are flipped left to right, or not, at random.")
     augmentations: tuple[Transform, ...] = setting((), "")
+    balance: bool = setting(False, "Each class comes equally often among real images: classes take turns.")
     batch_size: int = setting(128, "Real images, and generated ones, in each update.", POSITIVE)
 
     def __post_init__(self):

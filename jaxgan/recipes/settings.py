@@ -159,6 +159,10 @@ class Recipe:
         Raises:
           DataError: it cannot be had, or is none.
         """
+        found = self._open_data(data_dir)
+        return dataclasses.replace(found, balance=True) if self.balance else found
+
+    def _open_data(self, data_dir: str | None) -> Source | Dataset:
         if not callable(self.data):
             shape, others = cast(Shape, image_shape(self.build())), cast(dict[str, Shape], dict(self.others))
             return open_source(self.data, data_dir, shape, self.split, self.border, self.fit, others)
@@ -242,7 +246,7 @@ class Recipe:
             return f"its data are {describe(self.data)}"
         if setting == "split" and (self.data == "digits" or self.data.startswith(("folder:", "prepared:"))):
             return f"{self.data} has no splits"
-        if setting in ("data", "split", "border", "fit", "batch_size", "steps"):
+        if setting in ("data", "split", "border", "fit", "balance", "batch_size", "steps"):
             return ""
         try:
             other = self.replace(**{setting: usual})
