@@ -100,7 +100,8 @@ def _compiled_update(recipe: Recipe, cache: str) -> tuple[jax.stages.Compiled, C
 def random_data(gan: GAN, batch_size: int, *seeds: int) -> tuple[Batch, jax.Array]:
     """Random images and what else the GAN takes, on the device; `CAPACITY` batches, int32 [*seeds, CAPACITY, batch]."""
     rng = np.random.default_rng(0)
-    images = jnp.asarray(rng.integers(0, 256, (IMAGES, *image_shape(gan)), np.uint8))
+    shape = (IMAGES, *image_shape(gan))
+    images = jnp.asarray(rng.integers(0, 256, shape, np.uint8) if gan.image_range else rng.random(shape, np.float32))
     labels = jnp.asarray(rng.integers(0, gan.classes, IMAGES, np.int32)) if gan.classes else None
     others = {name: jnp.asarray(rng.integers(0, 256, (IMAGES, *shape), np.uint8)) for name, shape in gan.others}
     batches = rng.integers(0, IMAGES, (*seeds, CAPACITY, batch_size * gan.training_ratio), np.int32)

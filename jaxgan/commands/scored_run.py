@@ -25,7 +25,7 @@ from jaxgan.evaluation.neighbours import neighbour_scores
 from jaxgan.evaluation.scores import choice
 from jaxgan.randomness import Purpose
 from jaxgan.recipes.settings import Recipe
-from jaxgan.run import Event, Options, RunError, Snapshot, checkpoint, processes, run
+from jaxgan.run import Event, Options, RunError, Snapshot, checkpoint, processes, run, run_together
 from jaxgan.run.metrics import SCORES, UNIT
 from jaxgan.run.numerics import fixed_numerics, root_key
 from jaxgan.run.screen import say, shown
@@ -84,6 +84,18 @@ def run_scored(
             if processes.is_leader():
                 _conclude(dataclasses.replace(by, track=shown), workdir, states, chosen_by, summary)
     return read_summary(workdir)
+
+
+def train_together(
+    recipe: Recipe,
+    workdirs: Mapping[int, Path],
+    options: Options = Options(),
+    scored: Scored = Scored(),
+) -> dict[int, str]:
+    """Trains several seeds as `jaxgan.run.run_together` does; they are scored on the way, but not at their end."""
+    every = scored.every(recipe)
+    events = (event(scorer(recipe, options.data_dir, scored.by), every),) if every else ()
+    return run_together(recipe.replace(events=(*recipe.events, *events)), workdirs, options)
 
 
 def event(by: Scorer, every: int) -> Event:

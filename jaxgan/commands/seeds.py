@@ -21,7 +21,7 @@ import tyro
 from jaxgan import recipes
 from jaxgan.commands import seed_statistics
 from jaxgan.commands.cli import check_flags, check_json, fail, keep_programs, one_line_errors
-from jaxgan.commands.scored_run import Scored, is_scored, run_scored
+from jaxgan.commands.scored_run import Scored, is_scored, run_scored, train_together
 from jaxgan.commands.scoring import scorer
 from jaxgan.commands.train import Settings, folder_name, for_data, read_flags
 from jaxgan.data.digests import FILES
@@ -88,12 +88,19 @@ def main(args: list[str] | None = None) -> None:
 
 
 def run_seeds(
-    recipe: Recipe, folder: Path, seeds: int = 5, options: Options = Options(), scored: Scored = Scored()
+    recipe: Recipe,
+    folder: Path,
+    seeds: int = 5,
+    options: Options = Options(),
+    scored: Scored = Scored(),
+    diverged: dict[int, str] | None = None,
+    together: bool = False,
 ) -> dict[str, Any]:
     """Trains and scores a recipe under so many seeds, 0, 1, …; if one diverges, the others go on.
 
     Each is a run in `folder`, with the `options` of `run`. Finished runs that were scored otherwise than `scored` says
-    are scored again.
+    are scored again. Those that are known to have `diverged`, and why, are not trained; others that do are added there.
+    With `together` those that are missing are trained in one program.
 
     Returns:
       What seeds.json holds: `recipe`, `steps` and `config`; `seeds`, a list with `seed` and either `diverged`, why, or
@@ -104,6 +111,7 @@ def run_seeds(
       RunError: scores are of different kinds, or runs of different data; or as in `run`.
       Exception: the others of `run`.
     """
+    diverged = {} if diverged is None else diverged
     try:
         for seed in range(seeds):
             workdir = folder / f"seed-{seed}"
@@ -113,15 +121,18 @@ def run_seeds(
             check(workdir, *config_of(recipe, seed))
         by = scorer(recipe, options.data_dir, scored.by) if scored.every(recipe) else None
         found: dict[int, dict[str, Any]] = {}
-        diverged: dict[int, str] = {}
         result: dict[str, Any] = {}
         for seed in range(seeds):
             summary = read_summary(folder / f"seed-{seed}")
             if summary.get("step") == recipe.steps and (by is None or is_scored(summary, by)):
                 found[seed] = summary
-        if found:  # what could not be compared is refused before anything is trained
+        if found or diverged:  # what could not be compared is refused before anything is trained
             result = _write(recipe, folder, found, diverged)
-        for seed in [seed for seed in range(seeds) if seed not in found]:
+        missing = {seed: folder / f"seed-{seed}" for seed in range(seeds) if seed not in {*found, *diverged}}
+        if together and len(missing) > 1:
+            diverged |= train_together(recipe, missing, options, scored)
+            result = _write(recipe, folder, found, diverged)
+        for seed in [seed for seed in missing if seed not in diverged]:
             say(f"\nseed {seed} ({seed + 1} of {seeds})")
             try:
                 found[seed] = run_scored(recipe, folder / f"seed-{seed}", seed, options, scored=scored)

@@ -7,20 +7,23 @@ Where a run has several processes, each of them calls `run`.
 """
 
 import contextlib
+import dataclasses
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from jaxgan.data import Source
+from jaxgan.gan import GANState
 from jaxgan.run import checkpoint, metrics, plots, processes
 from jaxgan.run.arrays import state_sha256
 from jaxgan.run.checkpoint import CheckpointError
 from jaxgan.run.errors import RunError, Stopped
 from jaxgan.run.events import Event, Snapshot
-from jaxgan.run.loop import train
+from jaxgan.run.loop import train, train_together
 from jaxgan.run.numerics import fixed_numerics, start_devices
 from jaxgan.run.prepare import Options, Prepared, Recipe, introduction, prepare
 from jaxgan.run.processes import ProcessError, ProcessLost
@@ -40,6 +43,7 @@ __all__ = [
     "Stopped",
     "WorkdirError",
     "run",
+    "run_together",
 ]
 
 
@@ -88,21 +92,76 @@ def run(
         report = None
         if processes.is_leader():
             say(introduction(prepared))
-            report = Report(prepared.workdir, prepared.start, recipe.steps, prepared.images_per_step)
-            stack.enter_context(report)
-        state = train(prepared, report)
-        with processes.synchronized():
-            checkpoint.finish(prepared.checkpoints, state)
-        if int(state.step) < recipe.steps:
-            raise Stopped(f"stopped at step {int(state.step)} of {recipe.steps}; the same command goes on from there")
-        with processes.synchronized():
-            if processes.is_leader():
-                _conclude(prepared, state_sha256(state), time.perf_counter() - begin)
-        return read_summary(prepared.workdir)
+            report = _report(prepared, stack)
+        return _end(prepared, train(prepared, report), begin)
 
 
-def _conclude(prepared: Prepared, state_sha256: str, seconds: float) -> None:
-    """Writes the summary of a finished run, and then its pictures."""
+def run_together(
+    recipe: Recipe, workdirs: Mapping[int, str | os.PathLike[str]], options: Options = Options()
+) -> dict[int, str]:
+    """Trains several seeds of a recipe as `run` does, all in one program, on one device and data in memory.
+
+    To rounding, each of them is the run that it is alone: it has its own folder, and goes on there, together or alone.
+
+    Args:
+      recipe: what to train, and on what.
+      workdirs: by seed.
+      options: those of all.
+
+    Returns:
+      The seeds that have diverged, and why. The others have gone on.
+
+    Raises:
+      Exception: those of `run`.
+    """
+    begin = time.perf_counter()
+    start_devices()
+    options = dataclasses.replace(options, devices=options.devices or 1)
+    if options.devices != 1 or jax.process_count() > 1:
+        raise RunError(f"`together` is for one device; choose `devices` 1, not {options.devices}")
+    streamed = "`together` is for data in memory, and these are streamed; leave one of them away"
+    if options.stream:
+        raise RunError(streamed)
+    with fixed_numerics(), contextlib.ExitStack() as stack:
+        runs: list[Prepared] = []
+        for seed, workdir in workdirs.items():
+            like = runs[0] if runs else None
+            runs.append(prepare(recipe, Path(workdir), seed, options, (), stack, like))
+            if isinstance(runs[-1].dataset, Source):
+                raise RunError(streamed)
+        shown = min(runs, key=lambda p: p.start)
+        say(f"{introduction(shown)}\n{len(runs)} seeds in one program: {', '.join(map(str, workdirs))}")
+        reports = [_report(p, stack, p is shown) for p in runs]
+        found = dict(zip(workdirs, zip(runs, train_together(runs, reports), strict=True), strict=True))
+        diverged = {seed: str(state) for seed, (_, state) in found.items() if isinstance(state, FloatingPointError)}
+        ended = [(p, state) for p, state in found.values() if not isinstance(state, FloatingPointError)]
+        for p, state in sorted(
+            ended, key=lambda x: -int(x[1].step)
+        ):  # those that were stopped say so when all is saved
+            _end(p, state, begin, len(runs))
+        return diverged
+
+
+def _report(prepared: Prepared, stack: contextlib.ExitStack, shown: bool = True) -> Report:
+    steps = prepared.recipe.steps
+    return stack.enter_context(Report(prepared.workdir, prepared.start, steps, prepared.images_per_step, shown))
+
+
+def _end(prepared: Prepared, state: GANState, begin: float, together: int = 1) -> dict[str, Any]:
+    """Ends a run in its last state: the checkpoint is on disk, the summary written. A run that was stopped says so."""
+    steps = prepared.recipe.steps
+    with processes.synchronized():
+        checkpoint.finish(prepared.checkpoints, state)
+    if int(state.step) < steps:
+        raise Stopped(f"stopped at step {int(state.step)} of {steps}; the same command goes on from there")
+    with processes.synchronized():
+        if processes.is_leader():
+            _conclude(prepared, state_sha256(state), time.perf_counter() - begin, together)
+    return read_summary(prepared.workdir)
+
+
+def _conclude(prepared: Prepared, state_sha256: str, seconds: float, together: int) -> None:
+    """Writes the summary of a finished run, so many of which were trained in one program, and then its pictures."""
     workdir, steps = prepared.workdir, prepared.recipe.steps
     # A run that was finished before knows how long it took.
     if not (prepared.start == steps and read_summary(workdir).get("step") == steps):
@@ -118,6 +177,7 @@ def _conclude(prepared: Prepared, state_sha256: str, seconds: float) -> None:
             "steps_resumed_from": prepared.start,
             "devices": [device.device_kind for device in prepared.devices],
             "jax_version": jax.__version__,
+            **({"trained_together": together} if together > 1 else {}),
         }
         try:
             write_json(workdir / "summary.json", summary)

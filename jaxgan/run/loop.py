@@ -11,7 +11,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -32,7 +32,7 @@ from jaxgan.run.prepare import Prepared
 from jaxgan.run.report import Report
 from jaxgan.run.screen import say
 from jaxgan.run.signals import stop_signals
-from jaxgan.run.turns import MOST, open_turns, wait
+from jaxgan.run.turns import MOST, open_turns, together, wait
 from jaxgan.sampling import ROWS, grid_labels, sample
 
 COLUMNS = 8  # of a sample grid; as many rows, or one for each class
@@ -49,6 +49,11 @@ class Pending(NamedTuple):
     events: Sequence[Event] = ()
     log: bool = False
     save: bool = False
+
+
+Wanted = tuple[GANState, int, int]  # a turn: the state on the devices, updates done, and how many more
+Done = tuple[GANState, Metrics, int]  # what came of it, and of how many updates: perhaps of fewer
+Turns = Generator[Wanted, Done, GANState]
 
 
 class Clock(NamedTuple):
@@ -69,9 +74,84 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
     Raises:
       Exception: those of `run`.
     """
-    p, step, several = prepared, prepared.start, jax.process_count() > 1
-    if step == p.recipe.steps:
-        return p.state
+    if prepared.start == prepared.recipe.steps:
+        return prepared.state
+    with contextlib.ExitStack() as stack, stop_signals() as asked_to_stop:
+        take, most = open_turns(prepared, stack)
+        run = turns(prepared, report, most, asked_to_stop)
+        wanted = next(run)
+        while True:
+            try:
+                done = (*take(*wanted), wanted[2])
+            except (DataError, processes.ProcessError) as error:
+                run.throw(error)
+                raise
+            try:
+                wanted = run.send(done)
+            except StopIteration as end:
+                return end.value
+
+
+def train_together(runs: Sequence[Prepared], reports: Sequence[Report]) -> list[GANState | FloatingPointError]:
+    """The same for several runs of one GAN on the same data in memory and one device, in one program by `jax.vmap`.
+
+    To rounding, each comes to what it comes to alone. Those that are behind, after a kill, are taken to where the
+    others are first.
+
+    Returns:
+      Of each run its state, or why it has diverged, which ends it alone.
+
+    Raises:
+      Exception: the others of `run`.
+    """
+    take, most, asked = together(runs), MOST, False
+    found: dict[int, GANState | FloatingPointError] = {}
+    wanted: dict[int, Wanted] = {}
+    with stop_signals() as asked_to_stop:
+        loops = [turns(p, report, most, lambda turn: asked) for p, report in zip(runs, reports, strict=True)]
+
+        def advance(i: int, done: Done | None) -> None:
+            wanted.pop(i, None)
+            try:
+                wanted[i] = next(loops[i]) if done is None else loops[i].send(done)
+            except StopIteration as end:
+                found[i] = end.value
+            except FloatingPointError as error:
+                found[i] = error
+
+        for i, p in enumerate(runs):
+            if p.start == p.recipe.steps:
+                found[i] = p.state
+            else:
+                advance(i, None)
+        while wanted:
+            first = min(step for _, step, _ in wanted.values())
+            behind = [i for i, (_, step, _) in wanted.items() if step == first]
+            ahead = [step - first for _, step, _ in wanted.values() if step > first]
+            count = min(ahead + [wanted[i][2] for i in behind])
+            results = take([(runs[i], wanted[i][0]) for i in behind], first, count)
+            asked = asked_to_stop(0)
+            for i, result in zip(behind, results, strict=True):
+                advance(i, (*result, count))
+            if asked:  # those ahead have not moved yet
+                found |= {i: runs[i].state for i in wanted}
+                break
+    return [found[i] for i in range(len(runs))]
+
+
+def turns(p: Prepared, report: Report | None, most: int, asked_to_stop: Callable[[int], bool]) -> Turns:
+    """The loop of one run, as a generator: it yields a `Wanted` turn, and is sent what is `Done`, or an error of it.
+
+    The devices may be at work still when it is sent that: it does what is due of the turn before meanwhile. It returns
+    the run's last state.
+
+    Args:
+      p: the run.
+      report: as in `train`.
+      most: how many updates a turn has at most.
+      asked_to_stop: whether to stop after a turn, given its number, from 1.
+    """
+    step, several = p.start, jax.process_count() > 1
     grids = functools.partial(_draw, p, report, p.config.get("class_names", ())[:ROWS])
     events = (Event("samples", p.options.sample_every, grids), *p.events)
     finish = functools.partial(_finish, p, report, _lowest_scores(p.checkpoints))
@@ -80,30 +160,27 @@ def train(prepared: Prepared, report: Report | None) -> GANState:
     if several:  # they agree by programs of their own, for which the devices must be free
         pending = finish(pending)
     state = parallel.replicate(p.state, p.devices)
-    with contextlib.ExitStack() as stack, stop_signals() as asked_to_stop:
-        take, most = open_turns(p, stack)
-        for turn in itertools.count(1):
-            count = min(clock.pace, most, _until_due(p, events, step))
-            try:
-                state, metrics = take(state, step, count)
-            except (DataError, processes.ProcessError):
-                finish(pending)
-                if pending.updates and p.checkpoints.latest_step() != step:
-                    _save(p, pending.snapshot, None, wait=True)
-                raise
-            check_names(events, metrics)
-            finish(pending)  # what is due of the turn before, while the devices take this one
-            if several:
-                wait(p, metrics)
-            clock, minute = _timed(clock, pending.updates)
-            step += count
-            stop = asked_to_stop(turn + 1) or step == p.recipe.steps
-            pending = _due(p, report, events, state, metrics, count, step, minute, stop)
-            clock = clock._replace(saved=time.perf_counter()) if pending.save else clock
-            if several or stop:
-                pending = finish(pending)
-            if stop:
-                break
+    for turn in itertools.count(1):
+        try:
+            state, metrics, count = yield state, step, min(clock.pace, most, _until_due(p, events, step))
+        except (DataError, processes.ProcessError):
+            finish(pending)
+            if pending.updates and p.checkpoints.latest_step() != step:
+                _save(p, pending.snapshot, None, wait=True)
+            raise
+        check_names(events, metrics)
+        finish(pending)  # what is due of the turn before, while the devices take this one
+        if several:
+            wait(p, metrics)
+        clock, minute = _timed(clock, pending.updates)
+        step += count
+        stop = asked_to_stop(turn + 1) or step == p.recipe.steps
+        pending = _due(p, report, events, state, metrics, count, step, minute, stop)
+        clock = clock._replace(saved=time.perf_counter()) if pending.save else clock
+        if several or stop:
+            pending = finish(pending)
+        if stop:
+            break
     return pending.snapshot.state
 
 

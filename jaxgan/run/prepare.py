@@ -120,15 +120,17 @@ def prepare(
     options: Options,
     accepted: Collection[str],
     stack: contextlib.ExitStack,
+    like: Prepared | None = None,
 ) -> Prepared:
     """Checks, loads and restores; nothing is written before all that can be checked has been.
 
-    Arguments and errors are those of `run`; at the end of `stack` the workdir is free again.
+    Arguments and errors are those of `run`; at the end of `stack` the workdir is free again. `like` is another run of
+    the recipe that is prepared already: its GAN and its data are taken.
     """
-    gan, events = recipe.build(), tuple(recipe.events)
+    gan, events = like.gan if like else recipe.build(), tuple(recipe.events)
     config, defaults = config_of(recipe, seed)
     with processes.synchronized() as same:
-        devices = _check_options(recipe, seed, options)
+        devices = check_options(recipe, seed, options)
         check_events(events)
         check(workdir, config, defaults, accepted)
         same |= config | dataclasses.asdict(options)
@@ -136,7 +138,7 @@ def prepare(
         same |= {"events": [[event.name, event.every] for event in events]}
     parallel.warm_up(devices)
     with processes.synchronized() as same:
-        dataset = recipe.open_data(options.data_dir)
+        dataset = like.dataset if like else recipe.open_data(options.data_dir)
         _check_data(dataset, gan)
         before = read_config(workdir)
         config["data_sha256"] = same["data_sha256"] = data.identity(dataset, bool(gan.classes))
@@ -235,8 +237,8 @@ def _check_division(gan: GAN, devices: int, state: GANState) -> None:
         raise RunError(str(error)) from error
 
 
-def _check_options(recipe: Recipe, seed: int, options: Options) -> list[jax.Device]:
-    """The devices of the run; refuses what does not fit."""
+def check_options(recipe: Recipe, seed: int, options: Options) -> list[jax.Device]:
+    """The devices of the run; a RunError says what does not fit."""
     counts = {k: v for k, v in dataclasses.asdict(options).items() if type(v) is int}
     counts = {"steps": recipe.steps, "batch_size": recipe.batch_size, "accumulate": recipe.accumulate, **counts}
     for name, value in counts.items():

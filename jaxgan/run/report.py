@@ -22,22 +22,25 @@ import numpy as np
 from jaxgan import images
 from jaxgan.data.dataset import first_line
 from jaxgan.run import metrics, tensorboard
-from jaxgan.run.screen import open_screen, say
+from jaxgan.run.screen import Nothing, open_screen, say
 from jaxgan.run.workdir import append
 
 
 class Report:
     """Writes and shows a run's progress, as a context manager. A resumed run's files go on without a seam."""
 
-    def __init__(self, workdir: Path, start: int, steps: int, images_per_step: int):
-        """Drops what a killed run has reported past step `start`, which this one goes on from, to step `steps`."""
+    def __init__(self, workdir: Path, start: int, steps: int, images_per_step: int, shown: bool = True):
+        """Drops what a killed run has reported past step `start`, which this one goes on from, to step `steps`.
+
+        Where it is not `shown`, it is written alone.
+        """
         self._workdir, self._images_per_step = workdir, images_per_step
         self._off: set[str] = set()
         self._first_unit = ...  # of the run's scores; not looked up yet
         last = self._attempt("metrics.jsonl", lambda: metrics.keep_until(workdir, start)) or {}
         self._attempt("samples", lambda: _drop_grids(workdir, start))
         self._events, self._start = None, start
-        self._screen = open_screen(start, steps)
+        self._screen = open_screen(start, steps) if shown else Nothing()
         self._since, self._since_step = time.perf_counter(), start
         self._begin = self._since - last.get("seconds", 0)  # of all the run's processes
 

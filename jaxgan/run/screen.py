@@ -104,6 +104,22 @@ class Lines:
         self._said = time.perf_counter()
 
 
+class Nothing:
+    """No screen: another run has it."""
+
+    def __enter__(self) -> "Nothing":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def tick(self, step: int) -> None:
+        pass
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        pass
+
+
 def text(values: Mapping[str, float]) -> str:
     """The losses, what a user's events have found, and the images per second; those that there are."""
     seen = {name: value for name, value in values.items() if not name.startswith(UNSHOWN)}

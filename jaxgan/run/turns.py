@@ -1,11 +1,14 @@
 """A turn: several updates in one program, on images that are on the devices or that are read ahead for it."""
 
 import contextlib
+import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgan import parallel
@@ -16,6 +19,7 @@ from jaxgan.gan import Batch, GANState
 from jaxgan.run import processes
 from jaxgan.run.errors import RunError
 from jaxgan.run.prepare import Prepared
+from jaxgan.train_step import train_steps
 
 MOST = 100  # updates in a turn
 TURN_BYTES = 16 * 2**20  # of streamed images in a turn, at most
@@ -70,14 +74,42 @@ def _in_memory(p: Prepared) -> Iterator[None]:
         ) from error
 
 
+def together(runs: Sequence[Prepared]) -> Callable[[Sequence[tuple[Prepared, GANState]], int, int], list[Any]]:
+    """(some of the runs with their states, updates done, count) -> (state, metrics) of each, by one program.
+
+    The runs have one GAN, the same data in memory, and one device.
+    """
+    first = runs[0]
+    dataset = _on_devices(first, cast(Dataset, first.dataset))
+    update = jax.vmap(functools.partial(train_steps, first.gan), in_axes=(0, None, 0, None))
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def take(states: list[GANState], dataset: Batch, batches: Any, count: jax.Array) -> list[Any]:
+        found = update(jax.tree.map(lambda *x: jnp.stack(x), *states), dataset, batches, count)
+        return [jax.tree.map(lambda x, i=i: x[i], found) for i in range(len(states))]
+
+    def turn(some: Sequence[tuple[Prepared, GANState]], done: int, count: int) -> list[Any]:
+        batches = [_batches(p, cast(Dataset, p.dataset), done, count) for p, _ in some]
+        with _in_memory(first):
+            stacked = jax.tree.map(lambda *x: np.stack(x), *batches)
+            return take([state for _, state in some], dataset, stacked, np.int32(count))
+
+    return turn
+
+
 def _resident(p: Prepared, dataset: Dataset) -> Callable[[int, int], tuple[Batch, np.ndarray | Batch]]:
     """All images, on each device, and the batches as indices of them."""
-    key, part = p.state.key, (jax.process_index(), jax.process_count())
+    on_devices = _on_devices(p, dataset)
+    return lambda done, count: (on_devices, _batches(p, dataset, done, count))
+
+
+def _on_devices(p: Prepared, dataset: Dataset) -> Batch:
+    """All images, and what else the GAN takes of the data, on each device."""
     try:
         unpaired = {name: found.images for name, found in dataset.unpaired.items()}
         wanted = {name: {**dataset.others, **unpaired}[name] for name, _ in p.gan.others}
         labels = dataset.labels if p.gan.classes else None
-        on_devices = parallel.replicate(Batch(dataset.images, labels, wanted or None), p.devices)
+        return parallel.replicate(Batch(dataset.images, labels, wanted or None), p.devices)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -86,20 +118,21 @@ def _resident(p: Prepared, dataset: Dataset) -> Callable[[int, int], tuple[Batch
             f"`data` {dataset.name}: its {size:.1f} GiB of images do not fit on each device; use `stream`"
         ) from error
 
-    def rows(found: Dataset, key: jax.Array, done: int, count: int) -> np.ndarray:
+
+def _batches(p: Prepared, dataset: Dataset, done: int, count: int) -> np.ndarray | Batch:
+    """The batches of a turn, as indices of the images, int32 [MOST, B]; of data with others of its own, for each."""
+    key, part = p.state.key, (jax.process_index(), jax.process_count())
+
+    def rows(found: Dataset, key: jax.Array) -> np.ndarray:
         batches = np.zeros((MOST, p.images_per_step // part[1]), np.int32)
         batches[:count] = found.batches(key, done, count, p.images_per_step, part)
         return batches
 
-    def images(done: int, count: int) -> tuple[Batch, np.ndarray | Batch]:
-        own = rows(dataset, key, done, count)
-        if not dataset.unpaired:
-            return on_devices, own
-        others = {name: rows(found, key_of(key, name), done, count) for name, found in dataset.unpaired.items()}
-        of_all = {name: others.get(name, own) for name, _ in p.gan.others}
-        return on_devices, Batch(own, own if p.gan.classes else None, of_all)
-
-    return images
+    own = rows(dataset, key)
+    if not dataset.unpaired:
+        return own
+    others = {name: rows(found, key_of(key, name)) for name, found in dataset.unpaired.items()}
+    return Batch(own, own if p.gan.classes else None, {name: others.get(name, own) for name, _ in p.gan.others})
 
 
 @contextlib.contextmanager
