@@ -25,6 +25,7 @@ from jaxgan.commands.cli import check_flags, check_json, fail, keep_programs, on
 from jaxgan.commands.scored_run import Scored
 from jaxgan.commands.seeds import run_seeds
 from jaxgan.commands.train import Settings, folder_name, for_data, read_flags
+from jaxgan.evaluation.scores import HIGHER
 from jaxgan.recipes.groups import GROUPS
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run import Options
@@ -46,9 +47,9 @@ class Sweep:
     """A setting and its values, as its flag takes them; given again for another setting."""
     seeds: int = 1
     """How many of each combination: 0, 1, …"""
-    order_by: str = "frechet_distance"
-    """A score of the last generator, or a metric of metrics.jsonl; the lower the better, where it is not known to be
-    the other way round."""
+    order_by: tuple[str, ...] = ("frechet_distance",)
+    """A score of the last generator, or a metric of metrics.jsonl; of a metric, min or max after it says what is best
+    (by default min)."""
     together: bool = False
     """Train the seeds of a combination in one program, on one device: the same runs to rounding."""
     runs: str | None = None
@@ -80,6 +81,9 @@ def main(args: list[str] | None = None) -> None:
         check_json(flags.json)
         if flags.together and flags.seeds == 1:
             fail("--together is for several seeds of each combination; name how many, --seeds 3")
+        by, *best = flags.order_by or ("",)
+        if not by or [*best] not in ([], ["min"], ["max"]):
+            fail(f"--order-by must be a name, and min or max after it, not {' '.join(flags.order_by) or 'nothing'}")
         points = read_grid(flags.vary, recipe, args)
         varied = sorted(next(iter(points.values())).values)
         folder = Path(flags.runs or f"runs/sweeps/{'-'.join([folder_name(recipe, usual), *varied])}")
@@ -88,7 +92,8 @@ def main(args: list[str] | None = None) -> None:
         for name, (values, recipe) in points.items():
             check_options(recipe, 0, flags.options)
             points[name] = Point(values, for_data(recipe, usual, flags.options.data_dir))
-        found = run_sweep(points, folder, flags.seeds, flags.options, flags.scored, flags.order_by, flags.together)
+        order = (by, best == ["max"] if best else by in HIGHER)
+        found = run_sweep(points, folder, flags.seeds, flags.options, flags.scored, order, flags.together)
         say(f"\n{sweep_results.table(found)}\n")
         if flags.json:
             write_json(flags.json, found)
@@ -157,10 +162,12 @@ def run_sweep(
     seeds: int = 1,
     options: Options = Options(),
     scored: Scored = Scored(),
-    order_by: str = "frechet_distance",
+    order_by: tuple[str, bool] = ("frechet_distance", False),
     together: bool = False,
 ) -> dict[str, Any]:
     """Trains and scores every point under so many seeds, the first seed of each, then the second; each is `run_seeds`.
+
+    `order_by` is a score or a metric, and whether the higher is better.
 
     Returns:
       What sweep.json holds, as from `sweep_results.of_studies`.
@@ -175,7 +182,7 @@ def run_sweep(
         say(f"\n{name}")
         study = run_seeds(points[name].recipe, folder / name, count, options, scored, diverged[name], together)
         studies[name] = study
-        found = sweep_results.of_studies(folder, values, studies, order_by)
+        found = sweep_results.of_studies(folder, values, studies, *order_by)
         write_json(folder / "sweep.json", found)
         sweep_results.draw(folder / "sweep.png", found)
     return found

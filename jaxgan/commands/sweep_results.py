@@ -7,7 +7,6 @@ from typing import Any
 
 from jaxgan.commands import scoring
 from jaxgan.commands.seed_statistics import mean_and_deviation
-from jaxgan.evaluation.scores import HIGHER
 from jaxgan.files import atomic_write
 from jaxgan.run import RunError
 from jaxgan.run.metrics import each_line
@@ -18,7 +17,11 @@ LEGEND = 10  # lines of a panel, at most, to be named
 
 
 def of_studies(
-    folder: Path, points: Mapping[str, Mapping[str, Any]], studies: Mapping[str, Mapping[str, Any]], order_by: str
+    folder: Path,
+    points: Mapping[str, Mapping[str, Any]],
+    studies: Mapping[str, Mapping[str, Any]],
+    order_by: str,
+    higher: bool = False,
 ) -> dict[str, Any]:
     """What sweep.json holds.
 
@@ -27,6 +30,7 @@ def of_studies(
       points: the values of the settings that are varied, by the point's name.
       studies: of the points that have been trained so far, as from `run_seeds`.
       order_by: a score or a metric.
+      higher: whether the higher is better.
 
     Returns:
       `recipe`, `order_by`, and whether `higher` is better; `vary`, the values of each setting; of the scores `count`,
@@ -56,7 +60,6 @@ def of_studies(
             row |= dict(zip((mean, std), mean_and_deviation(known) if known else (None, None), strict=True))
         row["diverged"] = {str(seed["seed"]): seed["diverged"] for seed in study["seeds"] if "diverged" in seed}
         rows.append(row)
-    higher = order_by in HIGHER
     rows.sort(key=lambda row: math.inf if row["mean"] is None else -row["mean"] if higher else row["mean"])
     settings = {name: [*dict.fromkeys(of[name] for of in points.values())] for name in next(iter(points.values()))}
     result = {"recipe": next(iter(studies.values()))["recipe"], "order_by": order_by, "higher": higher}
