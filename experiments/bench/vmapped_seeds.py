@@ -95,4 +95,6 @@ def updates(recipe: Recipe, seeds: int, together: bool) -> Prepared:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    from experiments.bench import vmapped_seeds  # by its name, as the processes that measure know what is in it
+
+    run_script(vmapped_seeds.main)
