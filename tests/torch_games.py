@@ -44,8 +44,8 @@ def channels_last(x):
 
 def bigan(gen, disc, batch):
     def layers(p, x, slope):
-        x = leaky(dense(p["Dense_0"], x), slope)
-        return dense(p["Dense_2"], leaky(batch_norm(p["BatchNorm_0"], dense(p["Dense_1"], x)), slope))
+        x = dense(p["Dense_1"], leaky(dense(p["Dense_0"], x), slope))
+        return dense(p["Dense_2"], leaky(batch_norm(p["BatchNorm_0"], x) if p is not disc["Layers_0"] else x, slope))
 
     x, z = channels_last(batch["images"]), batch["z"]
     fake, code = torch.sigmoid(layers(gen["image"], z, 0)), layers(gen["code"], x, 0.2)

@@ -162,7 +162,7 @@ def _with_transpose(own: core.Primitive, other: core.Primitive, function: Map) -
             parts.append(jax.jvp(lambda x, y: function(x, y, d, axis_name), (x, y), along)[1])
         return own.bind(x, y, d, axis_name=axis_name), sum(parts[1:], parts[0])
 
-    def transpose(cotangent: jax.Array, x: jax.Array, y: jax.Array, d: Any, axis_name: str | None) -> Arrays:
+    def transpose(cotangent: Any, x: jax.Array, y: jax.Array, d: Any, axis_name: str | None) -> Arrays:
         if type(cotangent) is ad.Zero:
             return None, None, ad.Zero(d.aval)
         return None, None, other.bind(x, y, cotangent, axis_name=axis_name)

@@ -16,11 +16,13 @@ class Layers(nn.Module):
 
     features: int
     slope: float = 0.2  # of the leaky ReLU
+    norm: bool = True
 
     @nn.compact
     def __call__(self, x: Array, context: Context) -> Array:
         x = nn.leaky_relu(Dense(1024)(x), self.slope)
-        x = nn.leaky_relu(batch_norm(context, 0.9)(Dense(1024)(x)), self.slope)
+        x = Dense(1024)(x)
+        x = nn.leaky_relu(batch_norm(context, 0.9)(x) if self.norm else x, self.slope)
         return Dense(self.features)(x)
 
 
@@ -42,7 +44,7 @@ class Disc(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, codes: Array, context: Context) -> Array:
-        return Layers(1)(jnp.concatenate([flat(images), codes], axis=1), context)[:, 0]
+        return Layers(1, norm=False)(jnp.concatenate([flat(images), codes], axis=1), context)[:, 0]
 
 
 def bigan(p: Pass) -> Losses:
@@ -62,6 +64,6 @@ RECIPE = Recipe(
     image_range=(0.0, 1.0),
     source=Data(data="mnist"),
     objective=Objective(z_size=50, prior="uniform", game=bigan),
-    optimization=Optimization(gen_learning_rate=2e-4, disc_learning_rate=2e-4, beta1=0.5),
-    schedule=Schedule(steps=10_000),
+    optimization=Optimization(gen_learning_rate=2e-4, disc_learning_rate=5e-5, beta1=0.5),
+    schedule=Schedule(steps=8_000),
 )
