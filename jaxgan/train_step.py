@@ -138,21 +138,18 @@ def pass_gradients(
 ) -> tuple[Grads, Aux]:
     """The gradients of one pass over a device's share, or a microbatch of it; the last arguments are those of `losses`.
 
-    A zero is known as one while the step is traced: what only the other loss has used needs no pass back.
+    `Zero` is known to be one while the step is traced: what only the other loss depends on needs no pass back.
     """
-    params = {"gen": state.gen.params, "disc": state.disc.params}
 
-    def both(own: dict[str, Any]) -> tuple[tuple[jax.Array, jax.Array], Aux]:
-        now = params | own
-        return losses(gan, state, now["gen"], now["disc"], batch, indices, reuse_gradient=len(players) == 2)
+    def both(gen_params: Any, disc_params: Any) -> tuple[tuple[jax.Array, jax.Array], Aux]:
+        return losses(gan, state, gen_params, disc_params, batch, indices, reuse_gradient=len(players) == 2)
 
-    values, pullback, aux = jax.vjp(both, {player: params[player] for player in players}, has_aux=True)
-    grads, stats = {}, {"gen": state.gen.batch_stats, "disc": state.disc.batch_stats}
-    for player in players:
-        i = ("gen", "disc").index(player)
-        cotangents = tuple(jnp.ones_like(x) if k == i else Zero(jax.typeof(x)) for k, x in enumerate(values))
-        grads[player], stats[player] = pullback(cotangents)[0][player], aux.stats[player]
-    return grads, aux._replace(stats=stats)
+    (loss_gen, loss_disc), pullback, aux = jax.vjp(both, state.gen.params, state.disc.params, has_aux=True)
+    gen_grads, _ = pullback((jnp.ones_like(loss_gen), Zero(jax.typeof(loss_disc))))
+    _, disc_grads = pullback((Zero(jax.typeof(loss_gen)), jnp.ones_like(loss_disc)))
+    grads, kept = {"gen": gen_grads, "disc": disc_grads}, {"gen": state.gen.batch_stats, "disc": state.disc.batch_stats}
+    stats = {player: (aux.stats if player in players else kept)[player] for player in kept}
+    return {player: grads[player] for player in players}, aux._replace(stats=stats)
 
 
 def descend(gan: GAN, state: GANState, grads: Grads, aux: Aux) -> tuple[GANState, Metrics]:
