@@ -12,11 +12,11 @@ from common import real_batch
 from PIL import Image
 
 import jaxgan
-from experiments.studies import equal_time, methods, modes
+from experiments.studies import equal_time, games, methods, modes
 from jaxgan import recipes
 from jaxgan.accumulation import disc_mixing
 from jaxgan.commands import reproduce, scored_run, scoring, study
-from jaxgan.gan import image_shape
+from jaxgan.gan import Batch, image_shape
 from jaxgan.run import Options, RunError
 
 ROOT = Path(__file__).parents[1]
@@ -296,3 +296,26 @@ def test_the_networks_of_modes_by_their_parameters():
     gen, disc = (sum(x.size for x in jax.tree.leaves(net.params)) for net in (variables.gen, variables.disc))
     assert gen == (64 * 2352 + 2352) + (4 * 4 * 48 * 24 + 24) + (4 * 4 * 24 * 3 + 3)
     assert disc == (3 * 3 * 3 * 24 + 24) + (3 * 3 * 24 * 48 + 48) + (3 * 3 * 48 * 96 + 96) + (4 * 4 * 96 + 1)
+
+
+def test_what_games_have_learned(monkeypatch):
+    """Purity by classes that are digits under other names, and by one class for all; PSNR of a known error."""
+    labels = np.arange(games.COUNT) % 10
+    labels[:500] = 7
+    real = Batch(np.zeros((games.COUNT, 28, 28, 1), np.uint8), labels)
+    monkeypatch.setattr(games.data, "load", lambda *_, **__: real)
+    monkeypatch.setattr(Batch, "read", lambda self, which: self, raising=False)
+
+    def learned(found):
+        call = lambda player, *_: (None, (np.eye(10)[found], None)) if player == "disc" else np.zeros((140, 28, 28, 1))  # noqa: E731
+        _, value, picture = games.infogan(call, lambda x: x.astype(np.uint8), None)
+        assert picture.shape[0] > picture.shape[1], "fourteen rows of ten"
+        return value
+
+    assert learned((labels + 3) % 10) == 1
+    assert learned(np.zeros_like(labels)) == np.mean(labels == 7)
+
+    grey, colours = np.zeros((games.COUNT, 32, 32, 1), np.uint8), np.full((games.COUNT, 32, 32, 3), 100, np.uint8)
+    monkeypatch.setattr(type(recipes.get("pix2pix")), "held_out", lambda *_: Batch(colours, grey))
+    _, value, _ = games.pix2pix(lambda *_: colours + 10, lambda x: x, None)
+    np.testing.assert_allclose(value, 20 * np.log10(255 / 10))
