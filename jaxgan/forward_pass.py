@@ -168,16 +168,22 @@ class Pass:
           The value; what else; and its pullback: a cotangent of the value -> the gradient in x.
         """
 
+        def pair(x: jax.Array) -> tuple[Any, Any]:
+            found = function(x)
+            if not (isinstance(found, tuple) and len(found) == 2):
+                raise ValueError(f"{place(function)} must give a pair: a value, and what else, or None")
+            return found
+
         def with_stats(x: jax.Array) -> tuple[Any, Any]:
             outside, self._trace = (self._trace, self.stats), _trace()
             try:
-                value, aux = function(x)
+                value, aux = pair(x)
                 return value, (aux, self.stats)
             finally:
                 self._trace, self.stats = outside
 
         if self._initialising:  # parameters that are made in a transformation could not leave it
-            return *function(x), lambda cotangent: jnp.zeros_like(x)
+            return *pair(x), lambda cotangent: jnp.zeros_like(x)
         value, pull, (aux, stats) = jax.vjp(with_stats, x, has_aux=True)
         if _trace() == self._trace:
             self.stats = stats

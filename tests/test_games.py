@@ -276,3 +276,26 @@ def test_the_step_and_the_modules_of_a_player_may_depend_on_the_steps_done(x64):
     new, _ = STEP(gan, state.replace(step=jnp.int32(2)), real_images(gan, 4))
     want = jax.tree.map(lambda a, b: (a + b) / 2, state.averaged_gen, new.gen.variables)
     assert_close(new.averaged_gen, want)
+
+
+def test_a_game_differentiates_a_player_in_its_input(x64):
+    """R1 by `p.vjp`, against the penalty of that name; what gives no pair is refused, when the state is made too."""
+
+    def with_r1(pair):
+        def game(p):
+            real, _, pull = p.vjp(lambda x: (p.disc(x), None) if pair else p.disc(x), p.images)
+            fake = p.disc(p.gen(p.z))
+            r1 = jnp.mean(jnp.sum(pull(jnp.ones_like(real)) ** 2, axis=(1, 2, 3)))
+            return Losses(non_saturating_gen(real, fake), non_saturating_disc(real, fake) + 2 * r1)
+
+        return game
+
+    usual = small_gan(norm=False, penalties=(R1(4.0),))
+    own = dataclasses.replace(usual, game=with_r1(True), penalties=())
+    state, batch = small_state(usual), real_batch(usual, 4)
+    for got, want in zip(
+        *(jax.tree.leaves(STEP(gan, state, batch)[0].disc.params) for gan in (own, usual)), strict=True
+    ):
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
+    with pytest.raises(ValueError, match=r"<lambda> \(test_games.py:\d+\) must give a pair: a value, and what else"):
+        jaxgan.init(dataclasses.replace(own, game=with_r1(False)), jax.random.key(0))

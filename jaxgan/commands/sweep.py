@@ -47,9 +47,9 @@ class Sweep:
     """A setting and its values, as its flag takes them; given again for another setting."""
     seeds: int = 1
     """How many of each combination: 0, 1, …"""
-    order_by: tuple[str, ...] = ("frechet_distance",)
+    order_by: tuple[str, ...] | None = None
     """A score of the last generator, or a metric of metrics.jsonl; of a metric, min or max after it says what is best
-    (by default min)."""
+    (by default min; without this flag the recipe's best_by)."""
     together: bool = False
     """Train the seeds of a combination in one program, on one device: the same runs to rounding."""
     runs: str | None = None
@@ -81,9 +81,11 @@ def main(args: list[str] | None = None) -> None:
         check_json(flags.json)
         if flags.together and flags.seeds == 1:
             fail("--together is for several seeds of each combination; name how many, --seeds 3")
-        by, *best = flags.order_by or ("",)
+        by, *best = recipe.best_by if flags.order_by is None else flags.order_by or ("",)
         if not by or [*best] not in ([], ["min"], ["max"]):
-            fail(f"--order-by must be a name, and min or max after it, not {' '.join(flags.order_by) or 'nothing'}")
+            fail(
+                f"--order-by must be a name, and min or max after it, not {' '.join(flags.order_by or ()) or 'nothing'}"
+            )
         points = read_grid(flags.vary, recipe, args)
         varied = sorted(next(iter(points.values())).values)
         folder = Path(flags.runs or f"runs/sweeps/{'-'.join([folder_name(recipe, usual), *varied])}")

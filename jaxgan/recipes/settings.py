@@ -176,10 +176,13 @@ class Recipe:
             )
         return of_items(describe(self.data), found)
 
+    def keeps_apart(self, data_dir: str | None = None) -> bool:
+        """Whether the data have a split named test."""
+        return isinstance(self.data, str) and "test" in splits(self.data, data_dir)
+
     def open_held_out(self, data_dir: str | None = None) -> Source | Dataset:
         """The examples that no run trains on; of data that keep none apart, all, as from `open_data`."""
-        kept_apart = isinstance(self.data, str) and "test" in splits(self.data, data_dir)
-        return (self.replace(split="test") if kept_apart else self).open_data(data_dir)
+        return (self.replace(split="test") if self.keeps_apart(data_dir) else self).open_data(data_dir)
 
     def held_out(self, count: int, data_dir: str | None = None) -> Batch:
         """Of a recipe with a condition, examples that no run trains on; of data of one's own, the first ones.

@@ -47,6 +47,10 @@ class Recipe(Protocol):
         """The real images, of the size of the generator's, in memory or to be read."""
         ...
 
+    def keeps_apart(self, data_dir: str | None = None) -> bool:
+        """Whether some of the data are held out."""
+        ...
+
     def held_out(self, count: int, data_dir: str | None = None) -> Batch:
         """For a GAN with a condition: conditions that no run trains on, as labels, and their targets, as images."""
         ...
@@ -192,10 +196,12 @@ def introduction(prepared: Prepared) -> str:
     if jax.process_count() > 1:
         on += f" of {jax.process_count()} processes"
     how = f"steps {p.start} to {p.recipe.steps} of {p.recipe.batch_size} images on {on}, in {p.workdir}"
+    apart = not p.gan.condition or p.recipe.keeps_apart(p.options.data_dir)
     notes = {
         "the images are streamed: read as they are needed": isinstance(p.dataset, data.Source),
         "a batch takes more images than there are, some of them several times": p.images_per_step > n,
         f"sample grids show the first {ROWS} of {p.gan.classes:,} classes": p.gan.classes > ROWS,
+        "nothing of these data is held out: samples and scores are of conditions that the run trains on": not apart,
         p.dataset.labels_note: p.gan.classes and p.dataset.labels_note,
         f"flags that may change numbers are part of this run: {' '.join(flags)}": flags,
     }
