@@ -20,17 +20,19 @@ from jaxgan.gan import Batch, image_shape
 from jaxgan.images import from_uint8
 from jaxgan.losses import non_saturating
 from jaxgan.networks.layers import Context, batch_norm
+from jaxgan.networks.minibatch_features import append_diff, append_similarity
 from jaxgan.randomness import Purpose
 from jaxgan.train_step import pass_gradients
 
 LARGE = ("sngan", "r3gan", "r3gan_conditional")  # recipes that take minutes on a CPU; their small forms do not
-QUICK = {"xla_backend_optimization_level": 0}  # to compile
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 gen_gradients, disc_gradients, shared_gradients = (
     functools.partial(pass_gradients, players) for players in (("gen",), ("disc",), ("gen", "disc"))
 )
 STEP = jax.jit(jaxgan.train_step, static_argnums=0, compiler_options=QUICK)
 PLAIN = jax.jit(jaxgan.train_step, static_argnums=0)  # the same to the last bit as what is compiled for a device
 STEPS = jax.jit(jaxgan.train_steps, static_argnums=0, compiler_options=QUICK)
+SGD = {"gen_optimizer": optax.sgd(0.1), "disc_optimizer": optax.sgd(0.2)}  # the same objects, so that GANs are equal
 
 
 class SmallGen(nn.Module):
@@ -64,6 +66,16 @@ class SmallDisc(nn.Module):
         return nn.Dense(1)(x)[:, 0]
 
 
+class Comparing(nn.Module):
+    """Images [B, 4, 4, 1] -> logits [B], with both features of the whole batch: of maps of 2 and of 3 channels."""
+
+    @nn.compact
+    def __call__(self, images, labels, context):
+        x = append_diff(nn.Conv(2, (3, 3))(images), context.axis_name)
+        x = append_similarity(x, context.axis_name).reshape(len(images), -1)
+        return nn.Dense(1)(x)[:, 0]
+
+
 def small_gan(classes=0, norm=True, **changes):
     """A GAN that compiles in a second. Plain gradient descent: an update shows the gradient itself.
 
@@ -73,8 +85,7 @@ def small_gan(classes=0, norm=True, **changes):
         gen=SmallGen(classes, norm),
         disc=SmallDisc(classes, norm),
         loss=non_saturating(),
-        gen_optimizer=optax.sgd(0.1),
-        disc_optimizer=optax.sgd(0.2),
+        **SGD,
         z_size=5,
         classes=classes,
         ema_decay=0.5,
@@ -86,8 +97,12 @@ def on(form, count, gan, state, batch):
     """One step on `count` devices, or the plain one: (state, metrics)."""
     if form == "plain":
         return PLAIN(gan, state, batch)
-    devices = parallel.choose_devices(count)
-    return parallel.on_devices(jaxgan.train_step, gan, devices, form)(parallel.replicate(state, devices), batch)
+    return _on_devices(form, count, gan)(parallel.replicate(state, parallel.choose_devices(count)), batch)
+
+
+@functools.lru_cache(maxsize=1)  # for several steps
+def _on_devices(form, count, gan):
+    return parallel.on_devices(jaxgan.train_step, gan, parallel.choose_devices(count), form)
 
 
 def real_images(gan, count, seed=0):

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+from pathlib import Path
 
 import hypothesis
 import jax
@@ -31,19 +32,38 @@ hypothesis.settings.register_profile("jaxgan", deadline=None, derandomize=True, 
 hypothesis.settings.load_profile("jaxgan")
 
 
+def forget_programs():
+    """Hundreds of large programs in one process take gigabytes, and more mappings than the 65,530 that it may have."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists() or maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+
+
 @pytest.fixture(autouse=True, scope="module")
-def programs_are_not_kept():
-    """Hundreds of large compiled programs in one process take gigabytes, and more mappings than a process may have."""
+def programs_of_a_module_are_not_kept():
     yield
-    jax.clear_caches()
+    forget_programs()
 
 
 @pytest.fixture(autouse=True)
 def large_programs_are_not_kept(request):
-    """The same after each long test."""
     yield
     if request.node.get_closest_marker("slow"):
-        jax.clear_caches()
+        forget_programs()
+
+
+@pytest.fixture
+def quick_programs(monkeypatch):
+    """All that a test compiles is compiled as `QUICK` has it: for numbers, and not for bits, memory or speed."""
+    from common import QUICK
+    from jax._src import compiler  # of which there is no public setting for `jax.pmap`, and for all that is called
+
+    options = compiler.get_compile_options
+
+    def quick(*args, env_options_overrides=None, **named):
+        return options(*args, env_options_overrides=QUICK | dict(env_options_overrides or {}), **named)
+
+    monkeypatch.setattr(compiler, "get_compile_options", quick)
 
 
 @pytest.fixture(autouse=True)

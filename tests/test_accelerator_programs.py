@@ -22,7 +22,7 @@ from jaxgan import recipes
 from jaxgan.gan import image_shape
 
 ROOT = Path(__file__).parents[1]
-NAMES = ["digits", "keras_mnist", "canton_lsgan", "tf2_gan", "gan_elements"]  # others take minutes more
+NAMES = ["digits", "canton_lsgan", "tf2_gan", "gan_elements"]  # others take minutes more
 SIZES = {"digits": 1_797, "keras_dcgan": 50_000, "canton_lsgan": 50_000, "gan_elements": 70_000}  # else MNIST's 60,000
 
 
@@ -95,14 +95,18 @@ def test_recipes_on_an_h100(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "target"), [("tf2_dcgan", "h100:8"), ("digits", "v5e:2x4")])
+@pytest.mark.parametrize(("name", "target"), [("digits", "h100:8"), ("digits", "v5e:2x4")])
 def test_eight_devices_exchange_what_the_docs_say(name, target):
     """Of some recipes: all of them take minutes, most of all for a TPU; docs/devices.md has them."""
-    found, recipe = check(name, target, 8), recipes.get(name)
-    exchanged = communication.count_bytes(communication.compiled_steps(recipe.build(), recipe.batch_size))
-    assert {opcode: size for opcode, (_, size) in found["collectives"].items()} == {
-        "all-reduce": sum(exchanged.values())
-    }
+    collectives = check(name, target, 8)["collectives"]
+    assert {opcode: size for opcode, (_, size) in collectives.items()} == {"all-reduce": exchanged(name)}
+
+
+@functools.cache
+def exchanged(name):
+    """The bytes of an update, as this machine's compiler has it."""
+    recipe = recipes.get(name)
+    return sum(communication.count_bytes(communication.compiled_steps(recipe.build(), recipe.batch_size)).values())
 
 
 ONE_PIXEL = """

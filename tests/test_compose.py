@@ -32,6 +32,8 @@ from jaxgan.penalties import L2, R1, Disc, Gen
 from jaxgan.randomness import draw_labels, draw_z, example_keys
 from jaxgan.transforms import InstanceNoise
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 GAN = small_gan(3, penalties=(R1(1.0),), transforms=(InstanceNoise(0.1, 0.9),), regularizers=(L2(0.1),))
 KEY = jax.random.key(0)
 SLOW = pytest.mark.slow

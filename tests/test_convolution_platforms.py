@@ -20,6 +20,8 @@ from jaxgan import convolutions, recipes
 from jaxgan.networks import Context
 from jaxgan.train_step import train_steps
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 DCGAN_CONVOLUTIONS = (
     28  # forward: 3 in G, 2 * 3 in D; back: 3 + 3 in G, 2 * (3 + 2) in D, and 3 from D's loss to the images
 )
@@ -28,7 +30,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 # There is time for one, which takes all three maps, and, as a transposed convolution, a form of its own elsewhere.
 CASES = [("upsample_conv", 3, 3, 2)]
-SLOW = [("conv", 5, 3, 1), ("conv_transpose", 4, 4, 2), ("upsample_conv", 6, 5, 2), ("grouped_conv", 4, 3, 1)]
+SLOW = [("conv_transpose", 4, 4, 2), ("grouped_conv", 4, 3, 1)]
 CASES += [pytest.param(case, marks=pytest.mark.slow) for case in SLOW]
 
 
@@ -189,9 +191,9 @@ def test_networks_with_a_batch_of_unknown_size():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["canton_lsgan", "keras_mnist", "r3gan_small"])
-def test_each_kind_of_network_with_a_batch_of_unknown_size(name):
-    assert_any_batch_size(name, [1, 64])
+@pytest.mark.parametrize(("name", "size"), [("canton_lsgan", 64), ("r3gan_small", 1)])
+def test_each_kind_of_network_with_a_batch_of_unknown_size(name, size):
+    assert_any_batch_size(name, [size])
 
 
 # What JAX does to functions.

@@ -73,7 +73,7 @@ def test_without_padding(name, k, more, stride):
 
 
 @pytest.mark.slow
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(
     st.sampled_from(["conv", "conv_transpose", "upsample_conv"]),
     st.integers(1, 7),

@@ -14,6 +14,8 @@ from jaxgan import losses
 from jaxgan.networks.spectral import SpectralNorm
 from jaxgan.penalties import L2, R1, R2, WGANGP, Lazy
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 PENALTIES = {"none": (), "R1": (R1(1.0),), "R2": (R2(1.0),), "R1 + R2": (R1(1.0), R2(2.0)),
              "WGANGP": (WGANGP(),), "Lazy": (Lazy(R2(1.0), 2),)}  # fmt: skip
 # Each loss, each penalty, and both kinds of update.

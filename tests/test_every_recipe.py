@@ -16,11 +16,11 @@ from jaxgan.commands import scoring, train
 from jaxgan.gan import image_shape
 from jaxgan.run.metrics import UNIT
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 TFDS = Path(__file__).parents[2] / "shared/data/tfds"
 # On their own data. CIFAR-10's are in `test_equal_time`, those of canton_lsgan have its images' size, and
 # digits_conditional is in `test_first_picture`.
-OWN = ("tf2_gan", "wgan_gp")
-SCORED = ("tf2_gan",)  # the other is not scored, which takes half a minute
 FLAGS = ("--training-ratio", 2, "--optimizer", "rmsprop", "--beta1", 0, "--clip", 0.5, "--gen-time-decay", 0.1)
 OTHERS = {"tf2_gan": FLAGS, "digits_conditional": ()}
 OTHER = {"shared": "alternating", "alternating": "shared"}
@@ -62,17 +62,14 @@ def test_on_the_embedded_digits(name, run):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared TensorFlow datasets in {TFDS}")
-@pytest.mark.parametrize("name", OWN)
-def test_on_its_own_data(name, run, monkeypatch):
+def test_on_its_own_data(run, monkeypatch):
+    """Those of CIFAR-10 are in `test_study`, and have the size of canton_lsgan's images."""
     monkeypatch.setattr(scoring, "COUNT", 1_000)
-    every = 1000 if name in SCORED else 0
-    config, summary = run(name, "--data-dir", TFDS, "--evaluate-every", every)
-    assert (config["data"], config["update"]) == (recipes.get(name).data, recipes.get(name).update)
-    assert ("final" in summary) == (name in SCORED)
-    if name in SCORED:
-        assert summary["final"]["features"]["name"] == config["data"]
-        scores, least = summary["final"]["scores"], summary["final"]["floor"]
-        assert scores["frechet_distance"] > 10 * least["frechet_distance"]
+    config, summary = run("tf2_gan", "--data-dir", TFDS, "--evaluate-every", 1000)
+    assert (config["data"], config["update"]) == ("mnist", "shared")
+    assert summary["final"]["features"]["name"] == "mnist"
+    scores, least = summary["final"]["scores"], summary["final"]["floor"]
+    assert scores["frechet_distance"] > 10 * least["frechet_distance"]
 
 
 @pytest.mark.slow

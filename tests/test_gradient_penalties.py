@@ -28,6 +28,8 @@ from jaxgan.penalties import R1, R2, WGANGP, Lazy
 from jaxgan.randomness import Purpose
 from jaxgan.schedules import Linear
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 adversarial = importlib.import_module("jaxgan.adversarial")
 
 NOTHING = Loss(lambda forward: 0.0 * jnp.sum(forward.fake_logits), lambda forward: 0.0 * jnp.sum(forward.real_logits))

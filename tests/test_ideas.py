@@ -3,16 +3,20 @@
 No file of the package is touched. The files lie in a folder of their own, outside the package.
 """
 
+import functools
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from common import real_batch
 from small_data import opened
 
+import jaxgan
 from jaxgan import recipes
 from jaxgan.commands import evaluate, sample, train
 from jaxgan.data import load
@@ -20,10 +24,14 @@ from jaxgan.run import WorkdirError
 from jaxgan.run.prepare import config_of
 from jaxgan.run.workdir import check
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 ROOT = Path(__file__).parents[1]
 PAGES = [(ROOT / "docs" / f"{page}.md").read_text() for page in ("extending", "games")]
 IDEAS = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", "\n".join(PAGES), flags=re.DOTALL))
-RESUMED = ("relativistic.py", "my_networks.py", "from_numpy.py", "brightness.py")  # a loss, networks, data, an event
+# A loss, networks, data, an event, and a memory; those of docs/games.md have their updates in `test_games`.
+RESUMED = ("relativistic.py", "my_networks.py", "from_numpy.py", "brightness.py", "ada.py")
+TRAINED = (*RESUMED, "by_class.py", "optimisers.py")
 QUICK = ["--batch-size", "8", "--log-every", "5", "--sample-every", "10", "--devices", "1", "--evaluate-every", "0"]
 
 
@@ -51,7 +59,7 @@ def test_the_page_has_them_all_and_they_are_short():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", IDEAS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_an_idea_trains_and_resumes(folder, called, name):
     workdir = folder / "run"
     command = [name, "--workdir", workdir, *QUICK]
@@ -73,6 +81,24 @@ def test_an_idea_trains_and_resumes(folder, called, name):
         assert np.load(npz)["labels"].tolist() == [3, 3]
     if name == "brightness.py":
         assert ["brightness" in m for m in metrics] == [False, True, True]
+
+
+@pytest.mark.parametrize("name", IDEAS)
+def test_a_config_says_which_idea_it_was(folder, name):
+    recipe = recipes.get(name)
+    assert recipe.with_config(json.loads(json.dumps(recipe.config(), allow_nan=False))) == recipe
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", re.findall(r"```python\n# (\w+\.py)\n", PAGES[0]))
+def test_an_idea_has_a_step(folder, name):
+    """By its shapes, none of which it changes."""
+    gan = recipes.get(name).build()
+    state = jax.eval_shape(lambda: jaxgan.init(gan, jax.random.key(0)))
+    batch = jax.eval_shape(lambda: real_batch(gan, 8))
+    after, metrics = jax.eval_shape(functools.partial(jaxgan.train_step, gan), state, batch)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    assert all(value.shape == () for value in metrics.values())
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from jaxgan.evaluation import features
 from jaxgan.evaluation import inception_weights as weights
 from jaxgan.evaluation.inception import InceptionV3, resize
 
-pytestmark = pytest.mark.slow  # the network is large
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_programs")]  # the network is large
 
 torch_fidelity()
 import torch  # noqa: E402

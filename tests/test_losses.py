@@ -29,6 +29,8 @@ from hypothesis.extra.numpy import arrays
 from jaxgan import losses
 from jaxgan.losses import Forward, Loss
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 values = st.floats(-30, 30, width=32)
 logits = arrays(np.float32, st.integers(1, 20), elements=values)
 pairs = st.integers(1, 20).flatmap(lambda n: st.tuples(*2 * (arrays(np.float32, n, elements=values),)))

@@ -28,6 +28,8 @@ from jaxgan.gan import Batch, image_shape
 from jaxgan.penalties import R1, WGANGP
 from jaxgan.run import RunError, run
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 SLOW = pytest.mark.slow
 KEY = jax.random.key(0)
 

@@ -12,6 +12,8 @@ from jaxgan import networks, recipes
 from jaxgan.gan import image_shape
 from jaxgan.networks import Context
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 # Parameters of G and D, counted by hand layer by layer as described, and the shape of images.
 COUNTS = {
     "digits": (176_737, 93_377, (8, 8, 1)),

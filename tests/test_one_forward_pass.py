@@ -77,10 +77,9 @@ def test_the_shared_step_holds_one_forward_pass_and_three_pullbacks(count):
     assert count(*steps()) == MINIMUM == (28, 6)
 
 
-@pytest.mark.parametrize("count", [for_cpu, pytest.param(for_gpu, marks=pytest.mark.slow)])
-def test_the_count_sees_a_step_that_does_not_share(count):
+def test_the_count_sees_a_step_that_does_not_share():
     """Fresh noise for G's update, as two separate steps have it: another pass of G and of D."""
-    assert count(*steps(update="alternating")) == total(MINIMUM, G_FORWARD, D_FORWARD) == (34, 8)
+    assert for_cpu(*steps(update="alternating")) == total(MINIMUM, G_FORWARD, D_FORWARD) == (34, 8)
 
 
 @pytest.mark.slow
@@ -100,11 +99,10 @@ PENALTY = total(DISC_TO_IMAGES, (3 + 3, 1))
 PENALISED = {"loss": relativistic(), "penalties": (R1(1.0), R2(1.0))}
 
 
-@pytest.mark.parametrize("count", [for_cpu, pytest.param(for_gpu, marks=pytest.mark.slow)])
-def test_with_r2_the_generator_needs_no_pass_back_through_d(count):
+def test_with_r2_the_generator_needs_no_pass_back_through_d():
     """Of three passes back to the generated images, D's loss's, R2's and G's, the last is R2's own."""
     convolutions, products = total(MINIMUM, PENALTY, PENALTY)
-    shared = count(*steps("gan_elements", update="shared", **PENALISED))
+    shared = for_cpu(*steps("gan_elements", update="shared", **PENALISED))
     assert shared == (convolutions - DISC_TO_IMAGES[0], products) == (43, 8)
 
 

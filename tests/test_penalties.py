@@ -26,6 +26,8 @@ from jaxgan.losses import Loss
 from jaxgan.penalties import L2, R1, R2, WGANGP
 from jaxgan.randomness import Purpose
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 UPDATES = pytest.mark.parametrize("update", ["shared", "alternating"])
 
 

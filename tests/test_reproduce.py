@@ -10,6 +10,8 @@ from PIL import Image
 from jaxgan import recipes
 from jaxgan.commands import reproduce, study
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 DIGITS = {"data": "digits", "split": "train", "border": 0, "batch_size": 8}
 
 

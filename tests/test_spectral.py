@@ -24,6 +24,8 @@ import jaxgan
 from jaxgan.networks.layers import Conv, Dense, SubPixelConv
 from jaxgan.networks.spectral import VECTORS, SpectralNorm, power_iteration
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 
 def matrix(kernel):
     """W as the paper has it: [features, all else]."""

@@ -19,6 +19,8 @@ from jaxgan.commands import reproduce, scored_run, scoring, study
 from jaxgan.gan import Batch, image_shape
 from jaxgan.run import Options, RunError
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/methods.md").read_text(), re.M | re.S)

@@ -27,6 +27,8 @@ from torch_layout import NORMS, flat, load, nchw, update  # noqa: E402
 
 from jaxgan.benchmark.torch_networks import networks  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 B = 6
 UPDATES = 2  # the first of Adam's does not depend on its betas
 MOMENTUM = {"keras_mnist": 0.9, "gan_elements": 0.8}  # of batch normalisation, 0.99 elsewhere

@@ -12,6 +12,8 @@ from jaxgan.accumulation import disc_mixing
 from jaxgan.networks import R3GANDisc, R3GANGen
 from jaxgan.randomness import Purpose
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 B = 3
 # 4 groups in the block of the first stage, 2 in that of the second; two blocks a stage are `test_r3gan`'s.
 SETTINGS = {"widths": (32, 16), "group_width": 16, "blocks": 1}

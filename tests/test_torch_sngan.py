@@ -10,6 +10,8 @@ from jaxgan import recipes
 from jaxgan.networks.spectral import VECTORS
 from jaxgan.randomness import Purpose
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 SNGAN, WGANGP = (recipes.get(name) for name in ("sngan", "wgan_gp"))
 
 

@@ -33,6 +33,8 @@ from jaxgan import recipes
 from jaxgan.gan import Batch
 from jaxgan.networks import DigitsDisc, DigitsGen
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 GRADIENTS = jax.jit(shared_gradients, static_argnums=0, compiler_options=QUICK)
 UPDATES = pytest.mark.parametrize("update", ["shared", "alternating"])
 SLOW = pytest.mark.slow
@@ -234,8 +236,9 @@ def test_what_does_not_fit_is_refused_when_the_step_is_traced(changes, batch, er
     assert "\n" not in str(raised.value)
 
 
-@UPDATES
-@pytest.mark.parametrize("name", ["small", pytest.param("digits", marks=SLOW)])
+@pytest.mark.parametrize(
+    ("name", "update"), [("small", "shared"), ("small", "alternating"), pytest.param("digits", "shared", marks=SLOW)]
+)
 def test_bf16_computes_in_bfloat16_and_keeps_the_state_in_float32(name, update):
     gan = small_gan() if name == "small" else recipes.get(name).build()
     whole = dataclasses.replace(gan, update=update)
