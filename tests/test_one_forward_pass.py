@@ -134,10 +134,13 @@ CYCLEGAN = 6 * 12 + 2 * 3 * 3, 2 * 2 * (3 + 2), 2 * 3, 6 * 12 + 2 * 12 + 4 * 11
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parts", "number", "again"),
-    [("pix2pix", PIX2PIX, 42, 8 + 3), ("cyclegan", CYCLEGAN, 256, 2 * 12)],
+    [("pix2pix", PIX2PIX, 42, 8 + 3), ("cyclegan", CYCLEGAN, 256, 2 * 11 + 3)],
     ids=["pix2pix", "cyclegan"],
 )
 def test_games_of_images_share_their_pass_too(name, parts, number, again):
-    """An alternating step makes the images for D's update once more, and pix2pix's has D judge those for G's."""
+    """An alternating step makes the images for D's update once more, and has D judge them in one more pass.
+
+    CycleGAN's generators have no noise, so that the compiler finds their first layers to be the same in both.
+    """
     assert for_gpu(*steps(name))[0] == sum(parts) == number
     assert for_gpu(*steps(name, update="alternating"))[0] == number + again

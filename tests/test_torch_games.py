@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import drawn, small_state
+from common import QUICK, drawn, small_state
 
 import jaxgan
 from jaxgan import recipes
@@ -47,7 +47,7 @@ def test_losses_and_gradients_are_pytorchs(name, x64):
     if name == "cyclegan":  # a full pool, so that D is shown some earlier images
         pools = {of: rng.uniform(-1, 1, (50, 28, 28, 3)) for of in ("images", "other")}
         state = state.replace(memory={of: jnp.asarray(x) for of, x in pools.items()} | {"count": jnp.int32(60)})
-    take = jax.jit(jaxgan.gradients, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
+    take = jax.jit(jaxgan.gradients, static_argnums=0, compiler_options=QUICK)
     grads, aux = take(gan, state, Batch(jnp.asarray(images), None, jax.tree.map(jnp.asarray, others) or None))
 
     tensor = lambda x: torch.from_numpy(np.array(maps(x), order="C"))  # noqa: E731

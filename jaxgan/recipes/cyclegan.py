@@ -77,8 +77,9 @@ def cyclegan(p: Pass) -> Losses:
     gen = squares(of_fake, 1) + squares(of_other(fake_other), 1) + 10 * cycle + 5 * same
     disc = squares(of_real, 1) + squares(p.disc(old), 0)
     disc += squares(of_other(other), 1) + squares(of_other(old_other), 0)
-    metrics = {"logit_real": jnp.mean(of_real), "logit_fake": jnp.mean(of_fake), "cycle": cycle}
-    return Losses(gen, disc / 2, metrics, examples={"images": of_images, "other": of_others})
+    logits = {"logit_real": jnp.mean(of_real), "logit_fake": jnp.mean(of_fake)}
+    examples = {"images": of_images, "other": of_others}
+    return Losses((gen, {"cycle": cycle}), disc / 2, logits, examples=examples)
 
 
 def rate(step: Array) -> Array:

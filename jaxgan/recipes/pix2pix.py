@@ -36,7 +36,7 @@ def pix2pix(p: Pass) -> Losses:
     gen = cross_entropy(of_fake, 1) + 100 * distance
     disc = (cross_entropy(of_fake, 0) + cross_entropy(of_real, 1)) / 2
     logits = {"logit_real": jnp.mean(of_real), "logit_fake": jnp.mean(of_fake)}
-    return Losses(gen, disc, logits | {"distance": distance})
+    return Losses((gen, {"distance": distance}), disc, logits)
 
 
 RECIPE = Recipe(
