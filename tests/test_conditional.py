@@ -13,6 +13,8 @@ from jaxgan.gan import Batch
 from jaxgan.networks.conditional import ConditionalBatchNorm, append_embedding, projection
 from jaxgan.networks.layers import Context
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 LABELS = np.array([2, 0, 2, 1, 0])
 CLASSES = 3
 

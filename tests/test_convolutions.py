@@ -18,6 +18,8 @@ from experiments.bench import convolutions as script
 from jaxgan import convolutions, recipes
 from jaxgan.networks import R3GANDisc, R3GANGen, layers
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 
 def assert_equal(name, size, k, stride, *padding, c=3, features=4, groups=1, wider=1):
     """In value and in gradients of first and second order, on maps that are a little wider than high."""

@@ -37,12 +37,12 @@ def assert_all_forms_equal(convolution, dtype, tolerance):
     x, kernel, y = (rng.normal(size=shape).astype(dtype) for shape in convolution[1:4])
     _, _, _, _, stride, pads = convolution
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=QUICK)
     def expected(x, kernel, y):
         value, pullback = jax.vjp(lambda x, kernel: plain_conv(x, kernel, stride, pads), x, kernel)
         return dict(zip(("conv", "transpose", "kernel"), (value, *pullback(y)), strict=True))
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=QUICK)
     def got(x, kernel, y):
         args = {"conv": (x, kernel), "transpose": (y, kernel), "kernel": (x, y)}
         return {

@@ -18,6 +18,8 @@ from jaxgan.losses import Loss
 from jaxgan.randomness import Purpose
 from jaxgan.transforms import DIFF_AUGMENT, Color, Cutout, RandomFlip, Translation
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 CASES = [
     (Color(), (8, 8, 3)),
     (Color(), (7, 5, 1)),

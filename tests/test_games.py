@@ -34,6 +34,8 @@ from jaxgan.gan import Batch
 from jaxgan.losses import non_saturating_disc, non_saturating_gen
 from jaxgan.penalties import R1
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 PAGE = (Path(__file__).parents[1] / "docs" / "games.md").read_text()
 IDEAS = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE, flags=re.DOTALL))
 NAMES = "encoder path_length ada lecam packing vae_gan extragradient consensus lookahead"
@@ -45,7 +47,6 @@ def test_the_page_has_them_all():
     assert {f"{name}.py" for name in NAMES.split()} == set(IDEAS)
 
 
-@pytest.mark.usefixtures("quick_programs")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in IDEAS]
 )
@@ -136,7 +137,7 @@ def test_bigan_against_its_formulas(update, x64):
         log_r, log_s = jax.nn.log_sigmoid(logits(x, code)), jax.nn.log_sigmoid(-logits(x, code))
         return -jnp.mean(log_p + log_s), -jnp.mean(log_q + log_r)
 
-    of = lambda player, gen, disc, z: jax.grad(lambda *a: game(*a, z)[player], argnums=player)(gen, disc)  # noqa: E731
+    of = lambda player, gen, disc, z: jax.jit(jax.grad(lambda *a: game(*a, z)[player], argnums=player))(gen, disc)  # noqa: E731
     gen, disc = state.gen.params, state.disc.params
     want_disc = descended(0.2, disc, of(1, gen, disc, latents(gan, state, range(4))))
     if update == "shared":

@@ -11,6 +11,8 @@ from common import QUICK
 
 from jaxgan.networks import layers
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 KERNELS = (layers.Conv(32, 3), layers.ConvTranspose(32, 3, 2), layers.UpsampleConv(32, 3, 2))
 
 

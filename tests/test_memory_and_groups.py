@@ -104,9 +104,9 @@ def test_both_players_see_a_condition_and_augmentations_move_it_with_its_image(x
     images = real_images(gan, 8)
     state = jaxgan.init(gan, jax.random.key(0))
     metrics = STEP(gan, state, Batch(images, None, {"condition": images}))[1]
-    assert (metrics["logit_real"], metrics["logit_fake"]) == (0, 0)
+    assert max(metrics["logit_real"], metrics["logit_fake"]) < 1e-12
     other = {"condition": images[:, :, ::-1]}
-    assert STEP(gan, state, Batch(images, None, other))[1]["logit_real"] > 0
+    assert STEP(gan, state, Batch(images, None, other))[1]["logit_real"] > 0.1
     with pytest.raises(ValueError, match="no 'condition'"):
         jax.eval_shape(lambda: jaxgan.train_step(gan, state, images))
     with pytest.raises(ValueError, match=r"condition of shape \[4, 3, 1\], the GAN takes \[4, 4, 1\]"):

@@ -11,6 +11,8 @@ import pytest
 
 from jaxgan.networks.normalisation import BatchNorm
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 SHAPES = [(8, 5), (6, 3, 2, 5)]
 
 

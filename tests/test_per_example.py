@@ -12,6 +12,8 @@ from jaxgan.networks.layers import dropout
 from jaxgan.networks.minibatch_features import append_diff, append_similarity
 from jaxgan.per_example import mixing
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 B = 4
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(B, 4, 4, 2)), jnp.float32)
 KEYS = jax.random.split(jax.random.key(0), B)

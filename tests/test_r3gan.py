@@ -12,6 +12,8 @@ from common import QUICK
 
 from jaxgan.networks import Context, R3GANDisc, R3GANGen
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 Z = 64
 CIFAR = (768,) * 4
 

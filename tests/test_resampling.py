@@ -10,6 +10,8 @@ from jax import lax
 
 from jaxgan.networks.resampling import downsample, upsample
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 FILTER = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64  # [1, 2, 1] convolved with [1, 1], both ways
 
 

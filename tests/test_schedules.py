@@ -18,6 +18,8 @@ from jaxgan.commands import train
 from jaxgan.recipes.groups import Optimization, Schedule
 from jaxgan.schedules import Cosine, Linear, PerStep, TimeDecay, at
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 
 @pytest.mark.parametrize("step", [0, 1, 3, 7, 10, 11, 1000])
 def test_values(step):

@@ -16,6 +16,7 @@ from experiments.studies import equal_time, games, methods, modes
 from jaxgan import recipes
 from jaxgan.accumulation import disc_mixing
 from jaxgan.commands import reproduce, scored_run, scoring, study
+from jaxgan.evaluation import kernel_distance, scores
 from jaxgan.gan import Batch, image_shape
 from jaxgan.run import Options, RunError
 
@@ -169,6 +170,7 @@ def call(monkeypatch, tmp_path):
     monkeypatch.setattr(study, "keep_programs", lambda: None)
     monkeypatch.setattr(study, "Options", functools.partial(Options, devices=1))
     monkeypatch.setattr(scoring, "COUNT", 500)
+    monkeypatch.setattr(scores, "kernel_distance", functools.partial(kernel_distance, subsets=3))
     monkeypatch.setattr(scored_run, "COUNT", 200)
     monkeypatch.setattr(modes.modes, "SAMPLES", 300)
     for made in (methods, modes):

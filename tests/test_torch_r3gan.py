@@ -47,7 +47,6 @@ def passes_of(gan, state, images, alternating):
     ("classes", "update"),
     [
         pytest.param(0, "alternating", marks=pytest.mark.slow),
-        pytest.param(0, "shared", marks=pytest.mark.slow),
         pytest.param(4, "shared", marks=pytest.mark.slow),
     ],
 )

@@ -13,6 +13,8 @@ from jaxgan.losses import Loss
 from jaxgan.randomness import Purpose
 from jaxgan.transforms import InstanceNoise
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 
 def test_instance_noise_follows_its_schedule_and_differs_by_example_and_kind():
     gan = small_gan(transforms=(InstanceNoise(0.1, 0.5),))
