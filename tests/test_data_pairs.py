@@ -18,6 +18,8 @@ from jaxgan.gan import Batch
 from jaxgan.networks.layers import Conv, flat_logits
 from jaxgan.run import Options, run
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 KEY = jax.random.key(0)
 
 

@@ -17,6 +17,8 @@ from jaxgan.penalties import R1, Lazy
 from jaxgan.randomness import Purpose, draw_labels, draw_z, step_key
 from jaxgan.transforms import InstanceNoise
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 
 @pytest.fixture(scope="module")
 def gan():

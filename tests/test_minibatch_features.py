@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from jaxgan.networks import minibatch_features
 from jaxgan.networks.minibatch_features import append_diff, append_similarity
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 SEEDS = st.integers(0, 2**32 - 1)
 
 

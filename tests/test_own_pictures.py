@@ -12,6 +12,8 @@ from jaxgan import recipes
 from jaxgan.commands import sample, train
 from jaxgan.run import processes
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 QUICK = ("--batch-size", "8", "--evaluate-every", "0", "--devices", "1")
 NAMES = sorted(map(str, range(1, 21)))  # 1, 10, 11, …: as folders are ordered
 

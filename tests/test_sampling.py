@@ -18,6 +18,8 @@ from jaxgan.networks import Context
 from jaxgan.networks.layers import ConvTranspose, as_map
 from jaxgan.randomness import Purpose, draw_z
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 KEY = jax.random.key(1)
 
 

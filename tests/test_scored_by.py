@@ -13,6 +13,8 @@ from jaxgan.evaluation import kernel_distance
 from jaxgan.recipes import RecipeError
 from jaxgan.run import Event, Options, checkpoint, plots, run, tensorboard
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 OPTIONS = Options(devices=1, log_every=2, sample_every=100, checkpoint_every=4, keep=2)
 
 
