@@ -103,7 +103,7 @@ def test_what_may_be_compared():
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("return images.reshape(250, -1) / (len(seen) < 9)", "mine.py gives features that are not finite"),
+        ("return images.reshape(250, -1)[:, ::7] / (len(seen) < 9)", "mine.py gives features that are not finite"),
         ("raise KeyError('lost')", "--features {path}, line 6: KeyError: 'lost'"),
     ],
 )
