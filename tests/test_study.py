@@ -37,6 +37,7 @@ def rows_of(made, results):
     [
         (reproduce, RESULTS / "README.md"),
         (modes, RESULTS / "README.md"),
+        (games, RESULTS / "README.md"),
         (methods, ROOT / "docs" / "methods.md"),
         (equal_time, ROOT / "docs" / "methods.md"),
     ],

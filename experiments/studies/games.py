@@ -112,7 +112,7 @@ def of_seed(recipe: Recipe, workdir: Path, ended: study.Record, by: Scorer) -> s
         "learned": float(learned),
         "frechet_distance": ended["final"]["scores"]["frechet_distance"],
         "floor": ended["final"]["floor"]["frechet_distance"],
-        "scored_by": scoring.unit(ended["final"]),
+        "unit": scoring.unit(ended["final"]),  # another in each row, as the data are
         "minutes": round(ended["seconds"] / 60, 1),
         "machine": study.machine(summary["devices"][0]),
         "state_sha256": summary["state_sha256"],
