@@ -145,11 +145,12 @@ def pass_gradients(
         return losses(gan, state, gen_params, disc_params, batch, indices, reuse_gradient=len(players) == 2)
 
     (loss_gen, loss_disc), pullback, aux = jax.vjp(both, state.gen.params, state.disc.params, has_aux=True)
-    gen_grads, _ = pullback((jnp.ones_like(loss_gen), Zero(jax.typeof(loss_disc))))
-    _, disc_grads = pullback((Zero(jax.typeof(loss_gen)), jnp.ones_like(loss_disc)))
-    grads, kept = {"gen": gen_grads, "disc": disc_grads}, {"gen": state.gen.batch_stats, "disc": state.disc.batch_stats}
-    stats = {player: (aux.stats if player in players else kept)[player] for player in kept}
-    return {player: grads[player] for player in players}, aux._replace(stats=stats)
+    grads, stats = {}, {"gen": state.gen.batch_stats, "disc": state.disc.batch_stats}
+    if "gen" in players:
+        grads["gen"], _ = pullback((jnp.ones_like(loss_gen), Zero(jax.typeof(loss_disc))))
+    if "disc" in players:
+        _, grads["disc"] = pullback((Zero(jax.typeof(loss_gen)), jnp.ones_like(loss_disc)))
+    return grads, aux._replace(stats=stats | {player: aux.stats[player] for player in players})
 
 
 def descend(gan: GAN, state: GANState, grads: Grads, aux: Aux) -> tuple[GANState, Metrics]:

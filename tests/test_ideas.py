@@ -95,7 +95,7 @@ def test_an_idea_has_a_step(folder, name):
     """By its shapes, none of which it changes."""
     gan = recipes.get(name).build()
     state = jax.eval_shape(lambda: jaxgan.init(gan, jax.random.key(0)))
-    batch = jax.eval_shape(lambda: real_batch(gan, 8))
+    batch = jax.eval_shape(lambda: real_batch(gan, 8 * gan.training_ratio))
     after, metrics = jax.eval_shape(functools.partial(jaxgan.train_step, gan), state, batch)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
     assert all(value.shape == () for value in metrics.values())

@@ -24,7 +24,7 @@ import jax
 import numpy as np
 
 import jaxgan
-from jaxgan import GAN, GANState, data, evaluation
+from jaxgan import GAN, GANState, evaluation
 from jaxgan.commands.feature_files import choose
 from jaxgan.commands.held_out import HeldOut
 from jaxgan.commands.real_images import LEAST, Real, load, without_border
@@ -106,7 +106,7 @@ class Scorer:
 
     @property
     def _has_test(self) -> bool:
-        return isinstance(self.recipe.data, str) and "test" in data.splits(self.recipe.data, self.data_dir)
+        return self.recipe.keeps_apart(self.data_dir)
 
     @property
     def real(self) -> Real:

@@ -28,9 +28,16 @@ def grey(found: Source | Dataset) -> Source:
         return batch._replace(others={CONDITION: in_grey(batch.images)})
 
     height, width, channels = cast(Shape, found.shape)
-    others, made = {CONDITION: (height, width, 1)}, (found.classes, found.labels_note)
     return Source(
-        f"grey:{found.name}", found.size, (height, width, channels), read, _digest(found), *made, others=others
+        f"grey:{found.name}",
+        found.size,
+        (height, width, channels),
+        read,
+        _digest(found),
+        found.classes,
+        found.labels_note,
+        others={CONDITION: (height, width, 1)},
+        labels=found.labels,
     )
 
 
@@ -61,6 +68,9 @@ def in_grey(images: np.ndarray) -> np.ndarray:
 def in_ink(images: np.ndarray) -> np.ndarray:
     """Images, uint8 [..., 3]: 0 becomes the colour of paper, 255 that of ink."""
     return np.round(PAPER + (INK - PAPER) * (images / 255)).astype(np.uint8)
+
+
+MADE = {"grey": grey, "inverse": inverse}  # by the kind that a name begins with
 
 
 def _digest(found: Source | Dataset) -> Callable[[], str]:

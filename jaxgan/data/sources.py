@@ -61,8 +61,8 @@ def open_source(
     if not name:
         raise DataError("`data` is empty; name digits, a TensorFlow dataset, or folder:PATH")
     kind, _, path = name.partition(":")
-    if kind in ("grey", "inverse"):
-        return getattr(derived, kind)(open_source(path, data_dir, image_shape, split, border, fit))
+    if kind in derived.MADE:
+        return derived.MADE[kind](open_source(path, data_dir, image_shape, split, border, fit))
     shape = _within(image_shape, border)
     if kind == "folder":
         found = folder.source(path, shape, fit)
@@ -86,8 +86,9 @@ def splits(name: str, data_dir: str | None = None) -> tuple[str, ...]:
     Raises:
       DataError: with one line that says what is wrong and what would help.
     """
-    if name.startswith(("grey:", "inverse:")):
-        return splits(name.partition(":")[2], data_dir)
+    kind, _, of = name.partition(":")
+    if kind in derived.MADE:
+        return splits(of, data_dir)
     if name == "digits" or name.startswith(("folder:", "prepared:")):
         return ()
     if name.startswith(("pairs:", "domains:")):

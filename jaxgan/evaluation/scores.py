@@ -1,5 +1,7 @@
 """All scores of a set of images, against real ones."""
 
+from typing import Literal
+
 import numpy as np
 
 from jaxgan.evaluation.classes import classes_covered, inception_score, label_agreement
@@ -21,6 +23,10 @@ HIGHER = (
     "coverage",
     "psnr",
 )
+BEST_BY: tuple[str, Literal["min", "max"]] = (
+    "frechet_distance",
+    "min",
+)  # of checkpoints, where a recipe says nothing else
 TITLES = {"frechet_distance": "Fréchet distance", "l1": "L1", "psnr": "PSNR (dB)"}  # of the others it is the name
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxgan import GAN
 from jaxgan.data import DataError, Dataset, Shape, Source, of_items, open_source, splits
+from jaxgan.evaluation.scores import BEST_BY
 from jaxgan.gan import Batch, image_shape
 from jaxgan.penalties import L2
 from jaxgan.recipes.description import describe, is_plain, take_apart
@@ -26,7 +27,6 @@ BUILT_FROM = {
     "regularizers": ("gen_l2", "regularizers"),
     "ema_decay": ("ema_decay", "ema_half_life"),
 }
-BEST_BY: tuple[str, Literal["min", "max"]] = ("frechet_distance", "min")
 # The number of the form that a config.json has, 1 where none is written. Every later version reads it, or says what to
 # do; it rises where what a field means changes, not where a field is added, whose default is what was done without it.
 FORMAT = 1

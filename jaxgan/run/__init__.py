@@ -135,9 +135,8 @@ def run_together(
         found = dict(zip(workdirs, zip(runs, train_together(runs, reports), strict=True), strict=True))
         diverged = {seed: str(state) for seed, (_, state) in found.items() if isinstance(state, FloatingPointError)}
         ended = [(p, state) for p, state in found.values() if not isinstance(state, FloatingPointError)]
-        for p, state in sorted(
-            ended, key=lambda x: -int(x[1].step)
-        ):  # those that were stopped say so when all is saved
+        # Those that were stopped say so when all is saved.
+        for p, state in sorted(ended, key=lambda run: -int(run[1].step)):
             _end(p, state, begin, len(runs))
         return diverged
 

@@ -21,6 +21,7 @@ import numpy as np
 from jaxgan import parallel
 from jaxgan.data import DataError
 from jaxgan.data.pairs import beside
+from jaxgan.evaluation.scores import BEST_BY
 from jaxgan.forward_pass import Metrics
 from jaxgan.gan import GANState
 from jaxgan.randomness import Purpose
@@ -38,7 +39,6 @@ from jaxgan.sampling import ROWS, grid_labels, sample
 COLUMNS = 8  # of a sample grid; as many rows, or one for each class
 TURN = 0.5  # seconds at most, about, of a turn; a signal is heard once the two that are under way are over
 MINUTE = 60  # seconds
-USUAL = ("frechet_distance", "min")  # the `best_by` of a recipe that says nothing else, and of checkpoints of before
 
 
 class Pending(NamedTuple):
@@ -246,7 +246,7 @@ def _finish(p: Prepared, report: Report | None, best: dict[str | None, float], p
             report.tick(snapshot.step)
         if score := _score(p.recipe.best_by, scalars, units):
             better = _is_better(score, best, snapshot.step)
-        if snapshot.last and not best and (p.recipe.best_by != USUAL or not scalars.keys().isdisjoint(SCORES)):
+        if snapshot.last and not best and (p.recipe.best_by != BEST_BY or not scalars.keys().isdisjoint(SCORES)):
             say(_no_best(p.recipe.best_by, scalars), "stderr")
     if due:
         failed, better = processes.broadcast(error is not None, better)
@@ -267,7 +267,7 @@ def _score(best_by: tuple[str, str], scalars: Mapping[str, float], units: Mappin
     name, which = best_by
     if not math.isfinite(value := scalars.get(name, math.nan)):
         return None
-    of = [] if best_by == USUAL else [f"{'lowest' if which == 'min' else 'highest'} {name}"]
+    of = [] if best_by == BEST_BY else [f"{'lowest' if which == 'min' else 'highest'} {name}"]
     return Score(value if which == "min" else -value, ", ".join([*of, *filter(None, [units.get(name)])]) or None)
 
 
