@@ -12,7 +12,7 @@ from small_data import opened
 
 import jaxgan
 from jaxgan import Losses, data, images, parallel, recipes
-from jaxgan.commands import sample
+from jaxgan.commands import prepare, sample
 from jaxgan.data import DataError, Dataset, of_items, stream
 from jaxgan.gan import Batch
 from jaxgan.networks.layers import Conv, flat_logits
@@ -243,3 +243,55 @@ def test_batches_of_rows_and_a_batch_of_rows_are_the_same_program_text():
     one, other = steps(gan, state, dataset, rows, 2), steps(gan, state, dataset, Batch(rows), 2)
     assert parallel.FORMS
     jax.tree.map(np.testing.assert_array_equal, one[1], other[1])
+
+
+def layout(tmp_path, kind):
+    """A folder of pictures of the kind in each of the ways that it may be laid out, by a name for it."""
+    both = [("train/a", "train/b", "test/a", "test/b"), ("trainA", "trainB", "testA", "testB")]
+    for i, kinds in enumerate([("a", "b"), both[0], both[1] if kind == "domains" else ()]):
+        if kinds:
+            write(tmp_path / f"in{i}", kinds, sizes=(10, 10))
+            yield tmp_path / f"in{i}"
+    if kind == "pairs":
+        write(tmp_path / "side", ("train", "val"), sizes=(10, 20))
+        yield tmp_path / "side"
+
+
+@pytest.mark.parametrize("kind", ["pairs", "domains"])
+def test_prepared_pictures_are_what_they_were_before(tmp_path, called, kind):
+    names = {"pairs": "condition", "domains": "other"}
+    shapes = {"image_shape": (8, 8, 3), "others": {names[kind]: (8, 8, 3)}}
+    for folder in layout(tmp_path, kind):
+        out = tmp_path / f"{folder.name}-prepared"
+        called(prepare.main, f"{kind}:{folder}", "--size", 8, "--out", out)
+        called(prepare.main, f"{kind}:{folder}", "--size", 8, "--out", out)  # again, where all is there
+        for split in ("train", "test"):
+            before, after = (data.open_source(f"{kind}:{x}", None, split=split, **shapes).load() for x in (folder, out))
+            assert before.images.shape[1:] == (8, 8, 3)
+            np.testing.assert_array_equal(before.images, after.images)
+            others = [x.others["condition"] if kind == "pairs" else x.unpaired["other"].images for x in (before, after)]
+            np.testing.assert_array_equal(*others)
+
+
+def test_what_cannot_be_prepared_or_is_half_prepared_is_one_line(tmp_path, folder, refused):
+    def line(of, out="out"):
+        return refused(prepare.main, f"{of}", "--size", 8, "--out", tmp_path / out)
+
+    (tmp_path / "one").mkdir()
+    images.save_png(tmp_path / "one" / "x.png", np.zeros((8, 7, 3), np.uint8))
+    assert "x.png is 7 pixels wide, which are no two halves side by side; mend or remove it" in line(
+        f"pairs:{tmp_path}/one"
+    )
+    with pytest.raises(DataError, match=r"out: it is unfinished; python -m experiments.prepare pairs:.*one --size 8"):
+        data.open_source(f"pairs:{tmp_path}/out")
+    assert "must hold two folders, one for each domain" in line(f"domains:{tmp_path}/one")
+    assert "holds other files (x.png); name another" in line(f"pairs:{folder}", "one")
+    assert "is within" in line(f"pairs:{tmp_path}/one", "one/more")
+    odd = tmp_path / "odd"
+    write(odd, ("a", "b"), count=3)
+    (odd / "a" / "002.png").rename(odd / "a" / "003.png")
+    assert "002 is in b alone; pairs have the same name" in line(f"pairs:{odd}", "third")
+    for side, of in (("a", "a"), ("b", "b")):
+        prepare.prepare(prepare.Prepare(f"folder:{odd}/{side}", "8", tmp_path / "apart" / of))
+    with pytest.raises(DataError, match="a and b were not prepared of files with the same names; prepare pairs:PATH"):
+        data.open_source(f"pairs:{tmp_path}/apart")

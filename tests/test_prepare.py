@@ -180,8 +180,8 @@ def test_what_cannot_be_prepared_is_one_line(call, tmp_path, monkeypatch):
         ([f"folder:{tmp_path}/bad"], "none of 2 files is an image that can be used: a.png is not an image"),
         ([f"folder:{tmp_path}/no"], "there is no folder"),
         ([f"folder:{tmp_path}/empty"], "the folder holds no files"),
-        ([f"{tmp_path}/in"], f"only folder:PATH can be prepared; give {name}"),
-        (["mnist"], "only folder:PATH can be prepared"),
+        ([f"{tmp_path}/in"], f"only folder:PATH, pairs:PATH and domains:PATH can be prepared; give {name}"),
+        (["mnist"], "only folder:PATH, pairs:PATH and domains:PATH can be prepared"),
         ([name, "--processes", 0], "--processes must be at least 1, not 0"),
     ]
     for args, words in cases:

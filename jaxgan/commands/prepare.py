@@ -1,8 +1,9 @@
-"""Images prepared once: `python -m experiments.prepare folder:PATH --size 64 --out DIR`.
+"""Images prepared once: `python -m experiments.prepare folder:PATH --size 64 --out DIR`; or pairs:PATH, domains:PATH.
 
 The images of a folder are decoded, cropped and resized on all cores, and written as raw pixels; `--data prepared:DIR`
-then reads them with no decoding. Stopped and started again, it goes on where it was. A file that is no image, or a
-damaged one, is left out and named; the others are what `folder:PATH` gives without it.
+then reads them with no decoding. Of pairs and domains each folder is prepared by itself, into a folder of the same name
+in DIR, and `--data pairs:DIR` or `domains:DIR` reads those. Stopped and started again, it goes on where it was. A file
+that is no image, or a damaged one, is left out and named; the others are what `folder:PATH` gives without it.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ import tyro
 
 from jaxgan.commands.cli import fail, one_line_errors, parse
 from jaxgan.commands.shards import Shard, Written, start_server, written
-from jaxgan.data import DataError, Fit, Shape, folder, prepared
+from jaxgan.data import DataError, Fit, Shape, folder, pairs, prepared
 from jaxgan.data.dataset import extra, one_line
 from jaxgan.files import atomic_write
 from jaxgan.run.screen import say
@@ -44,7 +45,8 @@ class Prepare:
     """Decodes, crops and resizes a folder of images once, into raw pixels that `--data prepared:DIR` reads."""
 
     images: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="folder:PATH")]
-    """The images. Where each lies in a folder directly in PATH, those folders are the classes."""
+    """The images. Where each lies in a folder directly in PATH, those folders are the classes. Or pairs:PATH, or
+    domains:PATH: two folders of pictures, or pictures of both side by side."""
     size: str
     """Of all images: one number, or HEIGHTxWIDTH."""
     out: Path
@@ -66,13 +68,46 @@ def main(args: list[str] | None = None) -> None:
     with one_line_errors():
         try:
             start_server()
-            prepare(flags)
+            prepare_all(flags)
         except KeyboardInterrupt:
             fail("stopped; the same command goes on with it", 130)
 
 
-def prepare(flags: Prepare) -> prepared.About:
+def prepare_all(flags: Prepare) -> None:
+    """Prepares a folder, or each of those that pairs or domains lie in.
+
+    Raises:
+      DataError: one cannot be prepared.
+    """
+    kind, _, path = flags.images.partition(":")
+    if kind not in pairs.KINDS:
+        prepare(flags)
+        return
+    extra(prepared.RECORDS, flags.images)
+    root = folder.place(flags.images, path)
+    _check_apart(flags, root)
+    parts, command = pairs.parts(flags.images), _command(flags)
+    with _alone(flags.out):
+        ours = {prepared.UNFINISHED, *(Path(name or pairs.HALVES[half or 0]).parts[0] for name, half in parts)}
+        if others := sorted(entry.name for entry in flags.out.iterdir() if entry.name not in ours):
+            raise DataError(f"--out {flags.out} holds other files ({others[0]}); name another")
+        (flags.out / prepared.UNFINISHED).write_text(json.dumps({"command": command}) + "\n")
+        for name, half in parts:
+            # One of a pair that cannot be used takes the other with it, so it has to be mended or removed.
+            changed = {"images": f"folder:{os.path.join(root, name)}", "strict": flags.strict or kind == "pairs"}
+            out = flags.out / name / ("" if half is None else pairs.HALVES[half])
+            prepare(dataclasses.replace(flags, **changed, out=out), command, half)
+        (flags.out / prepared.UNFINISHED).unlink()
+    say(f"{flags.out}: all of it; --data {kind}:{flags.out}")
+
+
+def prepare(flags: Prepare, command: str = "", half: int | None = None) -> prepared.About:
     """Prepares a folder, and gives what its prepared.json says.
+
+    Args:
+      flags: which folder, and how.
+      command: what goes on with it where it is stopped, if not one of these flags.
+      half: of pictures of a pair side by side, 0 for the left one and 1 for the right one.
 
     Raises:
       DataError: it cannot be prepared.
@@ -85,7 +120,7 @@ def prepare(flags: Prepare) -> prepared.About:
     about["listing"] = _digest(root, files)
     nbytes, length = math.prod(shape), images_of_a_shard(len(files), math.prod(shape))
     shards = [
-        Shard(str(flags.out), number, flags.images, root, files[start : start + length], shape, flags.fit)
+        Shard(str(flags.out), number, flags.images, root, files[start : start + length], shape, flags.fit, half)
         for number, start in enumerate(range(0, len(files), length))
     ]
     with _alone(flags.out):
@@ -97,7 +132,10 @@ def prepare(flags: Prepare) -> prepared.About:
         _check_space(flags.out, sum(len(shard.files) for shard in missing) * (nbytes + 128) + len(missing) * 2**18)
         journal = flags.out / prepared.UNFINISHED
         with atomic_write(journal) as partial:
-            lines = [{"command": _command(flags), **about}, *(dataclasses.asdict(of) for of in done.values())]
+            lines = [
+                {"command": command or _command(flags), **about},
+                *(dataclasses.asdict(of) for of in done.values()),
+            ]
             partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
         with contextlib.closing(written(missing, flags.processes or len(os.sched_getaffinity(0)))) as found:
             for of in found:
@@ -130,17 +168,21 @@ def _listed(flags: Prepare) -> tuple[str, list[folder.Parts], list[list[str]]]:
     kind, _, path = flags.images.partition(":")
     if kind != "folder":
         there = f"; give folder:{flags.images}" if os.path.isdir(flags.images) else ""
-        raise DataError(f"{flags.images}: only folder:PATH can be prepared{there}")
+        raise DataError(f"{flags.images}: only folder:PATH, pairs:PATH and domains:PATH can be prepared{there}")
     root = folder.place(flags.images, path)
     if prepared.is_one(root):
         raise DataError(f"{flags.images}: it is prepared already; use --data prepared:{path}")
-    if Path(os.path.realpath(flags.out)).is_relative_to(os.path.realpath(root)):
-        raise DataError(f"--out {flags.out} is within {flags.images}; name a folder that is not")
+    _check_apart(flags, root)
     odd: list[tuple[folder.Parts, str]] = []
     files = folder.listed(flags.images, root, odd)
     if not files:
         raise DataError(f"{flags.images}: the folder holds no files; put PNG or JPEG images there")
     return root, files, [["/".join(parts), reason] for parts, reason in sorted(odd)]
+
+
+def _check_apart(flags: Prepare, root: str) -> None:
+    if Path(os.path.realpath(flags.out)).is_relative_to(os.path.realpath(root)):
+        raise DataError(f"--out {flags.out} is within {flags.images}; name a folder that is not")
 
 
 def _digest(root: str, files: list[folder.Parts]) -> str:
@@ -242,8 +284,16 @@ def _check_space(out: Path, needed: int) -> None:
 
 def _command(flags: Prepare) -> str:
     """The command that goes on with this, from any folder."""
-    path = os.path.abspath(folder.place(flags.images, flags.images.partition(":")[2]))
-    parts = [f"folder:{path}", "--size", flags.size, "--out", os.path.abspath(flags.out)]
+    kind, _, path = flags.images.partition(":")
+    if kind not in ("folder", *pairs.KINDS):
+        return ""  # which is refused
+    parts = [
+        f"{kind}:{os.path.abspath(folder.place(flags.images, path))}",
+        "--size",
+        flags.size,
+        "--out",
+        os.path.abspath(flags.out),
+    ]
     parts += ["--fit", flags.fit] * (flags.fit != "crop") + ["--channels", "1"] * (flags.channels == 1)
     return f"python -m experiments.prepare {shlex.join(parts)}"
 
@@ -277,6 +327,7 @@ def _finish(
         shards=sizes,
         skipped=tuple((name, reason) for name, reason in odd + skipped),
         labels_note=folder.labels_note(flags.images, root, kept),
+        names=folder.digest_of_names(kept),
     )
     write_json(flags.out / prepared.ABOUT, dataclasses.asdict(result))
     (flags.out / prepared.UNFINISHED).unlink(missing_ok=True)

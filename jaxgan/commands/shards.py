@@ -18,7 +18,7 @@ from multiprocessing.synchronize import Event
 
 import numpy as np
 
-from jaxgan.data import DataError, Fit, Shape, folder, pixels, prepared
+from jaxgan.data import DataError, Fit, Shape, folder, pairs, pixels, prepared
 from jaxgan.data.progress import on_terminal, progress
 from jaxgan.run.screen import QUIET, clock, say
 
@@ -38,7 +38,10 @@ _stop: Event | None = None  # in a process that decodes: set when what it writes
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A shard to be written: in which folder, its number, the files of its images, and how they are read."""
+    """A shard to be written: in which folder, its number, the files of its images, and how they are read.
+
+    With `half`, an image is the left (0) or the right half (1) of a file.
+    """
 
     out: str
     number: int
@@ -47,6 +50,7 @@ class Shard:
     files: list[folder.Parts]
     shape: Shape
     fit: Fit
+    half: int | None = None
 
     @property
     def path(self) -> str:
@@ -130,7 +134,11 @@ def _write(shard: Shard) -> Written:
                 raise InterruptedError("it is no longer wanted")
             file = os.path.join(shard.root, *parts)
             try:
-                yield pixels.read(file, shard.shape, shard.fit)
+                if shard.half is None:
+                    yield pixels.read(file, shard.shape, shard.fit)
+                else:
+                    image = pairs.halves(pixels.read(file, None)[None])[shard.half]
+                    yield pixels.fit_all(image, shard.shape, shard.fit)[0]
             except DataError as error:
                 if getattr(error.__cause__, "errno", None) in OF_THE_MACHINE:
                     raise DataError(f"{shard.name}: {file} {error}") from error

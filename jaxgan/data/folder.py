@@ -1,5 +1,6 @@
 """A folder of image files."""
 
+import hashlib
 import os
 import stat
 import sys
@@ -103,6 +104,12 @@ def labels_of(files: list[Parts]) -> tuple[np.ndarray | None, tuple[str, ...]]:
     classes = sorted({parts[0] for parts in files}, key=os.fsencode)
     numbers = {c: i for i, c in enumerate(classes)}
     return np.array([numbers[parts[0]] for parts in files], np.int32), tuple(classes)
+
+
+def digest_of_names(files: list[Parts]) -> str:
+    """Of the names of files without their endings, in their order: two folders of pairs have the same."""
+    names = "\0".join(os.path.splitext("/".join(parts))[0] for parts in files)
+    return hashlib.sha256(os.fsencode(names)).hexdigest()
 
 
 def labels_note(name: str, folder: str, files: list[Parts]) -> str:

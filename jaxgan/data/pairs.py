@@ -6,6 +6,8 @@ it is a tenth of the examples, chosen by a fixed pseudo-random order, and no run
 A folder of pairs holds two folders of files with equal names, of which the first by name has the conditions; or files
 alone, each a condition and its image side by side. A folder of domains holds two folders (or trainA and trainB stand
 beside one another), of which the second by name has the images, and the first the `other` domain's.
+
+Each of these folders may be one that `experiments.prepare` has written.
 """
 
 import dataclasses
@@ -15,13 +17,15 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from jaxgan.data import folder, pixels
+from jaxgan.data import folder, pixels, prepared
 from jaxgan.data.dataset import DataError
 from jaxgan.data.source import Source
 from jaxgan.gan import Batch
 
 CONDITION, OTHER = "condition", "other"
 HELD_OUT = ("test", "val")
+KINDS = ("pairs", "domains")
+HALVES = ("condition", "image")  # of pictures side by side: the folders that they are prepared in
 
 
 def pairs(
@@ -44,10 +48,7 @@ def pairs(
     both = _folders(place)
     if len(both) == 2:
         condition, images = (_images(name, os.path.join(place, f), s, how) for f, s in zip(both, shapes, strict=True))
-        names = [_names(name, os.path.join(place, f)) for f in both]
-        if odd := sorted({*names[0]} ^ {*names[1]}):
-            side = both[0] if odd[0] in names[0] else both[1]
-            raise DataError(f"{name}: {odd[0]} is in {side} alone; pairs have the same name in both folders")
+        _check_names(name, place, both)
         read = lambda which: Batch(images.read(which).images, None, {CONDITION: condition.read(which).images})  # noqa: E731
         digest = lambda: _joined(condition.digest, images.digest)  # noqa: E731
         found = Source(name, images.size, images.shape, read, digest, others={CONDITION: condition.shape})
@@ -61,12 +62,11 @@ def domains(
 ) -> Source:
     """The pictures of `domains:PATH`: those of the second domain, and as "other" those of the first; as `pairs`."""
     name = f"domains:{path}"
-    at = folder.place(name, path)
-    beside = [[os.path.join(at, f"{part}{domain}") for domain in "AB"] for part in ("train", *HELD_OUT)]
-    there = [all(map(os.path.isdir, both)) for both in beside]
-    if there[0]:
-        apart = not held_out or any(there[1:])
-        places = beside[1 if there[1] else 2] if held_out and apart else beside[0]
+    at = _place(name, path)
+    beside = _beside(at)
+    if beside:
+        apart = not held_out or len(beside) > 1
+        places = [os.path.join(at, f) for f in beside[1 if held_out and apart else 0]]
     else:
         place, apart = _part(name, path, held_out)
         places = [os.path.join(place, f) for f in _folders(place)]
@@ -86,9 +86,58 @@ def beside(shown: Batch | None) -> list[np.ndarray]:
     return [shown.labels] + ([] if shown.images is None else [shown.images])
 
 
+def parts(name: str) -> list[tuple[str, int | None]]:
+    """The folders that `pairs:PATH` or `domains:PATH` lies in, for `experiments.prepare`.
+
+    Returns:
+      Each, relative to PATH, and which half of its pictures has to be taken: 0 the left one, 1 the right one, or None.
+
+    Raises:
+      DataError: there is no such folder.
+    """
+    kind, _, path = name.partition(":")
+    at = _place(name, path)
+    if kind == "domains" and (beside := _beside(at)):
+        return [(f, None) for both in beside for f in both]
+    places = [f for f in ("train", *HELD_OUT) if os.path.isdir(os.path.join(at, f))]
+    found: list[tuple[str, int | None]] = []
+    for place in places if "train" in places else [""]:
+        both = _folders(os.path.join(at, place))
+        if len(both) != 2 and kind == "domains":
+            raise DataError(f"{name} must hold two folders, one for each domain")
+        if len(both) == 2 and kind == "pairs":
+            _check_names(name, os.path.join(at, place), both)
+        found += [(os.path.join(place, f), None) for f in both] if len(both) == 2 else [(place, 0), (place, 1)]
+    return found
+
+
+def halves(images: np.ndarray) -> list[np.ndarray]:
+    """The left and the right half of images [N, H, W, C].
+
+    Raises:
+      DataError: their width is odd.
+    """
+    if images.shape[2] % 2:
+        raise DataError(f"is {images.shape[2]} pixels wide, which are no two halves side by side; mend it")
+    return np.split(images, 2, axis=2)
+
+
+def _place(name: str, path: str) -> str:
+    at = folder.place(name, path)
+    prepared.check_finished(name, at)
+    return at
+
+
+def _beside(at: str) -> list[list[str]]:
+    """The folders of two domains beside one another, trainA and trainB first; [] where these are not there."""
+    both = [[f"{part}{domain}" for domain in "AB"] for part in ("train", *HELD_OUT)]
+    there = [pair for pair in both if all(os.path.isdir(os.path.join(at, f)) for f in pair)]
+    return there if there[:1] == both[:1] else []
+
+
 def _part(name: str, path: str, held_out: bool) -> tuple[str, bool]:
     """The folder of the examples that are wanted, and whether the others lie elsewhere."""
-    at = folder.place(name, path)
+    at = _place(name, path)
     train = os.path.join(at, "train")
     if not os.path.isdir(train):
         return at, False
@@ -102,13 +151,27 @@ def _folders(place: str) -> list[str]:
     return names if len(names) == 2 else [""]
 
 
-def _names(name: str, place: str) -> list[str]:
-    return [os.path.splitext("/".join(parts))[0] for parts in folder.listed(name, place)]
+def _check_names(name: str, place: str, both: list[str]) -> None:
+    """Refuses two folders whose files have not the same names."""
+    places = [os.path.join(place, f) for f in both]
+    if any(map(prepared.is_one, places)):
+        if not all(map(prepared.is_one, places)):
+            raise DataError(f"{name}: one of {' and '.join(both)} is prepared; give both prepared, or none")
+        names = [prepared.read_about(place).names for place in places]
+        if "" in names or names[0] != names[1]:
+            raise DataError(
+                f"{name}: {' and '.join(both)} were not prepared of files with the same names; prepare pairs:PATH"
+            )
+        return
+    names = [[os.path.splitext("/".join(parts))[0] for parts in folder.listed(name, place)] for place in places]
+    if odd := sorted({*names[0]} ^ {*names[1]}):
+        side = both[0] if odd[0] in names[0] else both[1]
+        raise DataError(f"{name}: {odd[0]} is in {side} alone; pairs have the same name in both folders")
 
 
 def _images(name: str, place: str, shape: pixels.Shape | None, how: pixels.Fit) -> Source:
     """The images of a folder, without labels."""
-    found = folder.source(place, shape, how)
+    found = prepared.source(place, shape, how) if prepared.is_one(place) else folder.source(place, shape, how)
     read = found.read
     return dataclasses.replace(
         found, name=name, read=lambda which: read(which)._replace(labels=None), classes=(), labels_note="", labels=None
@@ -123,14 +186,14 @@ def _side_by_side(
     height, width, channels = both.shape
     if width % 2:
         raise DataError(f"{name}: its pictures are {width} pixels wide, which are no two halves side by side")
-    halves = [shape or (height, width // 2, channels) for shape in shapes]
+    of_both = [shape or (height, width // 2, channels) for shape in shapes]
 
     def read(which: np.ndarray) -> Batch:
-        left, right = np.split(both.read(which).images, 2, axis=2)
-        of_left, of_right = (pixels.fit_all(x, shape, how) for x, shape in zip((left, right), halves, strict=True))
+        found = zip(halves(both.read(which).images), of_both, strict=True)
+        of_left, of_right = (pixels.fit_all(x, shape, how) for x, shape in found)
         return Batch(of_right, None, {CONDITION: of_left})
 
-    return Source(name, both.size, halves[1], read, both.digest, others={CONDITION: halves[0]})
+    return Source(name, both.size, of_both[1], read, both.digest, others={CONDITION: of_both[0]})
 
 
 def _held_out(found: Source, held_out: bool) -> Source:

@@ -43,6 +43,7 @@ class About:
       shards: by the name of its file, the number of images in a shard and its bytes, in their order.
       skipped: the files that are not here, each with the reason.
       labels_note: as that of `folder.labels_note`; "" where it was prepared before that was noted.
+      names: as `folder.digest_of_names` of the files that are here; likewise.
     """
 
     format: int
@@ -55,6 +56,7 @@ class About:
     shards: dict[str, dict[str, int]]
     skipped: tuple[tuple[str, str], ...]
     labels_note: str = ""
+    names: str = ""
 
 
 def source(path: str, shape: pixels.Shape | None, how: pixels.Fit = "crop") -> Source:
@@ -150,6 +152,20 @@ def is_one(folder: str) -> bool:
     return any(os.path.exists(os.path.join(folder, file)) for file in (ABOUT, UNFINISHED))
 
 
+def check_finished(name: str, folder: str) -> None:
+    """Refuses what `experiments.prepare` has begun in a folder and not finished.
+
+    Raises:
+      DataError: it names the command that goes on with it.
+    """
+    try:
+        with open(os.path.join(folder, UNFINISHED)) as file:
+            command = json.loads(file.readline())["command"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    raise DataError(f"{name}: it is unfinished; {command} goes on with it")
+
+
 def _about(name: str, path: str, folder: str) -> About:
     if not path or not os.path.isdir(folder):
         raise DataError(
@@ -158,15 +174,11 @@ def _about(name: str, path: str, folder: str) -> About:
     try:
         return read_about(folder)
     except FileNotFoundError:
-        try:
-            with open(os.path.join(folder, UNFINISHED)) as file:
-                command = json.loads(file.readline())["command"]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise DataError(
-                f"{name}: {path} was not written by experiments.prepare (it holds no {ABOUT}); use folder:{path} if "
-                "it holds image files"
-            ) from None
-        raise DataError(f"{name}: it is unfinished; {command} goes on with it") from None
+        check_finished(name, folder)
+        raise DataError(
+            f"{name}: {path} was not written by experiments.prepare (it holds no {ABOUT}); use folder:{path} if it "
+            "holds image files"
+        ) from None
     except (OSError, ValueError) as error:
         raise _damaged(name, os.path.join(folder, ABOUT), error) from error
 
