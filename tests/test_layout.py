@@ -12,12 +12,12 @@ PACKAGE = ROOT / "jaxgan"
 # Rooms from the bottom up: each may import itself and those of the lines above its own.
 ORDER = [
     ["convolutions", "files", "labels", "losses", "randomness", "schedules"],
-    ["images", "networks", "per_example"],
+    ["affine", "images", "networks", "per_example"],
     ["penalties", "transforms"],
     ["forward_pass"],
     ["adversarial"],
     ["gan"],
-    ["accumulation", "sampling", "data", "evaluation"],
+    ["accumulation", "augmentation", "sampling", "data", "evaluation"],
     ["train_step"],
     ["parallel"],
     ["run"],

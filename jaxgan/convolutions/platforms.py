@@ -39,6 +39,11 @@ def native() -> AbstractContextManager[None]:
     return _native(True)
 
 
+def is_native() -> bool:
+    """Whether what is traced here is within `native`."""
+    return _native.value
+
+
 def conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
     """A convolution; shapes as in `linear.Maps`."""
     return (_XLA if _native.value else _CONV).conv(*_on_same_axes(x, kernel), stride, pads)
