@@ -1,4 +1,4 @@
-"""Images prepared once: `python -m experiments.prepare folder:PATH --size 64 --out DIR`."""
+"""Images prepared once: `python -m experiments.prepare folder:PATH --size 64 --out DIR`; or pairs:PATH."""
 
 from jaxgan.commands.cli import run_script
 from jaxgan.commands.prepare import main

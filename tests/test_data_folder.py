@@ -97,7 +97,7 @@ IN_THE_WAY = {
     "several": ({**TWO, "a.png": 5, "cat/x/b.png": 6}, (), "of 6 files, 2 (a.png, …) lie not directly in one of"),
     "one too deep": (TWO | {"cat/young/1.png": 5}, (), "cat/young/1.png lies not directly in one of its 2 folders of"),
     "splits": (
-        {f"{split}/{name}": value for split in ("test", "train") for name, value in TWO.items() if split != name[:4]}
+        {f"{split}/{name}": value for split in ("train", "val") for name, value in TWO.items() if split != name[:4]}
         | {"train/cat/9.png": 9, "train/LICENSE.png": 8},
         (),
         "its images lie 2 folders deep; name {name}/train for folders of classes",

@@ -9,13 +9,19 @@ import pytest
 from small_data import folder_of, opened
 
 from jaxgan import recipes
+from jaxgan.augmentation import Augment
 from jaxgan.commands import sample, train
+from jaxgan.data import DataError
+from jaxgan.gan import image_shape
+from jaxgan.penalties import R1, R2
+from jaxgan.recipes.settings import taken_apart
 from jaxgan.run import processes
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 
 QUICK = ("--batch-size", "8", "--evaluate-every", "0", "--devices", "1")
 NAMES = sorted(map(str, range(1, 21)))  # 1, 10, 11, …: as folders are ordered
+RGB, RGBA = (np.random.default_rng(0).integers(0, 256, shape, np.uint8) for shape in ((32, 48, 3), (40, 40, 4)))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -123,16 +129,12 @@ def test_a_run_begun_before_there_were_names_goes_on_without_them(begun, picture
     assert refused(sample, [workdir, "--label", "cat"], capfd) == "error: --label must be from 0 to 19; not 'cat'"
 
 
-@pytest.mark.parametrize(
-    ("recipe", "nearest"),
-    [("digits_conditional", "digits"), ("r3gan_small_conditional", "r3gan_small")],
-)
-def test_pictures_without_classes_are_told_what_takes_them(recipe, nearest, tmp_path, capfd):
+def test_pictures_without_classes_are_told_what_takes_them(tmp_path, capfd):
     name = folder_of(tmp_path / "my pictures", {f"{i}.png": np.full((9, 9), i, np.uint8) for i in range(3)})
-    line = refused(train, [recipe, "--data", name, "--workdir", tmp_path / "run"], capfd)
+    line = refused(train, ["--data", name, "--workdir", tmp_path / "run"], capfd)
     assert line.startswith(f"error: {name} has no labels (its images do not lie in folders; make one in it for each")
-    assert f"and {recipe} has 10 classes; a recipe without takes them: python -m experiments.train {nearest} " in line
-    assert f"--data '{name}' (without classes are digits, " in line
+    takes = f"a recipe for any pictures takes them: python -m experiments.train pictures --data '{name}'"
+    assert line.endswith(f"and digits_conditional has 10 classes; {takes}")
     assert not (tmp_path / "run").exists()
 
 
@@ -152,3 +154,80 @@ def test_networks_that_cannot_have_other_classes_are_named(pictures, tmp_path, c
     assert ":Mine, is for 10 classes and cannot be made for 20: " in line
     assert "it has no attribute named classes" in line
     assert not (tmp_path / "run").exists()
+
+
+KINDS = {  # what a folder holds, each by its flags: what is chosen, (size, channels, classes), or what is said
+    "grey, of several sizes": (
+        {f"{i}.png": np.full((40 + i, 50), 9 * i, np.uint8) for i in range(5)},
+        (),
+        ("32", 1, 0),
+    ),
+    "colours among grey": ({"a/1.png": RGB, "b/2.png": np.zeros((20, 33), np.uint8)}, (), ("16", 3, 2)),
+    "transparent": ({"1.png": RGBA, "2.png": RGBA}, (), ("32", 3, 0)),
+    "with their alpha": ({"1.png": RGBA, "2.png": RGBA}, ("--channels", 4), ("32", 4, 0)),
+    "not square": ({"1.png": RGBA}, ("--size", "24x36"), ("24x36", 3, 0)),
+    "too small": ({"1.png": np.zeros((9, 90), np.uint8)}, (), "median of its pictures' shorter sides is 9, below 16"),
+    "smaller than asked": ({"1.png": RGBA}, ("--size", 64), "--size 64: the median of the shorter sides of folder:"),
+    "a size that none has": ({"1.png": RGBA}, ("--size", 50), "multiples of 8, such as 48"),
+    "no size": ({"1.png": RGBA}, ("--size", "big"), "--size must be one number, or HEIGHTxWIDTH, such as 64 or 48x64"),
+    "no picture": ({"1.png": RGBA, "2.txt": None}, (), "2.txt is not an image that can be read; remove or mend it"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_networks_follow_the_pictures(tmp_path, capfd, kind):
+    pictures, flags, expected = KINDS[kind]
+    name = folder_of(tmp_path / "in", {file: image for file, image in pictures.items() if image is not None})
+    for file in [file for file, image in pictures.items() if image is None]:
+        (tmp_path / "in" / file).write_text("no picture")
+    words = ["pictures", "--data", name, *map(str, flags)]
+    if isinstance(expected, str):
+        line = refused(train, [*words, "--workdir", tmp_path / "run"], capfd)
+        assert expected in line
+        assert not (tmp_path / "run").exists()
+        return
+    chosen = train.read_flags(train.Train, "experiments.train", words)[2]
+    recipe = train.for_data(chosen, recipes.get("pictures"), None, train.given(words))
+    assert (recipe.size, recipe.channels, recipe.classes) == expected
+    (height, width), stages = recipe.networks.sizes()
+    gan = recipe.build()
+    assert image_shape(gan) == (height << stages - 1, width << stages - 1, recipe.channels)
+    assert gan.gen.widths == gan.disc.widths == (128, 64, 32, 16, 16, 16, 16)[:stages]
+    found = capfd.readouterr().out.splitlines()
+    assert len(found) == 2
+    assert name in found[0]
+    assert recipe.with_config(json.loads(json.dumps(recipe.config()))) == recipe  # as a run reads it again
+    assert taken_apart(recipes.get("pictures").with_config(recipe.config()).build()) == taken_apart(gan)
+
+
+def test_what_is_said_stays_and_the_rest_follows_the_rules(tmp_path):
+    name = folder_of(tmp_path / "in", {f"{i}.png": RGB for i in range(3)})
+    words = ["pictures", "--data", name, "--width", "640", "--batch-size", "16", "--augment", "0", "--gamma=0.1"]
+    chosen = train.read_flags(train.Train, "experiments.train", words)[2]
+    recipe = train.for_data(chosen, recipes.get("pictures"), None, train.given(words))
+    assert recipe.gamma == 0.1  # which is what it is for CIFAR-10, where nothing is said
+    assert recipe.augment == 0
+    assert recipe.gen_learning_rate == recipe.disc_learning_rate == 0.0002  # 0.128 / 640
+    unsaid = train.for_data(chosen, recipes.get("pictures"), None, {"width"})
+    assert (unsaid.gamma, unsaid.augment) == (0.19, 0.3)  # 0.003 * 32 * 32 / 16, of two digits
+    assert unsaid.build().penalties == (R1(0.19), R2(0.19))
+    assert unsaid.build().transforms == (Augment(0.3),)
+
+
+def test_other_recipes_have_their_own_size(tmp_path, capfd):
+    line = refused(train, ["keras_dcgan", "--size", "64", "--workdir", tmp_path / "run"], capfd)
+    assert line == (
+        "error: --size, --channels and --width are of the recipe pictures; the networks of keras_dcgan have their own"
+    )
+
+
+def test_a_folder_of_train_and_test_has_splits(tmp_path):
+    of_all = {f"{split}/{name}/1.png": RGB for split in ("train", "test") for name in "ab"}
+    recipe = recipes.get("keras_dcgan").replace(data=folder_of(tmp_path / "in", of_all | {"train/a/2.png": RGB}))
+    assert recipe.keeps_apart()
+    assert [recipe.replace(split=split).open_data().size for split in ("train", "test")] == [3, 2]
+    with pytest.raises(DataError, match=r"`split` val: .* holds the folders train and test; name one of them"):
+        recipe.replace(split="val").open_data()
+    (tmp_path / "in" / "test" / "b" / "1.png").rename(tmp_path / "in" / "test" / "a" / "3.png")
+    with pytest.raises(DataError, match="train and test hold folders of different names"):
+        recipe.open_data()

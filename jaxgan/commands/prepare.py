@@ -1,4 +1,4 @@
-"""Images prepared once: `python -m experiments.prepare folder:PATH --size 64 --out DIR`; or pairs:PATH, domains:PATH.
+"""Images prepared once: `python -m experiments.prepare folder:PATH --size 64 --out DIR`; or pairs:PATH.
 
 The images of a folder are decoded, cropped and resized on all cores, and written as raw pixels; `--data prepared:DIR`
 then reads them with no decoding. Of pairs and domains each folder is prepared by itself, into a folder of the same name

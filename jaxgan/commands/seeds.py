@@ -23,7 +23,7 @@ from jaxgan.commands import seed_statistics
 from jaxgan.commands.cli import check_flags, check_json, fail, keep_programs, one_line_errors
 from jaxgan.commands.scored_run import Scored, is_scored, run_scored, train_together
 from jaxgan.commands.scoring import scorer
-from jaxgan.commands.train import Settings, folder_name, for_data, read_flags
+from jaxgan.commands.train import Settings, folder_name, for_data, given, read_flags
 from jaxgan.data.digests import FILES
 from jaxgan.evaluation.scores import title
 from jaxgan.recipes.settings import Recipe
@@ -68,7 +68,7 @@ def main(args: list[str] | None = None) -> None:
         check_json(flags.json)
         folder = Path(flags.runs or f"runs/seeds/{folder_name(recipe, usual)}")
         keep_programs()
-        recipe = for_data(recipe, usual, flags.options.data_dir)
+        recipe = for_data(recipe, usual, flags.options.data_dir, given(args))
         found = run_seeds(recipe, folder, flags.seeds, flags.options, flags.scored)
         name, least = recipe.best_by[0], recipe.best_by[1] == "min"
         by = f"{'lowest' if least else 'highest'} {title(name)} during training"

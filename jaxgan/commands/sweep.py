@@ -24,7 +24,7 @@ from jaxgan.commands import sweep_results
 from jaxgan.commands.cli import check_flags, check_json, fail, keep_programs, one_line_errors
 from jaxgan.commands.scored_run import Scored
 from jaxgan.commands.seeds import run_seeds
-from jaxgan.commands.train import Settings, folder_name, for_data, read_flags
+from jaxgan.commands.train import Settings, folder_name, for_data, given, read_flags
 from jaxgan.evaluation.scores import HIGHER
 from jaxgan.recipes.groups import GROUPS
 from jaxgan.recipes.settings import Recipe
@@ -91,9 +91,10 @@ def main(args: list[str] | None = None) -> None:
         folder = Path(flags.runs or f"runs/sweeps/{'-'.join([folder_name(recipe, usual), *varied])}")
         keep_programs()
         start_devices()
+        said = given(args)
         for name, (values, recipe) in points.items():
             check_options(recipe, 0, flags.options)
-            points[name] = Point(values, for_data(recipe, usual, flags.options.data_dir))
+            points[name] = Point(values, for_data(recipe, usual, flags.options.data_dir, said | {*values}))
         order = (by, best == ["max"] if best else by in HIGHER)
         found = run_sweep(points, folder, flags.seeds, flags.options, flags.scored, order, flags.together)
         say(f"\n{sweep_results.table(found)}\n")
@@ -115,7 +116,7 @@ def read_grid(vary: Sequence[Sequence[str]], recipe: Recipe, args: list[str]) ->
     """
     if not vary:
         fail("--vary is missing: name a setting and its values, --vary gen_learning_rate 1e-4 3e-4")
-    given = {arg.partition("=")[0].replace("_", "-").replace("--no-", "--") for arg in args if arg.startswith("--")}
+    said = given(args)
     flags: dict[str, list[list[str]]] = {}  # of each setting that of each value
     fields = {f.name: f for kind in GROUPS.values() for f in dataclasses.fields(kind) if f.metadata["help"]}
     for name, *values in ((words or ("",)) for words in vary):
@@ -127,7 +128,7 @@ def read_grid(vary: Sequence[Sequence[str]], recipe: Recipe, args: list[str]) ->
             fail(f"--vary {name}: scores against other real images cannot be compared; give {flag} to a sweep of each")
         if setting in flags:
             fail(f"--vary {name} is there twice; name its values once")
-        if flag in given:
+        if setting in said:
             fail(f"--vary {name} and {flag} are both there; leave one of them away")
         if not values:
             fail(f"--vary {name}: name its values after it")

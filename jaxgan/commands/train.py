@@ -5,6 +5,7 @@ import dataclasses
 import re
 import shlex
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -17,7 +18,6 @@ from jaxgan import recipes
 from jaxgan.commands.cli import Cluster, keep_programs, one_line_errors, parse, run_script
 from jaxgan.commands.scored_run import Scored, run_scored
 from jaxgan.data import DataError
-from jaxgan.gan import image_shape
 from jaxgan.recipes import RecipeError
 from jaxgan.recipes.description import describe, is_plain
 from jaxgan.recipes.fields import plain_kind
@@ -71,7 +71,7 @@ def main(args: list[str] | None = None) -> None:
             if not flags.accept_changed_file and recipes.changed_since(config, chosen):
                 raise RecipeError(recipes.CHANGED.format(file=name))
             accepted = recipes.in_changed_file(chosen) if flags.accept_changed_file else ()
-            chosen = for_data(chosen, recipe, flags.options.data_dir)
+            chosen = for_data(chosen, recipe, flags.options.data_dir, given(args))
         summary = run_scored(chosen, workdir, flags.seed, flags.options, accepted, flags.scored)
     if not processes.is_leader():
         return
@@ -127,23 +127,37 @@ def _flag(setting: str) -> str:
     return f"--{setting.replace('_', '-')}"
 
 
-def for_data(recipe: Recipe, usual: Recipe, data_dir: str | None) -> Recipe:
+def given(args: Collection[str]) -> set[str]:
+    """The settings that are given on a command line, by name."""
+    flags = (arg.partition("=")[0] for arg in args if arg.startswith("--"))
+    return {flag.removeprefix("--").removeprefix("no-").replace("-", "_") for flag in flags}
+
+
+def for_data(recipe: Recipe, usual: Recipe, data_dir: str | None, said: Collection[str]) -> Recipe:
     """A recipe as the flags make it, with as many classes as its data have, if these are not those of `usual`.
+
+    One that follows its data gets all that the flags have not `said`, and a line for it on the screen.
 
     Raises:
       DataError: the data cannot be had, or have no labels.
-      RecipeError: the networks cannot have another number of classes.
+      RecipeError: the networks cannot have another number of classes, or have no such size.
     """
+    if recipe.by_data:
+        try:
+            found, lines = recipe.by_data(recipe, data_dir, said)
+        except ValueError as error:
+            raise error if isinstance(error, DataError) else RecipeError(error) from error
+        if processes.is_leader():
+            say("\n".join(lines))
+        return found
     if not recipe.classes or recipe.data == usual.data:
         return recipe
     found = recipe.open_data(data_dir)
     if not found.classes:
         note = f" ({found.labels_note})" if found.labels_note else ""
-        others = {name: other for name, other in recipes.RECIPES.items() if not other.classes}
         raise DataError(
-            f"{found.name} has no labels{note}, and {recipe.name} has {recipe.classes} classes; a recipe without takes "
-            f"them: python -m experiments.train {_nearest(recipe, others)} --data {shlex.quote(str(recipe.data))} "
-            f"(without classes are {', '.join(others)})"
+            f"{found.name} has no labels{note}, and {recipe.name} has {recipe.classes} classes; a recipe for any "
+            f"pictures takes them: python -m experiments.train pictures --data {shlex.quote(str(recipe.data))}"
         )
     try:
         return recipe.with_classes(len(found.classes))
@@ -151,20 +165,12 @@ def for_data(recipe: Recipe, usual: Recipe, data_dir: str | None) -> Recipe:
         raise recipes.RecipeError(f"{found.name} has {len(found.classes)} classes: {error}") from error
 
 
-def _nearest(recipe: Recipe, others: dict[str, Recipe]) -> str:
-    """The name of the recipe that has the same generator without classes, or one for images of the same shape."""
-    gen = recipe.gen.clone(classes=0) if hasattr(recipe.gen, "classes") else None
-    shape = image_shape(recipe.build())
-    alike = [name for name, other in others.items() if other.gen == gen]
-    return next(iter(alike or [n for n, other in others.items() if image_shape(other.build()) == shape] or others))
-
-
 def _check_plain(recipe: Recipe, args: list[str]) -> None:
     """Refuses the flag of a setting that is an object in this recipe, for which there is no such flag."""
-    given = {arg.partition("=")[0].replace("_", "-") for arg in args if arg.startswith("--")}
+    said = given(args)
     for field in (field for kind in GROUPS.values() for field in dataclasses.fields(kind)):
         flag, value = _flag(field.name), getattr(recipe, field.name)
-        if flag in given and not is_plain(value):
+        if field.name in said and not is_plain(value):
             kind = "a schedule" if float in get_args(field.type) else "no plain value"
             raise RecipeError(
                 f"{flag}: in {recipe.name} it is {kind}, {describe(value)}; change it in a recipe file of your own"

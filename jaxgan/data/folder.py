@@ -67,6 +67,36 @@ def source(path: str, shape: pixels.Shape | None, how: pixels.Fit = "crop") -> S
     return Source(name, len(files), of_all, read, digest, classes, note, labels=labels)
 
 
+def look(name: str, most: int = 1_000) -> tuple[np.ndarray, np.ndarray]:
+    """Sizes and kinds of the pictures of `folder:PATH`, by what their files say of themselves.
+
+    Args:
+      name: of the data.
+      most: how many are looked at, spread over all of them.
+
+    Returns:
+      Height and width of each, int [n, 2], and whether it is grey, bool [n].
+
+    Raises:
+      DataError: there is no such folder, or one of these files is no image.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    root = place(name, name.partition(":")[2])
+    files, sizes, grey = listed(name, root), [], []
+    if not files:
+        raise DataError(f"{name}: the folder holds no files; put PNG or JPEG images there")
+    for number in np.unique(np.linspace(0, len(files) - 1, most).astype(int)):
+        file = os.path.join(root, *files[number])
+        try:
+            with Image.open(file) as image:
+                sizes.append((image.height, image.width))
+                grey.append(image.mode in pixels.GREY)
+        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            raise DataError(f"{name}: {file} is not an image that can be read; remove or mend it") from error
+    return np.array(sizes), np.array(grey)
+
+
 def place(name: str, path: str) -> str:
     """Where a folder is: one that begins with ~ and is no folder as it stands is in the home directory.
 

@@ -1,6 +1,7 @@
 """A dataset by its name."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxgan.data.source import Source, with_border
 
 DIGITS = Path(__file__).with_name("digits.npz")  # digits.md says where it is from
 STACKED = "stacked_mnist"
+FOLDERS = {"folder": folder.source, "prepared": prepared.source}
 
 
 def load(
@@ -43,7 +45,8 @@ def open_source(
     Args:
       name: "digits" (1,797 handwritten digits of the UCI repository, which come with the package), the name of
         an image dataset of TensorFlow Datasets, "stacked_mnist" (made of its MNIST, three digits in each image),
-        "folder:PATH" for all image files below PATH, "prepared:PATH" for what `experiments.prepare` has written,
+        "folder:PATH" for all image files below PATH, "prepared:PATH" for what `experiments.prepare` has written (of
+        both, PATH may hold train and test, which are its splits),
         "pairs:PATH" for images with conditions, or "domains:PATH" for two sets of images (`jaxgan.data.pairs`);
         "grey:NAME" and "inverse:NAME" make pairs and domains of any of the others (`jaxgan.data.derived`).
       data_dir: where TensorFlow Datasets keeps its data; by default its own ~/tensorflow_datasets.
@@ -64,10 +67,8 @@ def open_source(
     if kind in derived.MADE:
         return derived.MADE[kind](open_source(path, data_dir, image_shape, split, border, fit))
     shape = _within(image_shape, border)
-    if kind == "folder":
-        found = folder.source(path, shape, fit)
-    elif kind == "prepared":
-        found = prepared.source(path, shape, fit)
+    if kind in FOLDERS:
+        found = _folder(name, FOLDERS[kind], shape, split, fit)
     elif kind in ("pairs", "domains"):
         of_kind = pairs.pairs if kind == "pairs" else pairs.domains
         found = of_kind(path, image_shape, others or {}, fit, split == "test")
@@ -89,11 +90,30 @@ def splits(name: str, data_dir: str | None = None) -> tuple[str, ...]:
     kind, _, of = name.partition(":")
     if kind in derived.MADE:
         return splits(of, data_dir)
-    if name == "digits" or name.startswith(("folder:", "prepared:")):
+    if kind in FOLDERS:
+        at = of if os.path.isdir(of) else os.path.expanduser(of)
+        apart = bool(of) and all(os.path.isdir(os.path.join(at, split)) for split in ("train", "test"))
+        return ("train", "test") if apart else ()
+    if name == "digits":
         return ()
     if name.startswith(("pairs:", "domains:")):
         return ("train", "test")
     return tfds.splits("mnist" if name == STACKED else name, data_dir)
+
+
+def _folder(
+    name: str, source: Callable[..., Source], shape: pixels.Shape | None, split: str, fit: pixels.Fit
+) -> Source:
+    """All images of a folder, or, where it holds the folders train and test, those of a split."""
+    path, apart = name.partition(":")[2], splits(name)
+    if not apart:
+        return source(path, shape, fit)
+    if split not in apart:
+        raise DataError(f"`split` {split}: {name} holds the folders train and test; name one of them")
+    both = {part: source(os.path.join(path, part), shape, fit) for part in apart}
+    if both["train"].classes != both["test"].classes:
+        raise DataError(f"{name}: train and test hold folders of different names; the same classes lie in both")
+    return both[split]
 
 
 def _within(shape: pixels.Shape | None, border: int) -> pixels.Shape | None:

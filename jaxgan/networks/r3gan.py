@@ -1,8 +1,9 @@
 """The networks of R3GAN (Huang et al. 2024, arXiv:2501.05441): residual blocks, and no normalisation anywhere.
 
-Both have one stage for each size, from 4x4 on: `widths` are the channels of the stages in that order, which the
-generator goes through upwards and the discriminator downwards. Images have 4 * 2^(stages - 1) pixels a side. As
-published for CIFAR-10 all four widths are 768, and for 64x64 pixels (768, 768, 768, 768, 384).
+Both have one stage for each size, from 4x4 on, or another `base`: `widths` are the channels of the stages in that
+order, which the generator goes through upwards and the discriminator downwards. Images have 2^(stages - 1) times the
+pixels of the base a side. As published for CIFAR-10 all four widths are 768, and for 64x64 pixels
+(768, 768, 768, 768, 384).
 
 A stage is a few residual blocks: x + conv 1x1(f(conv 3x3 in groups(f(conv 1x1(x))))), f being a bias and then a
 leaky ReLU. No other convolution, and no linear map, has a bias.
@@ -30,8 +31,8 @@ SLOPE = 0.2  # of the leaky ReLU
 class R3GANGen(nn.Module):
     """The generator: z [B, z_size] -> images [B, H, H, channels], without a last activation.
 
-    A learned 4x4 map for each channel, times a linear map of z; stages with the size doubled between them, after a 1x1
-    convolution where the width changes; a 1x1 convolution to the image.
+    A learned map of the base's size for each channel, times a linear map of z; stages with the size doubled between
+    them, after a 1x1 convolution where the width changes; a 1x1 convolution to the image.
 
     Attributes:
       widths: the channels of each stage.
@@ -40,6 +41,7 @@ class R3GANGen(nn.Module):
       channels: of the images.
       expansion: how many times more channels a block has inside.
       blocks: in each stage.
+      base: height and width of the first stage.
     """
 
     widths: tuple[int, ...] = (768, 768, 768, 768)
@@ -48,13 +50,14 @@ class R3GANGen(nn.Module):
     channels: int = 3
     expansion: int = 2
     blocks: int = 2
+    base: tuple[int, int] = (4, 4)
 
     @nn.compact
     def __call__(self, z: Array, labels: Array | None, context: Context) -> Array:
         if self.classes:
             of_class = nn.Embed(self.classes, z.shape[1], embedding_init=normal())(labels)
             z = jnp.concatenate([z, of_class.astype(z.dtype)], axis=-1)
-        basis = self.param("basis", initializers.normal(1.0), (4, 4, self.widths[0]), jnp.float32)
+        basis = self.param("basis", initializers.normal(1.0), (*self.base, self.widths[0]), jnp.float32)
         x = basis.astype(z.dtype)[None] * linear(z, self.widths[0])[:, None, None]
         for stage, width in enumerate(self.widths):
             if stage:
@@ -67,7 +70,7 @@ class R3GANDisc(nn.Module):
     """The discriminator: images [B, H, H, C] -> logits [B].
 
     A 1x1 convolution; stages with the size halved between them, before a 1x1 convolution where the width changes; a
-    weighted sum over the 4x4 pixels of each channel, and a linear map to the logit. Attributes are the generator's.
+    weighted sum over the last pixels of each channel, and a linear map to the logit. Attributes are the generator's.
     With classes the linear map is to widths[0] values, of whose product with an embedding of the label the sum is the
     logit (projection, Miyato and Koyama 2018, arXiv:1802.05637).
     """
@@ -85,7 +88,8 @@ class R3GANDisc(nn.Module):
             if stage:
                 x = to_width(downsample(x), width)
             x = Stage(self.blocks, self.blocks * len(self.widths), self.expansion, self.group_width)(x)
-        basis = self.param("basis", initializers.normal(1 / 4), (4, 4, x.shape[3]), jnp.float32)  # a fan-in of 16
+        pixels = math.prod(x.shape[1:3])  # the fan-in
+        basis = self.param("basis", initializers.normal(1 / math.sqrt(pixels)), x.shape[1:], jnp.float32)
         x = jnp.sum(x * basis.astype(x.dtype)[None], axis=(1, 2))
         if not self.classes:
             return linear(x, 1)[:, 0]

@@ -5,6 +5,7 @@ of one's own instead, in a recipe of one's own: a loss, an optimiser, a schedule
 """
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any, Literal, cast
 
@@ -20,6 +21,38 @@ from jaxgan.recipes.fields import CLIP, DECAY, FACTOR, NOT_NEGATIVE, POSITIVE, R
 from jaxgan.schedules import PerStep, TimeDecay
 from jaxgan.schedules import Schedule as StepSchedule
 from jaxgan.transforms import Transform
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """For which pictures the networks are, where a recipe's are for any; `pictures` has them of its data."""
+
+    size: str = setting("", "Of the pictures: one number, or HEIGHTxWIDTH.")
+    channels: int = setting(0, "Of the pictures: 1 grey, 3 RGB, 4 RGBA.", ("0, 1, 3 or 4", lambda x: x in (0, 1, 3, 4)))
+    width: int = setting(0, "Channels of the smallest maps, halved with each doubling of the size.", NOT_NEGATIVE)
+
+    __post_init__ = check
+
+    def sizes(self) -> tuple[tuple[int, int], int]:
+        """Height and width of the smallest stage, 4 to 7 pixels at its shorter side, and how many stages there are.
+
+        Raises:
+          ValueError: there are no such stages for the size.
+        """
+        found = re.fullmatch(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?", self.size)
+        if not found:
+            raise ValueError(f"`size` must be one number, or HEIGHTxWIDTH, such as 64 or 48x64, not {self.size!r}")
+        height, width = int(found[1]), int(found[2] or found[1])
+        doublings = max(0, (min(height, width) // 4).bit_length() - 1)
+        whole = 2**doublings
+        if min(height, width) < 4 or height % whole or width % whole:
+            near = [f"{max(1, round(side / whole)) * whole}" for side in (height, width)]
+            near = near[0] if near[0] == near[1] else "x".join(near)
+            raise ValueError(
+                f"`size` {self.size}: no network has it; its sides must be at least 4, and multiples of {whole}, such "
+                f"as {near}"
+            )
+        return (height // whole, width // whole), doublings + 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +91,8 @@ class Objective:
     """What the networks are to minimise.
 
     Attributes:
-      transforms: what images pass on their way to D, after instance noise; see `jaxgan.transforms`.
-      penalties: what is added to D's loss; see `jaxgan.penalties`.
+      transforms: what images pass on their way to D, after instance noise and `augment`; see `jaxgan.transforms`.
+      penalties: what is added to D's loss, after R1 and R2 of `gamma`; see `jaxgan.penalties`.
       regularizers: what is added to G's loss, after `gen_l2`: functions of its parameters.
     """
 
@@ -73,9 +106,13 @@ class Objective:
     real_label: float = setting(1.0, "The label of real images in the non_saturating loss; 0.9 smooths it.", SHARE)
     disc_loss_scale: float = setting(1.0, "A factor on the discriminator's loss; 0.5 makes its sum a mean.", RATE)
     generated_labels: Literal["uniform", "real"] = setting("uniform", "Of generated images: drawn, or the real ones'.")
+    gamma: float | StepSchedule = setting(0.0, "The weight of R1 and R2 penalties, half of it on each square.", RATE)
     gen_l2: float = setting(0.0, "A factor on the squared L2 norm of G's parameters, which is added to its loss.", RATE)
     instance_noise: float = setting(0.0, "The first standard deviation of noise on all images that D sees.", RATE)
     instance_noise_decay: float = setting(1.0, "A factor on that standard deviation at each step.", FACTOR)
+    augment: float | StepSchedule = setting(
+        0.0, "The probability of each change of StyleGAN2-ADA's augmentation, of all images that D sees.", SHARE
+    )
     transforms: tuple[Transform, ...] = setting((), "")
     penalties: tuple[Penalty, ...] = setting((), "")
     regularizers: tuple[Regularizer, ...] = setting((), "")
@@ -232,6 +269,7 @@ def _by_step(value: float | StepSchedule, updates: int) -> float | StepSchedule:
 
 
 GROUPS = {
+    "networks": Networks,
     "source": Data,
     "objective": Objective,
     "optimization": Optimization,

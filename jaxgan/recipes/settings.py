@@ -1,19 +1,20 @@
 """What a recipe is: the networks, and settings in groups."""
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Literal, cast
 
 import flax.linen as nn
 import numpy as np
 
 from jaxgan import GAN
+from jaxgan.augmentation import Augment
 from jaxgan.data import DataError, Dataset, Shape, Source, of_items, open_source, splits
 from jaxgan.evaluation.scores import BEST_BY
 from jaxgan.gan import Batch, image_shape
-from jaxgan.penalties import L2
+from jaxgan.penalties import L2, R1, R2
 from jaxgan.recipes.description import describe, is_plain, take_apart
-from jaxgan.recipes.groups import GROUPS, Compute, Data, Net, Objective, Optimization, Schedule
+from jaxgan.recipes.groups import GROUPS, Compute, Data, Net, Networks, Objective, Optimization, Schedule
 from jaxgan.transforms import InstanceNoise, RandomFlip
 
 # The settings that a field of the GAN is built from, where they are others than the one of its name. What `schedules`
@@ -23,7 +24,8 @@ BUILT_FROM = {
     "gen_optimizer": ("optimizer", "gen_learning_rate", "gen_time_decay", "beta1", "beta2", "clip"),
     "disc_optimizer": ("optimizer", "disc_learning_rate", "disc_time_decay", "beta1", "beta2", "clip"),
     "augmentations": ("mirror", "augmentations"),
-    "transforms": ("instance_noise", "instance_noise_decay", "transforms"),
+    "transforms": ("instance_noise", "instance_noise_decay", "augment", "transforms"),
+    "penalties": ("gamma", "penalties"),
     "regularizers": ("gen_l2", "regularizers"),
     "ema_decay": ("ema_decay", "ema_half_life"),
 }
@@ -48,6 +50,7 @@ class Recipe:
       image_range: the range of the generator's images, which is that of its last activation.
       others: what else each example has, as in `jaxgan.GAN`: (name, shape) of each.
       condition: which of these the networks get in place of labels; "" for none.
+      networks: for which pictures `gen` and `disc` are, where these can be made for any, as R3GAN's.
       source: what is trained on.
       objective: what the networks are to minimise.
       optimization: how they descend.
@@ -56,6 +59,7 @@ class Recipe:
       events: what else is to be done in the loop, as `jaxgan.run.Event`s; they leave no trace in the state.
       best_by: which score during training, or scalar of an event, decides the checkpoint that is kept as the best: its
         name, and "min" or "max".
+      by_data: what makes it fit its data before it is trained, as `jaxgan.recipes.pictures.of_data`.
       file_sha256: of the file that defines it, where it is not one of `recipes.RECIPES`, and of what that imports.
     """
 
@@ -67,6 +71,7 @@ class Recipe:
     image_range: tuple[float, float] = (-1.0, 1.0)
     others: tuple[tuple[str, tuple[int, ...]], ...] = ()
     condition: str = ""
+    networks: Networks = dataclasses.field(default_factory=Networks)
     source: Data = dataclasses.field(default_factory=Data)
     objective: Objective = dataclasses.field(default_factory=Objective)
     optimization: Optimization = dataclasses.field(default_factory=Optimization)
@@ -74,6 +79,7 @@ class Recipe:
     compute: Compute = dataclasses.field(default_factory=Compute)
     events: tuple[Any, ...] = ()
     best_by: tuple[str, Literal["min", "max"]] = BEST_BY
+    by_data: Callable[["Recipe", str | None, Collection[str]], tuple["Recipe", list[str]]] | None = None
     file_sha256: str | None = None
 
     def __post_init__(self):
@@ -114,12 +120,30 @@ class Recipe:
         if unknown := changes.keys() - own:
             fields = sorted([*own - GROUPS.keys(), *self.settings()])
             raise TypeError(f"a recipe has no {', '.join(sorted(unknown))}; it has {', '.join(fields)}")
-        return dataclasses.replace(self, **changes)
+        found = dataclasses.replace(self, **changes)
+        return found if found.networks == self.networks else found._of_size()
+
+    def _of_size(self) -> "Recipe":
+        """This recipe with its networks as `networks` says.
+
+        Raises:
+          ValueError: they are for one size alone.
+        """
+        if not (hasattr(self.gen, "base") and all(vars(self.networks).values())):
+            raise ValueError(
+                f"`size`, `channels` and `width` are of the recipe pictures; the networks of {self.name} have their own"
+            )
+        base, stages = self.networks.sizes()
+        widths = tuple(max(16, self.networks.width >> stage) for stage in range(stages))
+        gen, disc = cast(Any, self.gen), cast(Any, self.disc)  # whose own attributes a type checker does not know
+        gen = gen.clone(base=base, widths=widths, channels=self.networks.channels)
+        return dataclasses.replace(self, gen=gen, disc=disc.clone(widths=widths))
 
     def build(self) -> GAN:
         """The static description that `jaxgan.init` and `jaxgan.train_step` take."""
         updates: dict[Net, int] = {"gen": 1, "disc": self.training_ratio}  # of each network in a step
         noise = (InstanceNoise(self.instance_noise, self.instance_noise_decay),)
+        augment = (Augment(self.augment),)
         return GAN(
             gen=self.gen,
             disc=self.disc,
@@ -134,8 +158,8 @@ class Recipe:
             update=self.update,
             training_ratio=self.training_ratio,
             augmentations=(RandomFlip(),) * self.mirror + self.augmentations,
-            transforms=noise * bool(self.instance_noise) + self.transforms,
-            penalties=self.penalties,
+            transforms=noise * bool(self.instance_noise) + augment * bool(self.augment) + self.transforms,
+            penalties=(R1(self.gamma), R2(self.gamma)) * bool(self.gamma) + self.penalties,
             regularizers=(L2(self.gen_l2),) * bool(self.gen_l2) + self.regularizers,
             game=self.game,
             memory=self.memory,
@@ -153,16 +177,20 @@ class Recipe:
             ),
         )
 
-    def open_data(self, data_dir: str | None = None) -> Source | Dataset:
+    def open_data(self, data_dir: str | None = None, as_they_are: bool = False) -> Source | Dataset:
         """What `data` names, of the size of the generator's images, or what a function of one's own gives.
+
+        With `as_they_are` images are not resized.
 
         Raises:
           DataError: it cannot be had, or is none.
         """
-        found = self._open_data(data_dir)
+        found = self._open_data(data_dir, as_they_are)
         return dataclasses.replace(found, balance=True) if self.balance else found
 
-    def _open_data(self, data_dir: str | None) -> Source | Dataset:
+    def _open_data(self, data_dir: str | None, as_they_are: bool) -> Source | Dataset:
+        if isinstance(self.data, str) and as_they_are:
+            return open_source(self.data, data_dir, split=self.split)
         if not callable(self.data):
             shape, others = cast(Shape, image_shape(self.build())), cast(dict[str, Shape], dict(self.others))
             return open_source(self.data, data_dir, shape, self.split, self.border, self.fit, others)
@@ -248,7 +276,7 @@ class Recipe:
         if setting in ("split", "border", "fit") and callable(self.data):
             return f"its data are {describe(self.data)}"
         if setting == "split" and (self.data == "digits" or self.data.startswith(("folder:", "prepared:"))):
-            return f"{self.data} has no splits"
+            return "" if splits(self.data) else f"{self.data} has no splits"
         if setting in ("data", "split", "border", "fit", "balance", "batch_size", "steps"):
             return ""
         try:

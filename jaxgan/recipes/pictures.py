@@ -1,0 +1,104 @@
+"""`pictures`: R3GAN's networks for a folder of one's own, of the size, the channels and the classes that it has.
+
+What nobody says is chosen by these rules, and stands in `config.json`:
+
+- size: the power of two at or below the median of the pictures' shorter sides, from 16 to 256.
+- channels: 1 where all pictures are grey, else 3; what is transparent is shown on white. Four have to be asked for.
+- classes: the folders that the pictures lie in, or none.
+- gamma, of R1 and of R2: 0.003 * pixels / batch size. It is the rule of StyleGAN2-ADA (Karras et al. 2020,
+  arXiv:2006.06676, appendix C: 0.0002 * pixels / batch size, for R1 alone), with the factor that `r3gan_small` has.
+- learning rates: 0.128 / width, at most 1e-3 and at least 2e-4, which are those of `r3gan_small` and of R3GAN, whose
+  widths are 128 and 768.
+- augment: StyleGAN2-ADA's augmentation where there are fewer than 10,000 pictures, each of its operations with
+  probability 0.3, as R3GAN has it for small sets of 64 pixels.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from jaxgan import networks
+from jaxgan.data import DataError, folder
+from jaxgan.recipes.groups import Data, Networks, Objective, Optimization, Schedule
+from jaxgan.recipes.settings import Recipe
+
+SMALLEST, LARGEST = 16, 256  # sizes that are chosen
+FEW = 10_000  # pictures below which they are augmented
+GAMMA, RATE, RATES, AUGMENT = 0.003, 0.128, (2e-4, 1e-3), 0.3
+
+
+def of_data(recipe: Recipe, data_dir: str | None = None, said: Collection[str] = ()) -> tuple[Recipe, list[str]]:
+    """A recipe with what the rules above choose for its data.
+
+    Args:
+      recipe: `pictures`, or one of its kind.
+      data_dir: as for `open_data`.
+      said: the settings that stay as they are.
+
+    Returns:
+      The recipe, and two lines that say what was found and what was chosen.
+
+    Raises:
+      DataError: the data cannot be had, or are smaller than the size that is said.
+      ValueError: no network has the size.
+    """
+    found, side, channels = look(recipe, data_dir)
+    if "size" not in said:
+        if side < SMALLEST:
+            raise DataError(f"{found.name}: the median of its pictures' shorter sides is {side}, below {SMALLEST}")
+        size = str(min(LARGEST, 2 ** (side.bit_length() - 1)))
+        recipe = recipe.replace(size=size, channels=recipe.channels if "channels" in said else channels)
+    elif "channels" not in said:
+        recipe = recipe.replace(channels=channels)
+    (height, width), stages = recipe.networks.sizes()
+    height, width = height << stages - 1, width << stages - 1
+    if min(height, width) > side:
+        raise DataError(
+            f"`size` {recipe.size}: the median of the shorter sides of {found.name} is {side} pixels; give that or less"
+        )
+    rate = min(RATES[1], max(RATES[0], round(RATE / recipe.width, 6)))
+    chosen: dict[str, Any] = {
+        "gamma": float(f"{GAMMA * height * width / recipe.batch_size:.2g}"),
+        "gen_learning_rate": rate,
+        "disc_learning_rate": rate,
+        "augment": AUGMENT if found.size < FEW else 0.0,
+    }
+    chosen = {name: value for name, value in chosen.items() if name not in said}
+    classes = len(found.classes)
+    recipe = recipe.with_classes(classes).replace(**chosen)
+    of_classes = f"{classes} classes" if classes else "no classes"
+    of_channels = {1: "grey", 3: "RGB", 4: "RGBA"}[recipe.channels]
+    return recipe, [
+        f"{found.name}: {found.size:,} pictures, {of_classes}, the median of their shorter sides {side} pixels",
+        f"{recipe.name}: {height}x{width} pixels, {of_channels}, width {recipe.width}, gamma {recipe.gamma}, learning "
+        f"rates {recipe.gen_learning_rate} and {recipe.disc_learning_rate}, augment {recipe.augment}; each is a flag",
+    ]
+
+
+def look(recipe: Recipe, data_dir: str | None) -> tuple[Any, int, int]:
+    """The data of a recipe as they are: opened; the median of the shorter sides; and the channels, 1 or 3.
+
+    Raises:
+      DataError: they cannot be had.
+    """
+    found = recipe.open_data(data_dir, as_they_are=True)
+    if isinstance(recipe.data, str) and recipe.data.startswith("folder:"):
+        sizes, grey = folder.look(found.name)
+        return found, int(np.median(sizes.min(axis=1))), 1 if grey.all() else 3
+    height, width, channels = found.shape
+    return found, min(height, width), channels if channels in (1, 3, 4) else 3
+
+
+RECIPE = Recipe(
+    name="pictures",
+    about="your own pictures, of 16 to 256 pixels: --data folder:PATH; R3GAN's networks, and rules for the rest",
+    gen=networks.R3GANGen((128, 64, 32, 16), blocks=1),
+    disc=networks.R3GANDisc((128, 64, 32, 16), blocks=1),
+    networks=Networks(size="32", channels=3, width=128),
+    source=Data(data="cifar10", batch_size=32),
+    objective=Objective(z_size=64, loss="relativistic", gamma=0.1, generated_labels="real"),
+    optimization=Optimization(gen_learning_rate=1e-3, disc_learning_rate=1e-3, beta1=0.0, beta2=0.99),
+    schedule=Schedule(steps=10_000, ema_half_life=20_000),
+    by_data=of_data,
+)
