@@ -115,6 +115,7 @@ def read_flags(script: type, module: str, args: list[str]) -> tuple[Any, Recipe,
     changed = {name: value for name, value in given.items() if value != getattr(recipe, name)}
     try:
         chosen = recipe.replace(**changed)
+        _ = chosen.freeze_disc and chosen.build()  # which knows how many layers there are
     except ValueError as error:
         raise RecipeError(error) from error
     for setting, value in changed.items():

@@ -18,6 +18,7 @@ from jaxgan.gan import Memory
 from jaxgan.penalties import Penalty, Regularizer
 from jaxgan.recipes.description import describe
 from jaxgan.recipes.fields import CLIP, DECAY, FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, check, setting
+from jaxgan.recipes.frozen import frozen
 from jaxgan.schedules import PerStep, TimeDecay
 from jaxgan.schedules import Schedule as StepSchedule
 from jaxgan.transforms import Transform
@@ -25,13 +26,27 @@ from jaxgan.transforms import Transform
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-    """For which pictures the networks are, where a recipe's are for any; `pictures` has them of its data."""
+    """What the networks are for, and what they start from.
+
+    The first three are of recipes whose networks are for any pictures; `pictures` has them of its data.
+    """
 
     size: str = setting("", "Of the pictures: one number, or HEIGHTxWIDTH.")
     channels: int = setting(0, "Of the pictures: 1 grey, 3 RGB, 4 RGBA.", ("0, 1, 3 or 4", lambda x: x in (0, 1, 3, 4)))
     width: int = setting(0, "Channels of the smallest maps, halved with each doubling of the size.", NOT_NEGATIVE)
+    init_from: str = setting("", "The workdir of a run whose weights it starts from, as far as they fit.")
+    init_weights: Literal["last", "best", "averaged"] = setting(
+        "last", "Its last weights, those at its best score, or the last with the averaged generator as G."
+    )
+    freeze_disc: int = setting(
+        0, "So many of D's layers stay as they are, from the image on (FreezeD, arXiv:2002.10964).", NOT_NEGATIVE
+    )
 
     __post_init__ = check
+
+    def picture(self) -> tuple[str, int, int]:
+        """What is of recipes for any pictures."""
+        return self.size, self.channels, self.width
 
     def sizes(self) -> tuple[tuple[int, int], int]:
         """Height and width of the smallest stage, 4 to 7 pixels at its shorter side, and how many stages there are.
@@ -186,12 +201,13 @@ class Optimization:
             if callable(getattr(self, f"{net}_learning_rate")) and getattr(self, f"{net}_time_decay"):
                 raise ValueError(f"`{net}_time_decay` belongs to a learning rate that is a number, not a schedule")
 
-    def build(self, net: Net, updates: int = 1) -> optax.GradientTransformation:
-        """The optimiser of a network that is updated so many times in a step; made once."""
+    def build(self, net: Net, updates: int = 1, still: tuple[str, ...] = ()) -> optax.GradientTransformation:
+        """The optimiser of a network that is updated so many times in a step; made once. Layers named `still` stay."""
         made = self.__dict__.setdefault("_made", {})  # in this object, which is otherwise frozen
-        if (net, updates) not in made:
-            made[net, updates] = self._optimizer(net, updates)
-        return made[net, updates]
+        if (net, updates, still) not in made:
+            descend = self._optimizer(net, updates)
+            made[net, updates, still] = frozen(descend, still) if still else descend
+        return made[net, updates, still]
 
     def __getstate__(self) -> dict[str, Any]:
         """The settings alone: the optimisers made of them hold closures, which cannot be pickled."""

@@ -14,6 +14,7 @@ from jaxgan.evaluation.scores import BEST_BY
 from jaxgan.gan import Batch, image_shape
 from jaxgan.penalties import L2, R1, R2
 from jaxgan.recipes.description import describe, is_plain, take_apart
+from jaxgan.recipes.frozen import layers_of
 from jaxgan.recipes.groups import GROUPS, Compute, Data, Net, Networks, Objective, Optimization, Schedule
 from jaxgan.transforms import InstanceNoise, RandomFlip
 
@@ -22,7 +23,7 @@ from jaxgan.transforms import InstanceNoise, RandomFlip
 BUILT_FROM = {
     "loss": ("loss", "real_label", "disc_loss_scale"),
     "gen_optimizer": ("optimizer", "gen_learning_rate", "gen_time_decay", "beta1", "beta2", "clip"),
-    "disc_optimizer": ("optimizer", "disc_learning_rate", "disc_time_decay", "beta1", "beta2", "clip"),
+    "disc_optimizer": ("optimizer", "disc_learning_rate", "disc_time_decay", "beta1", "beta2", "clip", "freeze_disc"),
     "augmentations": ("mirror", "augmentations"),
     "transforms": ("instance_noise", "instance_noise_decay", "augment", "transforms"),
     "penalties": ("gamma", "penalties"),
@@ -106,6 +107,14 @@ class Recipe:
     def accumulate(self) -> int:
         return self.compute.accumulate
 
+    @property
+    def init_from(self) -> str:
+        return self.networks.init_from
+
+    @property
+    def init_weights(self) -> Literal["last", "best", "averaged"]:
+        return self.networks.init_weights
+
     def replace(self, **changes: Any) -> "Recipe":
         """The recipe with other values, of its own fields or of settings in any group.
 
@@ -121,7 +130,7 @@ class Recipe:
             fields = sorted([*own - GROUPS.keys(), *self.settings()])
             raise TypeError(f"a recipe has no {', '.join(sorted(unknown))}; it has {', '.join(fields)}")
         found = dataclasses.replace(self, **changes)
-        return found if found.networks == self.networks else found._of_size()
+        return found if found.networks.picture() == self.networks.picture() else found._of_size()
 
     def _of_size(self) -> "Recipe":
         """This recipe with its networks as `networks` says.
@@ -129,7 +138,7 @@ class Recipe:
         Raises:
           ValueError: they are for one size alone.
         """
-        if not (hasattr(self.gen, "base") and all(vars(self.networks).values())):
+        if not (hasattr(self.gen, "base") and all(self.networks.picture())):
             raise ValueError(
                 f"`size`, `channels` and `width` are of the recipe pictures; the networks of {self.name} have their own"
             )
@@ -138,6 +147,21 @@ class Recipe:
         gen, disc = cast(Any, self.gen), cast(Any, self.disc)  # whose own attributes a type checker does not know
         gen = gen.clone(base=base, widths=widths, channels=self.networks.channels)
         return dataclasses.replace(self, gen=gen, disc=disc.clone(widths=widths))
+
+    def _frozen(self) -> tuple[str, ...]:
+        """The names of D's layers that stay as they are.
+
+        Raises:
+          ValueError: D has not so many.
+        """
+        if not self.freeze_disc:
+            return ()
+        names = layers_of(Recipe.build(self.replace(freeze_disc=0)))
+        if self.freeze_disc >= len(names):
+            raise ValueError(
+                f"`freeze_disc` must be below {len(names)}, not {self.freeze_disc}: D has the layers {', '.join(names)}"
+            )
+        return names[: self.freeze_disc]
 
     def build(self) -> GAN:
         """The static description that `jaxgan.init` and `jaxgan.train_step` take."""
@@ -149,7 +173,7 @@ class Recipe:
             disc=self.disc,
             loss=self.objective.build_loss(),
             gen_optimizer=self.optimization.build("gen"),
-            disc_optimizer=self.optimization.build("disc", self.training_ratio),
+            disc_optimizer=self.optimization.build("disc", self.training_ratio, self._frozen()),
             z_size=self.z_size,
             prior=self.prior,
             classes=self.classes,
@@ -277,7 +301,9 @@ class Recipe:
             return f"its data are {describe(self.data)}"
         if setting == "split" and (self.data == "digits" or self.data.startswith(("folder:", "prepared:"))):
             return "" if splits(self.data) else f"{self.data} has no splits"
-        if setting in ("data", "split", "border", "fit", "balance", "batch_size", "steps"):
+        if setting == "init_weights" and not self.init_from:
+            return "it belongs to `init_from`"
+        if setting in ("data", "split", "border", "fit", "balance", "batch_size", "steps", "init_from", "init_weights"):
             return ""
         try:
             other = self.replace(**{setting: usual})

@@ -1,6 +1,8 @@
 """The arrays of a state: their digest, their names and their shapes."""
 
 import hashlib
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -13,22 +15,43 @@ Arrays = dict[tuple[str, ...], tuple[list[int], str]]  # the names on the way to
 
 def state_sha256(state: Any) -> str:
     """SHA-256 over the name, type, shape and bytes of every array of a tree, in the tree's order."""
+    leaves = jax.tree_util.tree_leaves_with_path(key_data(state))
+    return _sha256((jax.tree_util.keystr(path), array) for path, array in leaves)
+
+
+def names_of(state: Any) -> list[str]:
+    """The names of the arrays that `state_sha256` goes over, in its order."""
+    return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(key_data(state))]
+
+
+def sha256_of_dicts(arrays: Any, names: list[str]) -> str:
+    """The `state_sha256` of a tree of which Orbax has kept nested dictionaries, by `names_of` the tree.
+
+    Raises:
+      KeyError: an array is missing.
+    """
+    there = {tuple(map(_name, path)): array for path, array in jax.tree_util.tree_leaves_with_path(arrays)}
+    parts = [re.findall(r"\.(\w+)|\[(\d+)\]|\['([^']*)'\]", name) for name in names]
+    return _sha256((name, there[tuple(map("".join, of))]) for name, of in zip(names, parts, strict=True))
+
+
+def _sha256(arrays: Iterable[tuple[str, Any]]) -> str:
     digest = hashlib.sha256()
-    for path, array in jax.tree_util.tree_leaves_with_path(key_data(state)):
+    for name, array in arrays:
         array = np.asarray(array)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
 def shapes(tree: Any) -> Arrays:
     """The shape and the type of each array, by the names on the way to it, which are all that Orbax keeps of a tree."""
-
-    def name(key: Any) -> str:
-        return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", None))))
-
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {tuple(map(name, path)): (list(x.shape), str(x.dtype)) for path, x in leaves}
+    return {tuple(map(_name, path)): (list(x.shape), str(x.dtype)) for path, x in leaves}
+
+
+def _name(key: Any) -> str:
+    return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", None))))
 
 
 def difference(path: tuple[str, ...], there: Arrays, here: Arrays) -> str:

@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 
 from jaxgan.data.dataset import first_line
 from jaxgan.randomness import key_data, with_keys
-from jaxgan.run.arrays import difference, shapes, state_sha256
+from jaxgan.run.arrays import difference, names_of, sha256_of_dicts, shapes, state_sha256
 
 # What a system says of files that may be whole: why one cannot be written, and why one cannot be read.
 FULL = re.compile("No space left on device|Disk quota exceeded|File too large")
@@ -156,8 +156,9 @@ def save(checkpoints: Checkpoints, step: int, state: Any, score: Score | None = 
     # In the host's memory, where no device has a say in how they are stored; and a copy, for the next step is free
     # to overwrite the state's own buffers while these are written.
     arrays = jax.tree.map(np.array, key_data(state))
-    known = {} if score is None else {"score": score.value, "unit": score.unit}
-    digest = ocp.args.JsonSave({"format": FORMAT, "state_sha256": state_sha256(arrays), **known})
+    known: dict[str, Any] = {} if score is None else {"score": score.value, "unit": score.unit}
+    known |= {"format": FORMAT, "state_sha256": state_sha256(arrays), "names": names_of(arrays)}
+    digest = ocp.args.JsonSave(known)
     with _saving(checkpoints, step):
         checkpoints.manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(arrays), digest=digest))
 
@@ -212,6 +213,26 @@ def read(directory: str | os.PathLike[str], like: Any, best: bool = False) -> An
     """The newest checkpoint, or the best, of a folder in which a run may be writing; as `restore`."""
     with contextlib.closing(open_folder(directory, read_only=True)) as checkpoints:
         return restore(checkpoints, like, best)
+
+
+def read_any(checkpoints: Checkpoints, step: int) -> tuple[dict[str, Any], str]:
+    """The arrays of a checkpoint, whatever they are, as nested dictionaries; and the SHA-256 of the state.
+
+    Raises:
+      CheckpointError: it is damaged, or cannot be read.
+    """
+    path = checkpoints.path / str(step)
+    try:
+        found = _restored(checkpoints, step, None)
+        sha256, names = found.digest["state_sha256"], found.digest.get("names")
+        whole = names is None or sha256_of_dicts(found.state, names) == sha256
+    except Exception as error:  # Orbax and TensorStore raise nearly every kind
+        raise CheckpointError(f"checkpoint {path} cannot be read ({first_line(error)}); name another run") from error
+    if names is None:
+        raise CheckpointError(f"checkpoint {path} is of an older version; go on with its run for a step first")
+    if not whole:
+        raise CheckpointError(f"checkpoint {path} is damaged; name another run")
+    return found.state, sha256
 
 
 def _lowest(scores: dict[int, Score]) -> dict[str | None, int]:

@@ -4,14 +4,14 @@ import contextlib
 import dataclasses
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import jax
 
 from jaxgan import data, parallel
 from jaxgan.accumulation import check_transforms, disc_mixing
 from jaxgan.gan import GAN, Batch, GANState, image_shape, init
-from jaxgan.run import checkpoint, memory, processes
+from jaxgan.run import checkpoint, memory, processes, transfer
 from jaxgan.run.errors import RunError
 from jaxgan.run.events import Event, check_events
 from jaxgan.run.numerics import inexact_flags, root_key
@@ -30,6 +30,13 @@ class Recipe(Protocol):
     def steps(self) -> int: ...
     @property
     def events(self) -> tuple[Event, ...]: ...
+    @property
+    def init_from(self) -> str:
+        """The workdir of a run whose weights it starts from; "" where there is none."""
+        ...
+
+    @property
+    def init_weights(self) -> transfer.Weights: ...
     @property
     def best_by(self) -> tuple[str, Literal["min", "max"]]: ...
 
@@ -96,6 +103,7 @@ class Prepared:
       events: the recipe's own.
       shown: for a GAN with a condition the examples of the sample grids: as labels the conditions, and as images their
         targets, where there are any.
+      taken: what was taken of the run that this one starts from, as a line; "" where there is none.
     """
 
     recipe: Recipe
@@ -110,6 +118,7 @@ class Prepared:
     start: int
     events: tuple[Event, ...]
     shown: Batch | None = None
+    taken: str = ""
 
     @property
     def images_per_step(self) -> int:
@@ -132,10 +141,14 @@ def prepare(
     the recipe that is prepared already: its GAN and its data are taken.
     """
     gan, events = like.gan if like else recipe.build(), tuple(recipe.events)
-    config, defaults = config_of(recipe, seed)
+    (config, defaults), found, note = config_of(recipe, seed), None, ""
     with processes.synchronized() as same:
         devices = check_options(recipe, seed, options)
         check_events(events)
+        if recipe.init_from:  # a run that has begun knows what it came from
+            before = read_config(workdir).get("init_sha256")
+            found = None if before else transfer.read(recipe.init_from, recipe.init_weights)
+            config["init_sha256"] = before or cast(transfer.Found, found).sha256
         check(workdir, config, defaults, accepted)
         same |= config | dataclasses.asdict(options)
         same |= {"steps": recipe.steps, "devices": len(devices), "data_dir": None}
@@ -165,7 +178,12 @@ def prepare(
     with processes.synchronized() as same:
         checkpoints = checkpoint.open_folder(workdir / "checkpoints", options.keep)
         stack.callback(checkpoints.close)
-        if checkpoints.latest_step() is not None:
+        if checkpoints.latest_step() is None and recipe.init_from:
+            found = found or transfer.read(recipe.init_from, recipe.init_weights)
+            if found.sha256 != config["init_sha256"]:
+                raise RunError(f"`init_from` {recipe.init_from} has been trained since; name another `workdir`")
+            state, note = transfer.transferred(state, found, recipe.init_from, recipe.init_weights)
+        elif checkpoints.latest_step() is not None:
             state = checkpoint.restore(checkpoints, state)
             if not (jax.random.key_data(state.key) == jax.random.key_data(root_key(seed))).all():
                 raise RunError(
@@ -178,7 +196,9 @@ def prepare(
             )
         if processes.is_leader():
             record(workdir, config)
-    return Prepared(recipe, workdir, options, gan, config, devices, dataset, checkpoints, state, start, events, shown)
+    return Prepared(
+        recipe, workdir, options, gan, config, devices, dataset, checkpoints, state, start, events, shown, note
+    )
 
 
 def config_of(recipe: Recipe, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -202,6 +222,7 @@ def introduction(prepared: Prepared) -> str:
         "a batch takes more images than there are, some of them several times": p.images_per_step > n,
         f"sample grids show the first {ROWS} of {p.gan.classes:,} classes": p.gan.classes > ROWS,
         "nothing of these data is held out: samples and scores are of conditions that the run trains on": not apart,
+        p.taken: p.taken,
         p.dataset.labels_note: p.gan.classes and p.dataset.labels_note,
         f"flags that may change numbers are part of this run: {' '.join(flags)}": flags,
     }
