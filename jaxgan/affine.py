@@ -73,16 +73,6 @@ def _rows(*entries: jax.Array) -> jax.Array:
     return jnp.stack(entries, axis=1).reshape(-1, 2, 3)
 
 
-def _one(image: jax.Array, places: jax.Array, resampled: jax.Array) -> jax.Array:
-    """An image [H, W, C] by a map [2, 3] of places, resampled or by whole pixels."""
-    return jax.lax.cond(resampled, _resampled, _blitted, image, places)
-
-
-def _one_back(image: jax.Array, places: jax.Array, resampled: jax.Array) -> jax.Array:
-    """The transpose of that in the image."""
-    return jax.lax.cond(resampled, _resampled_back, _blitted_back, image, places)
-
-
 def _blitted(image: jax.Array, places: jax.Array) -> jax.Array:
     """Each pixel one of the image's, where the map says: it maps whole pixels to such."""
     height, width, channels = image.shape
@@ -202,14 +192,26 @@ def moved(images: jax.Array, places: jax.Array, resampled: jax.Array) -> jax.Arr
       resampled: bool [B]; else the map must take whole pixels to whole pixels.
     """
     if is_native():
-        return jax.vmap(_one)(images, places, resampled)
+        return _at_once(_resampled, _blitted)(images, places, resampled)
     return _MOVED.bind(images, places, resampled)
 
 
-def _by_platform(one: Map) -> Map:
-    """Of a batch: on a CPU image by image, each as far as it needs, with arrays that stay in the cache."""
-    each = lambda *arrays: jax.lax.map(lambda x: one(*x), arrays)  # noqa: E731
-    return lambda *arrays: jax.lax.platform_dependent(*arrays, cpu=each, default=jax.vmap(one))
+def _by_platform(resampled: Map, blitted: Map) -> Map:
+    """Of a batch: on a CPU image by image, with arrays that stay in its cache, and nothing that is not needed."""
+
+    def one(image: jax.Array, places: jax.Array, which: jax.Array) -> jax.Array:
+        return jax.lax.cond(which, resampled, blitted, image, places)
+
+    return lambda *arrays: jax.lax.platform_dependent(
+        *arrays, cpu=lambda *arrays: jax.lax.map(lambda x: one(*x), arrays), default=_at_once(resampled, blitted)
+    )
+
+
+def _at_once(resampled: Map, blitted: Map) -> Map:
+    def one(image: jax.Array, places: jax.Array, which: jax.Array) -> jax.Array:
+        return jnp.where(which, resampled(image, places), blitted(image, places))
+
+    return jax.vmap(one)
 
 
 def _with_transpose(own: core.Primitive, other: core.Primitive) -> None:
@@ -235,6 +237,7 @@ def _with_transpose(own: core.Primitive, other: core.Primitive) -> None:
     batching.primitive_batchers[own] = batched
 
 
-_MOVED, _MOVED_BACK = primitive("moved", _by_platform(_one)), primitive("moved_back", _by_platform(_one_back))
+_MOVED = primitive("moved", _by_platform(_resampled, _blitted))
+_MOVED_BACK = primitive("moved_back", _by_platform(_resampled_back, _blitted_back))
 _with_transpose(_MOVED, _MOVED_BACK)
 _with_transpose(_MOVED_BACK, _MOVED)
