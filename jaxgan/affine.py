@@ -8,6 +8,8 @@ other of its batch. (The published code extends all by as much as one of the bat
 zeros beyond.) Where a map takes whole pixels to whole pixels, an image need not be resampled, and no value changes.
 """
 
+import functools
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -89,9 +91,9 @@ def _resampled(image: jax.Array, places: jax.Array) -> jax.Array:
     """The image, resampled where the map says."""
     height, width, channels = image.shape
     enlarged = _enlarged(jnp.moveaxis(image, 2, 0)).reshape(channels, -1)
-    sampled = jnp.zeros((), image.dtype)
-    for i, share in _corners(image, places):
-        sampled += enlarged.at[:, i].get(mode="promise_in_bounds") * share[None]
+    sampled = _sum(
+        enlarged.at[:, i].get(mode="promise_in_bounds") * share[None] for i, share in _corners(image, places)
+    )
     reduce_rows, reduce_columns = (_reducing(n, image.dtype) for n in (height, width))
     sampled = sampled.reshape(channels, reduce_rows.shape[1], -1)
     return jnp.moveaxis(reduce_rows @ sampled @ reduce_columns.T, 0, 2)
@@ -100,12 +102,11 @@ def _resampled(image: jax.Array, places: jax.Array) -> jax.Array:
 def _resampled_back(image: jax.Array, places: jax.Array) -> jax.Array:
     height, width, channels = image.shape
     reduce_rows, reduce_columns = (_reducing(n, image.dtype) for n in (height, width))
-    sampled = (reduce_rows.T @ jnp.moveaxis(image, 2, 0) @ reduce_columns).reshape(channels, -1).T
-    enlarged = jnp.zeros((_lines(height) * _lines(width), channels), image.dtype)
+    sampled = (reduce_rows.T @ jnp.moveaxis(image, 2, 0) @ reduce_columns).reshape(channels, -1)
+    enlarged = jnp.zeros((channels, _lines(height) * _lines(width)), image.dtype)
     for i, share in _corners(image, places):  # one after the other into one array, which is fastest on a CPU
-        enlarged = enlarged.at[i].add(sampled * share[:, None], mode="promise_in_bounds")
-    enlarge = jax.linear_transpose(_enlarged, jnp.moveaxis(image, 2, 0))
-    return jnp.moveaxis(enlarge(enlarged.T.reshape(channels, _lines(height), -1))[0], 0, 2)
+        enlarged = enlarged.at[:, i].add(sampled * share[None], mode="promise_in_bounds")
+    return jnp.moveaxis(_enlarged_back(enlarged.reshape(channels, _lines(height), -1), height, width), 0, 2)
 
 
 def _corners(image: jax.Array, places: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
@@ -115,13 +116,20 @@ def _corners(image: jax.Array, places: jax.Array) -> list[tuple[jax.Array, jax.A
     grids = [(np.arange(2 * n + 4 * _MARGIN - 2) - 2 * _MARGIN + 1 - (n - 1)) / 2 for n in (width, height)]
     x, y = (2 * v + (n - 1) for v, n in zip(_mapped(places, *grids), (width, height), strict=True))
     left, top = jnp.floor(x), jnp.floor(y)
-    columns, rows = (
-        [_in_period(v.astype(int) + more, n) for more in (0, 1)] for v, n in ((left, width), (top, height))
+    columns, rows = _both(left, width), [_lines(width) * row for row in _both(top, height)]
+    columns, rows, right, lower = jax.lax.optimization_barrier((columns, rows, x - left, y - top))  # computed once
+    shares = [lower_share * right_share for lower_share in (1 - lower, lower) for right_share in (1 - right, right)]
+    return list(
+        zip([(row + column).ravel() for row in rows for column in columns], map(jnp.ravel, shares), strict=True)
     )
-    across, down = (1 - (x - left), x - left), (1 - (y - top), y - top)
-    return [
-        ((rows[i] * _lines(width) + columns[j]).ravel(), (down[i] * across[j]).ravel()) for i in (0, 1) for j in (0, 1)
-    ]
+
+
+def _both(places: jax.Array, size: int) -> list[jax.Array]:
+    """Where `_enlarged` has these whole places of an enlarged line, and the next: all even places, then all odd."""
+    period = _lines(size)
+    first = (places - period * jnp.floor((places + 0.5) / period)).astype(int)
+    second = jnp.where(first == period - 1, 0, first + 1)
+    return [(place & 1) * (period // 2) + (place >> 1) for place in (first, second)]
 
 
 def _reflected(places: Any, size: int) -> Any:
@@ -134,12 +142,6 @@ def _lines(size: int) -> int:
     return 2 * max(2 * (size - 1), 1)
 
 
-def _in_period(places: jax.Array, size: int) -> jax.Array:
-    """Where `_enlarged` has a place of the enlarged line: first all even ones, then all odd ones."""
-    half = _lines(size) // 2
-    return places % 2 * half + places // 2 % half
-
-
 def _enlarged(images: jax.Array) -> jax.Array:
     """One period of reflected planes [C, H, W], twice enlarged: columns by a matrix, rows by sums of shifted ones.
 
@@ -149,10 +151,18 @@ def _enlarged(images: jax.Array) -> jax.Array:
     size = images.shape[1]
     half = _lines(size) // 2
     extended = images[:, _reflected(np.arange(-_MARGIN, half + _MARGIN), size)]
-    parts = [
-        sum(_tap(j) * extended[:, _MARGIN + by : _MARGIN + by + half] for j, by in _taps(phase)) for phase in (0, 1)
-    ]
-    return jnp.concatenate(parts, axis=1)
+    shifted = lambda by: extended[:, _MARGIN + by : _MARGIN + by + half]  # noqa: E731
+    return jnp.concatenate([_sum(_tap(j) * shifted(by) for j, by in _taps(phase)) for phase in (0, 1)], axis=1)
+
+
+def _enlarged_back(enlarged: jax.Array, height: int, width: int) -> jax.Array:
+    """The transpose of that: a period's rows are added up as a circle, and what was reflected is folded back."""
+    half = _lines(height) // 2
+    phases = [enlarged[:, phase * half + np.arange(-_MARGIN, half + _MARGIN) % half] for phase in (0, 1)]
+    shifted = lambda phase, by: phases[phase][:, _MARGIN - by : _MARGIN - by + half]  # noqa: E731
+    rows = _sum(_tap(j) * shifted(phase, by) for phase in (0, 1) for j, by in _taps(phase))
+    reflected = jnp.pad(rows[:, : height - 1 : -1], ((0, 0), (1, 1), (0, 0))) if height > 1 else 0
+    return (rows[:, :height] + reflected) @ jnp.asarray(_enlarging(width), enlarged.dtype)
 
 
 def _taps(phase: int) -> list[tuple[int, int]]:
@@ -173,6 +183,10 @@ def _enlarging(size: int) -> np.ndarray:
             for j, by in _taps(phase):
                 matrix[phase * half + place, _reflected(place + by, size)] += _tap(j)
     return matrix
+
+
+def _sum(terms: Iterable[jax.Array]) -> jax.Array:
+    return functools.reduce(jnp.add, terms)
 
 
 def _reducing(size: int, dtype: Any) -> jax.Array:

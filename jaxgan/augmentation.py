@@ -203,7 +203,9 @@ def _colored(images: jax.Array, d: Draws) -> jax.Array:
     if channels < 3:
         turned, added = jnp.mean(jnp.sum(turned, 2), 1)[:, None, None], jnp.mean(added, 1)[:, None]
     count = turned.shape[1]
-    colors = jnp.einsum("bhwc,bkc->bhwk", images[..., :count], turned) + added[:, None, None]
+    colors = added[:, None, None]
+    for k in range(count):  # not as a product of matrices, which a CPU is slower at where they are this small
+        colors = colors + images[..., k : k + 1] * turned[:, None, None, :, k]
     drawn = jnp.stack((d.brightness, d.contrast, d.luma_flip, d.hue, d.saturation), 1)
     changed = jnp.concatenate([colors, images[..., count:]], axis=3)
     return jnp.where(jnp.any(drawn != 0, axis=1)[:, None, None, None], changed, images)
