@@ -6,6 +6,7 @@ This package needs jax, flax, optax and numpy; what else a room uses (Orbax for 
 from typing import TYPE_CHECKING, Any
 
 from jaxgan import (
+    augmentation,
     convolutions,
     data,
     evaluation,
@@ -45,6 +46,7 @@ __all__ = [
     "Pass",
     "__version__",
     "advance",
+    "augmentation",
     "convolutions",
     "data",
     "descend",

@@ -85,11 +85,6 @@ class Augment:
         return apply(images, draw(keys, *(p * share for share in (self.blit, self.geometric, self.color, self.cutout))))
 
 
-def r3gan(p: float | Schedule) -> Augment:
-    """R3GAN's: colours half as often, and cutout (Huang et al. 2024, arXiv:2501.05441, and its code)."""
-    return Augment(p, color=0.5, cutout=1.0)
-
-
 def sign_real(forward: Forward, disc: Disc) -> tuple[float, dict[str, jax.Array]]:
     """A penalty of nothing, which logs the mean sign of D's logits of real images: how much D overfits."""
     return 0.0, {"sign_real": jnp.mean(jnp.sign(forward.real_logits))}

@@ -83,6 +83,22 @@ class TimeDecay:
         return self.rate / (1 + self.decay * update)
 
 
+@dataclasses.dataclass(frozen=True)
+class HalfLife:
+    """The share of an average that is kept at each step, 0.5^(images / half_life(step)): 0 where that is 0.
+
+    Attributes:
+      half_life: a schedule, in real images, after so many of which half of the average is forgotten.
+      images: real images in a step.
+    """
+
+    half_life: Schedule
+    images: int
+
+    def __call__(self, step: jax.Array) -> jax.Array:
+        return 0.5 ** (self.images / jnp.maximum(self.half_life(step), 1e-8))
+
+
 def at(value: float | Schedule, step: jax.Array) -> jax.Array | float:
     """The value at a step: of a schedule, or of a number, which stays the same."""
     return value(step) if callable(value) else value

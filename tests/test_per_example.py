@@ -7,6 +7,7 @@ import pytest
 
 from jaxgan import recipes, transforms
 from jaxgan.accumulation import disc_mixing
+from jaxgan.augmentation import Augment
 from jaxgan.convolutions import conv, conv_transpose, upsample_conv
 from jaxgan.networks.layers import dropout
 from jaxgan.networks.minibatch_features import append_diff, append_similarity
@@ -102,7 +103,7 @@ def test_the_place_is_that_in_the_users_file():
 
 
 @pytest.mark.parametrize(
-    "transform", [*transforms.DIFF_AUGMENT, transforms.InstanceNoise(0.1), transforms.RandomFlip()]
+    "transform", [*transforms.DIFF_AUGMENT, Augment(0.5), transforms.InstanceNoise(0.1), transforms.RandomFlip()]
 )
 def test_the_packages_transforms_go_image_by_image(transform):
     assert mixing(transform, IMAGES, KEYS, jnp.int32(0)) is None

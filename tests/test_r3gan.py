@@ -40,12 +40,12 @@ def size(tree):
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def by_hand(widths, classes=0, channels=3):
+def by_hand(widths, group_width=16, classes=0, channels=3):
     """The parameters of G and of D, as described."""
 
     def block(width):
         inside = 2 * width
-        return (width * inside + inside) + (3 * 3 * 16 * inside + inside) + inside * width
+        return (width * inside + inside) + (3 * 3 * group_width * inside + inside) + inside * width
 
     pairs = itertools.pairwise(widths)
     common = sum(2 * block(width) for width in widths) + sum(a * b for a, b in pairs if a != b) + channels * widths[-1]
@@ -61,6 +61,9 @@ def by_hand(widths, classes=0, channels=3):
         ({"classes": 10}, 32, (20_781_952, 21_280_512)),
         ({"widths": (*CIFAR, 384)}, 64, (22_429_824, 22_381_440)),
         ({"widths": (*CIFAR, 384, 192)}, 128, (22_910_016, 22_861_632)),
+        ({"widths": (*CIFAR, 384, 192, 96)}, 256, (23_057_952, 23_009_568)),
+        ({"widths": (1536,) * 4, "group_width": 32, "classes": 1000}, 32, (82_914_304, 86_548_992)),
+        ({"widths": (1536,) * 5, "group_width": 32, "classes": 1000}, 64, (103_570_432, 107_205_120)),
     ],
 )
 def test_parameters_and_sizes_as_published(settings, pixels, counts):

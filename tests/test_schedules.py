@@ -255,3 +255,33 @@ def test_a_rate_that_is_a_schedule_has_no_flag(capsys, monkeypatch):
 def test_the_share_kept_is_a_share_whatever_the_half_life():
     for half_life in (1e-9, 1.0, 1e30):
         assert 0 <= Schedule(ema_half_life=half_life).kept(64) <= 1
+
+
+def test_a_half_life_may_grow():
+    growing = recipe(ema_half_life=Linear(0.0, 1000.0, 10), batch_size=16, training_ratio=2).build().ema_decay
+    np.testing.assert_allclose(
+        [growing(t) for t in (0, 1, 5, 20)], [0, *(0.5 ** (32 / n) for n in (100, 500, 1000))], rtol=1e-6
+    )
+
+
+PUBLISHED = {  # p, gamma and the average's half-life in the end, and the images over which they change
+    "r3gan": (0.55, 0.005, 5e6, 2e7),
+    "r3gan_ffhq64": (0.3, 0.2, 5e5, 2e7),
+    "r3gan_ffhq256": (0.3, 15, 5e5, 2e7),
+    "r3gan_imagenet32": (0.5, 0.05, 5e7, 2e8),
+    "r3gan_imagenet64": (0.4, 0.1, 5e7, 2e8),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_r3gans_schedules_are_those_published(name):
+    p, gamma, half_life, images = PUBLISHED[name]
+    gan, batch = recipes.get(name).build(), recipes.get(name).batch_size
+    (augment,), (r1, r2) = gan.transforms, gan.penalties
+    assert (augment.blit, augment.geometric, augment.color, augment.cutout) == (1, 1, 0.5, 1)
+    for t, share in ((0, 0.0), (images / batch / 2, 0.5), (images / batch, 1.0), (2 * images / batch, 1.0)):
+        np.testing.assert_allclose(augment.p(t), share * p, atol=1e-4)
+        for penalty in (r1, r2):
+            np.testing.assert_allclose(penalty.gamma(t), gamma * (10 - 9 * share), rtol=1e-3)
+        kept = 0.5 ** (batch / (share * half_life)) if share else 0.0
+        np.testing.assert_allclose(gan.ema_decay(t), kept, rtol=1e-5)

@@ -1,6 +1,7 @@
 """R3GAN against an independent PyTorch implementation: whole updates, of narrow networks, in float64."""
 
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ from common import STEP, drawn, in_range, latents, real_batch, remembering_gan, 
 
 from jaxgan import recipes
 from jaxgan.accumulation import disc_mixing
+from jaxgan.augmentation import Augment, draw
 from jaxgan.networks import R3GANDisc, R3GANGen
 from jaxgan.randomness import Purpose
 
@@ -17,15 +19,34 @@ pytestmark = pytest.mark.usefixtures("quick_programs")
 B = 3
 # 4 groups in the block of the first stage, 2 in that of the second; two blocks a stage are `test_r3gan`'s.
 SETTINGS = {"widths": (32, 16), "group_width": 16, "blocks": 1}
+LARGER = SETTINGS | {"widths": (32, 16, 16, 16)}  # 32 pixels, as published
 # The recipe's at its first steps: they change by a cosine over 39,062 of them, and are float32.
 RATE, GAMMA, BETA2 = (float(np.float32(x)) for x in (2e-4, 0.05, 0.9))
 
 
-def narrow(classes, update):
+AUGMENT = Augment(0.7, color=0.5, cutout=1.0)  # the recipe's p is all but 0 at its first steps
+
+
+def narrow(classes, update, settings, transforms):
     """The published recipe with narrow networks, and the gradients in its optimisers' states."""
     recipe = recipes.get("r3gan_conditional" if classes else "r3gan")
-    nets = {"gen": R3GANGen(**SETTINGS, classes=classes), "disc": R3GANDisc(**SETTINGS, classes=classes)}
-    return remembering_gan(recipe.replace(**nets, classes=classes, update=update).build())
+    nets = {"gen": R3GANGen(**settings, classes=classes), "disc": R3GANDisc(**settings, classes=classes)}
+    return remembering_gan(recipe.replace(**nets, classes=classes, update=update, transforms=transforms).build())
+
+
+def seen_through(disc, gan, state, examples):
+    """D behind the augmentation: a call on real images, and then one on generated ones, with the draws of these."""
+    import torch_modern
+
+    if not gan.transforms:
+        return disc
+    of_each = lambda key: jax.tree.map(lambda x: x[0], draw(key[None], 0.7, 0.7, 0.35, 0.7))  # noqa: E731
+    given = []
+    for purpose in (Purpose.TRANSFORM_REAL, Purpose.TRANSFORM_FAKE):
+        values = {k: np.asarray(v, np.float64) for k, v in drawn(of_each, state, purpose, examples)._asdict().items()}
+        given.append([{name: value[i] for name, value in values.items()} for i in range(len(examples))])
+    turn = itertools.cycle(given)
+    return lambda images, labels: disc(torch_modern.augmented(images, next(turn)), labels)
 
 
 def passes_of(gan, state, images, alternating):
@@ -40,28 +61,35 @@ def passes_of(gan, state, images, alternating):
         coins = np.asarray(drawn(jax.random.uniform, state, Purpose.AUGMENTATION, examples)) < 0.5
         mirrored = np.where(coins[:, None, None, None], images[:, :, ::-1], images)
         z = np.array(latents(gan, state, examples), np.float64)
-        yield nchw(mirrored), torch.from_numpy(z)
+        yield examples, nchw(mirrored), torch.from_numpy(z)
+
+
+def of_disc(disc, real, gen, z, labels):
+    import torch_modern
+
+    return torch_modern.disc_loss(disc, real, gen(z, labels), labels, GAMMA)
 
 
 @pytest.mark.parametrize(
-    ("classes", "update"),
+    ("classes", "update", "settings", "transforms"),
     [
-        pytest.param(0, "alternating", marks=pytest.mark.slow),
-        pytest.param(4, "shared", marks=pytest.mark.slow),
+        pytest.param(0, "alternating", SETTINGS, (), marks=pytest.mark.slow),
+        pytest.param(4, "shared", SETTINGS, (), marks=pytest.mark.slow),
+        pytest.param(4, "alternating", LARGER, (AUGMENT,), marks=pytest.mark.slow, id="augmented"),
     ],
 )
-def test_updates_are_pytorchs(classes, update, x64):
+def test_updates_are_pytorchs(classes, update, settings, transforms, x64):
     """Two of them, since the first of Adam's does not depend on its betas."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
     import torch_modern
     from torch_layout import update as updated
 
-    gan, alternating = narrow(classes, update), update == "alternating"
+    gan, alternating = narrow(classes, update, settings, transforms), update == "alternating"
     assert disc_mixing(gan, train=True) is None, "the generator's gradient is to be the one that R2 has computed"
     state = small_state(gan)
-    blocks = SETTINGS["blocks"]
+    blocks = settings["blocks"]
     gen, disc = nets = [
-        kind(**SETTINGS, classes=classes) for kind in (torch_modern.Generator, torch_modern.Discriminator)
+        kind(**settings, classes=classes) for kind in (torch_modern.Generator, torch_modern.Discriminator)
     ]
     starts = [torch_modern.load(net, of.params, blocks) for net, of in zip(nets, (state.gen, state.disc), strict=True)]
     adams = [(torch.optim.Adam(net.parameters(), RATE, (0.0, BETA2)),) for net in nets]
@@ -70,9 +98,10 @@ def test_updates_are_pytorchs(classes, update, x64):
         images = np.asarray(in_range(gan, batch).images, np.float64)
         labels = torch.from_numpy(np.array(batch.labels, np.int64)) if classes else None
         passes = [*passes_of(gan, state, images, alternating)]
-        real, z = passes[0]
-        gen_loss = functools.partial(torch_modern.gen_loss, gen, disc, *passes[-1], labels)
-        disc_loss = lambda real=real, z=z, y=labels: torch_modern.disc_loss(disc, real, gen(z, y), y, GAMMA)  # noqa: E731
+        (examples, real, z), (of_gen, *last) = passes[0], passes[-1]
+        judges = [seen_through(disc, gan, state, which) for which in (examples, of_gen)]
+        gen_loss = functools.partial(torch_modern.gen_loss, gen, judges[1], *last, labels)
+        disc_loss = functools.partial(of_disc, judges[0], real, gen, z, labels)
         theirs = updated(alternating, nets, adams, gen_loss, [disc_loss])
         state, metrics = STEP(gan, state, batch)
         for name, net, of, (loss, gradients) in zip(

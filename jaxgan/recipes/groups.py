@@ -19,7 +19,7 @@ from jaxgan.penalties import Penalty, Regularizer
 from jaxgan.recipes.description import describe
 from jaxgan.recipes.fields import CLIP, DECAY, FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, check, setting
 from jaxgan.recipes.frozen import frozen
-from jaxgan.schedules import PerStep, TimeDecay
+from jaxgan.schedules import HalfLife, PerStep, TimeDecay
 from jaxgan.schedules import Schedule as StepSchedule
 from jaxgan.transforms import Transform
 
@@ -250,7 +250,7 @@ class Schedule:
         0.999, "The share of the averaged generator kept at each step; 0: no average.", DECAY
     )
     ema_ramp: bool = setting(True, "Early on it is at most (1 + step) / (10 + step).")
-    ema_half_life: float = setting(
+    ema_half_life: float | StepSchedule = setting(
         0.0, "Real images after which half of the averaged generator is forgotten; 0 leaves it to ema_decay.", RATE
     )
 
@@ -259,6 +259,8 @@ class Schedule:
     def kept(self, batch_size: int) -> float | StepSchedule:
         """The share of the averaged generator kept at each step, of `batch_size` real images for each update of D."""
         images = batch_size * self.training_ratio
+        if callable(self.ema_half_life):
+            return HalfLife(self.ema_half_life, images)
         return 0.5 ** (images / self.ema_half_life) if self.ema_half_life else self.ema_decay
 
 
