@@ -19,7 +19,7 @@ from small_data import encoded, folder_of
 
 import jaxgan
 from experiments.bench.agreement import as_float64, difference, plain, random_data, run
-from jaxgan.run import ProcessError, processes
+from jaxgan.run import ProcessError, loop, processes
 
 ROOT = Path(__file__).parents[1]
 SCORED = ("--data", "digits", "--batch-size", "16", "--checkpoint-every", "20", "--log-every", "1")
@@ -280,6 +280,13 @@ def test_alone_it_is_the_leader_and_agrees_with_itself():
         same["batch_size"] = 3
     with pytest.raises(OSError, match="full"), processes.synchronized():
         raise OSError("full")
+
+
+def test_the_leader_says_how_long_a_turn_is(monkeypatch):
+    """By its own clock each would come to another length, and they would wait for one another for ever."""
+    monkeypatch.setattr(processes, "broadcast", lambda pace, minute: (7, 1))
+    clock, minute = loop._timed(loop.Clock(time.perf_counter() - 10), 20)
+    assert (clock.pace, minute) == (7, True)
 
 
 def test_what_processes_disagree_on():
