@@ -12,7 +12,7 @@ from PIL import Image
 from small_run import metrics_of, recipe
 
 import jaxgan
-from jaxgan import evaluation
+from jaxgan import evaluation, recipes
 from jaxgan.commands import evaluate, feature_files, sample, scored_run, scoring
 from jaxgan.commands.scored_run import Scored
 from jaxgan.data import Dataset
@@ -128,20 +128,27 @@ def test_a_recipe_says_what_the_best_checkpoint_is_chosen_by(tmp_path, which, be
     small = recipe(best_by=("quality", which))
     with pytest.raises(ZeroDivisionError):
         run(small.replace(events=(mine, other, stop)), tmp_path, 0, OPTIONS)
-    run(small.replace(events=(mine, other)), tmp_path, 0, OPTIONS)
+    summary = run(small.replace(events=(mine, other)), tmp_path, 0, OPTIONS)
     assert steps_kept(tmp_path) == [best, 8, 9]
+    by = f"{'highest' if which == 'max' else 'lowest'} quality"
+    assert summary["best"] == {"step": best, "value": values[best], "chosen_by": by}
     with contextlib.closing(checkpoint.open_folder(tmp_path / "checkpoints", read_only=True)) as checkpoints:
         found = checkpoints.best()
-    assert (found.step, found.score.unit) == (best, f"{'highest' if which == 'max' else 'lowest'} quality")
+    assert (found.step, found.score.unit) == (best, by)
     assert small.config() == recipe().config()
     assert "note" not in capfd.readouterr().err
 
 
-def test_a_score_that_is_never_found_is_said_at_the_end_and_other_words_are_refused(tmp_path, capfd):
+def test_a_score_that_is_never_found_is_said_at_the_end_and_other_words_are_refused(
+    tmp_path, refused, capfd, monkeypatch
+):
     event = Event("mine", 4, lambda moment: {"quality": 1.0})
     run(recipe(best_by=("qualty", "max"), events=(event,)), tmp_path, 0, OPTIONS)
     said = "no checkpoint is kept as the best: 'qualty' is not among what events find: quality"
     assert capfd.readouterr().err.count(said) == 1
+    monkeypatch.setattr(recipes, "of_run", lambda *_: recipe(best_by=("qualty", "max")))
+    said = refused(evaluate.main, tmp_path, "--weights", "best")
+    assert said.rstrip().endswith("no checkpoint has a 'qualty', which an event of the recipe has to find")
     for wrong in ("quality", ("quality", "most"), ["quality", "max"], (3, "max")):
         with pytest.raises(ValueError, match='best_by must be a name and "min" or "max", such as '):
             recipe(best_by=wrong)

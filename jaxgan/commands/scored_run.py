@@ -188,7 +188,8 @@ def _conclude(
         say(f"no final scores: {_reason(error)}", "stderr")
     if not found:
         return
-    if "best" in found:
-        found["best"] = found["best"] | {"chosen_by": chosen_by}
+    if "best" in states:
+        chosen = {name: value for name, value in summary.get("best", {}).items() if name in ("step", "value")}
+        found["best"] = chosen | found.get("best", {}) | {"chosen_by": chosen_by}
     rest = {name: value for name, value in summary.items() if name not in ("final", "best")}
     write_json(workdir / "summary.json", rest | found)

@@ -158,7 +158,7 @@ def _write(recipe: Recipe, folder: Path, found: dict[int, dict[str, Any]], diver
     result: dict[str, Any] = {"recipe": recipe.name, "steps": recipe.steps, "config": recipe.config()}
     result |= {"seeds": [of_seeds[seed] for seed in sorted(of_seeds)], "diverged": len(diverged)}
     for which in WHICH:
-        scores = {seed: found[seed][which] for seed in sorted(found) if which in found[seed]}
+        scores = {seed: found[seed][which] for seed in sorted(found) if "scores" in found[seed].get(which, {})}
         try:
             result |= {which: seed_statistics.over_seeds(scores)} if scores else {}
         except ValueError as error:

@@ -11,6 +11,7 @@ import tyro
 import jaxgan
 from jaxgan import GAN, GANState, recipes
 from jaxgan.commands.cli import fail, keep_programs
+from jaxgan.evaluation.scores import BEST_BY
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run import checkpoint
 from jaxgan.run.numerics import root_key, start_devices
@@ -60,7 +61,10 @@ def load(flags: Trained) -> tuple[Recipe, GAN, GANState]:
     with contextlib.closing(checkpoint.open_folder(folder, read_only=True)) as checkpoints:
         best = checkpoints.best() if flags.weights == "best" else None
         if flags.weights == "best" and best is None and checkpoints.latest_step() is not None:
-            fail(f"{checkpoints.path}: no checkpoint has a score; train with --evaluate-every N")
+            name, of_event = recipe.best_by[0], recipe.best_by != BEST_BY
+            needs = f"{name!r}, which an event of the recipe has to find" if of_event else "score"
+            how = "" if of_event else "; train with --evaluate-every N"
+            fail(f"{checkpoints.path}: no checkpoint has a {needs}{how}")
         if best and best.apart:
             of, by = ", ".join(f"{step:,}" for step in best.apart), best.score.unit or "unknown"
             say(f"note: the best of the steps scored by: {by}; step {of} was scored otherwise", "stderr")

@@ -159,6 +159,15 @@ def _end(prepared: Prepared, state: GANState, begin: float, together: int = 1) -
     return read_summary(prepared.workdir)
 
 
+def _best(prepared: Prepared) -> dict[str, Any]:
+    """Of the best checkpoint its step, and by what it was chosen, with its value; empty where there is none."""
+    best = prepared.checkpoints.best()
+    if best is None:
+        return {}
+    value = best.score.value if prepared.recipe.best_by[1] == "min" else -best.score.value
+    return {"best": {"step": best.step, "value": value, "chosen_by": best.score.unit}}
+
+
 def _conclude(prepared: Prepared, state_sha256: str, seconds: float, together: int) -> None:
     """Writes the summary of a finished run, so many of which were trained in one program, and then its pictures."""
     workdir, steps = prepared.workdir, prepared.recipe.steps
@@ -177,6 +186,7 @@ def _conclude(prepared: Prepared, state_sha256: str, seconds: float, together: i
             "devices": [device.device_kind for device in prepared.devices],
             "jax_version": jax.__version__,
             **({"trained_together": together} if together > 1 else {}),
+            **_best(prepared),
         }
         try:
             write_json(workdir / "summary.json", summary)
