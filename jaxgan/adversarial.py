@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from jaxgan.forward_pass import Losses, Metrics, Pass, and_extra, joined, scalar
+from jaxgan.forward_pass import Losses, Metrics, Pass, and_extra
 from jaxgan.losses import Forward
 from jaxgan.penalties import Disc, Gen
 from jaxgan.per_example import mixing
 from jaxgan.randomness import Purpose
+from jaxgan.user_functions import joined, scalar
 
 if TYPE_CHECKING:
     from jaxgan.gan import GAN

@@ -14,7 +14,6 @@ import functools
 import inspect
 import zlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
@@ -25,6 +24,7 @@ from jax.extend.core import get_opaque_trace_state
 from jaxgan.networks.layers import Context
 from jaxgan.randomness import Purpose, draw_labels, draw_z, example_keys, step_key
 from jaxgan.transforms import Transform
+from jaxgan.user_functions import joined, keys_named, place, scalar
 
 if TYPE_CHECKING:
     from jaxgan.gan import GAN, Batch, GANState
@@ -246,7 +246,7 @@ def losses(
       ValueError: a function of the user's gives another shape than it must, or two metrics have one name.
     """
     p = Pass(gan, state, {"gen": gen_params, "disc": disc_params}, batch, indices, reuse_gradient)
-    found = gan.game(p)
+    found = play(p)
     if not isinstance(found, Losses):
         raise ValueError(f"{place(gan.game)} must give Losses, not {type(found).__name__}")
     if (gan.penalties or gan.regularizers) and not p.is_adversarial:
@@ -263,6 +263,16 @@ def losses(
     return (loss_gen, loss_disc), Aux(p.stats, metrics, dict(found.means), dict(found.examples))
 
 
+def play(p: Pass) -> Losses:
+    """What the pass's game gives.
+
+    Raises:
+      ValueError: it asks for a name that its memory, or what else the data have, does not hold.
+    """
+    with keys_named(lambda: {"p.memory": p.memory, "p.others": p.others}):
+        return p.gan.game(p)
+
+
 def transformed(
     transform: Transform, images: jax.Array, keys: jax.Array, step: jax.Array, memory: Callable[[], Any]
 ) -> jax.Array:
@@ -274,39 +284,6 @@ def transformed(
 def and_extra(out: Any) -> tuple[jax.Array, Any]:
     """What a player gives, and what it gives beside that: None where it is one array."""
     return out if isinstance(out, tuple) else (out, None)
-
-
-def scalar(what: str, value: Any) -> tuple[jax.Array, Metrics]:
-    """What a function of the user's gives, if it is one number, or a pair of one and metrics.
-
-    Raises:
-      ValueError: it is not.
-    """
-    value, metrics = value if isinstance(value, tuple) else (value, {})
-    for name, x in {what: value, **{f"{what}: the metric {name}": x for name, x in metrics.items()}}.items():
-        if jnp.shape(x) != ():
-            raise ValueError(f"{name} must give a scalar, a mean over examples, not shape {list(jnp.shape(x))}")
-    return value, dict(metrics)
-
-
-def joined(*metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """All of several metrics.
-
-    Raises:
-      ValueError: two have one name.
-    """
-    names = [name for each in metrics for name in each]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"two metrics are named {twice[0]!r}; give one another name")
-    return {name: value for each in metrics for name, value in each.items()}
-
-
-def place(function: Any) -> str:
-    """What a function of the user's is called, and where it stands."""
-    function = inspect.unwrap(getattr(function, "func", function))
-    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
-    where = f" ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else ""
-    return f"{getattr(function, '__qualname__', type(function).__name__)}{where}"
 
 
 def check_collections(player: Player, variables: Mapping[str, Any]) -> None:

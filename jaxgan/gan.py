@@ -15,7 +15,7 @@ from flax import struct
 from jax.core import Tracer
 
 from jaxgan.adversarial import adversarial
-from jaxgan.forward_pass import Losses, Pass, and_extra
+from jaxgan.forward_pass import Losses, Pass, and_extra, play
 from jaxgan.images import from_uint8
 from jaxgan.losses import Loss, non_saturating
 from jaxgan.networks.layers import Context
@@ -281,7 +281,7 @@ def _initial_variables(gan: GAN, key: jax.Array) -> tuple[dict[str, Any], dict[s
     state = GANState(step=jnp.int32(0), key=key, gen=empty, disc=empty, averaged_gen={})
     batch = Batch(images, None if gan.condition else labels, others)
     p = Pass(gan, state, {"gen": {}, "disc": {}}, batch, jnp.arange(gan.group), initialising=True)
-    gan.game(p)
+    play(p)
     return p.params, p.stats
 
 

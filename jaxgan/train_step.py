@@ -20,11 +20,12 @@ import optax
 from jax.interpreters.ad import Zero
 
 from jaxgan.accumulation import Grads, mean_gradients, position, split
-from jaxgan.forward_pass import Aux, Metrics, joined, losses, place
+from jaxgan.forward_pass import Aux, Metrics, losses
 from jaxgan.gan import GAN, Batch, GANState, NetState, Seen, as_floats, image_shape
 from jaxgan.labels import checked_labels
 from jaxgan.networks.spectral import power_iteration
 from jaxgan.schedules import at
+from jaxgan.user_functions import joined, keys_named, place
 
 
 def train_step(gan: GAN, state: GANState, batch: Batch | jax.Array) -> tuple[GANState, Metrics]:
@@ -51,7 +52,9 @@ def train_step(gan: GAN, state: GANState, batch: Batch | jax.Array) -> tuple[GAN
         traced. A compiled step does not see the values of labels: those of a `Dataset` have been checked.
     """
     update = gan.update if callable(gan.update) else UPDATES[gan.update]
-    found = update(gan, state, _checked(gan, batch))
+    batch = _checked(gan, batch)
+    with keys_named(lambda: {"state.memory": state.memory, "batch.others": batch.others or {}}):
+        found = update(gan, state, batch)
     if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], GANState)):
         raise ValueError(f"{place(update)} must give (state, metrics)")
     if found[0].step is state.step:
@@ -187,7 +190,9 @@ def advance(gan: GAN, state: GANState, aux: Aux, metrics: Metrics) -> tuple[GANS
     averaged_gen = _average(gan, state.step, state.averaged_gen, state.gen.variables)
     memory = state.memory
     if gan.memory:
-        memory = gan.memory.update(memory, Seen(metrics, aux.means, aux.examples))
+        seen = Seen(metrics, aux.means, aux.examples)
+        with keys_named(lambda: {"the memory": memory, **{f"seen.{name}": x for name, x in seen._asdict().items()}}):
+            memory = gan.memory.update(memory, seen)
         before, after = _kinds(state.memory), _kinds(memory)
         for name in (name for name in before | after if before.get(name) != after.get(name)):
             was, now = before.get(name, "not there"), after.get(name, "not there")

@@ -233,6 +233,13 @@ def vector(p):
     return Losses(jnp.zeros(3), jnp.zeros(()))
 
 
+KEPT = Memory(lambda gan, params: {"mean": jnp.zeros(())})
+
+
+def no_mask(p):
+    return Losses(p.gen(p.z).mean(), p.disc(p.images).mean() * p.others["mask"].mean() + p.memory["mean"])
+
+
 def no_method(p):
     return Losses(jnp.mean(p.gen(p.images, method="encode")), jnp.zeros(()))
 
@@ -253,6 +260,18 @@ def no_method(p):
             r"<lambda> \(test_games.py:\d+\): the memory was float32\[2\], and is now float32\[1\]",
         ),
         ({"condition": "mask"}, "condition must be the name of one of others"),
+        (
+            {"game": no_mask, "others": (("edges", (2,)),), "memory": KEPT},
+            r"no 'mask' \(test_games.py:\d+\); p.memory has mean; p.others has edges",
+        ),
+        (
+            {"memory": Memory(KEPT.start, lambda m, seen: {"mean": seen.metrics["sign"]})},
+            r"no 'sign' \(test_games.py:\d+\); the memory has mean; seen.metrics has .*; seen.means has nothing",
+        ),
+        (
+            {"memory": KEPT, "update": lambda *x: x[1].memory["slow"]},
+            r"no 'slow' .*; state.memory has mean; batch.others",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_game_is_one_line_with_its_place(changes, message):

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "jaxgan"
 # Rooms from the bottom up: each may import itself and those of the lines above its own.
 ORDER = [
-    ["convolutions", "files", "labels", "losses", "randomness", "schedules"],
+    ["convolutions", "files", "labels", "losses", "randomness", "schedules", "user_functions"],
     ["affine", "images", "networks", "per_example"],
     ["penalties", "transforms"],
     ["forward_pass"],
