@@ -1,9 +1,11 @@
 """A run, in this process: what it writes, and how it goes on."""
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import time
 
@@ -14,6 +16,7 @@ from small_run import OPTIONS, metrics_of, recipe
 
 from jaxgan import data
 from jaxgan.run import Event, Options, RunError, WorkdirError, plots, run
+from jaxgan.run.prepare import introduction, prepare
 from jaxgan.run.workdir import claim
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
@@ -48,6 +51,15 @@ def test_what_a_run_writes(finished):
     config = json.loads((workdir / "config.json").read_text())
     assert (config["recipe"], config["seed"], config["batch_size"]) == ("tf2_gan", 0, 16)
     assert "steps" not in config
+
+
+@pytest.mark.parametrize(("ratio", "own"), [(1, True), (2, False), (2, True)])
+def test_an_update_of_ones_own_is_said_to_get_all_batches_of_a_step(tmp_path, ratio, own):
+    made = recipe(training_ratio=ratio, update=(lambda gan, state, batch: (state, {})) if own else "shared")
+    with contextlib.ExitStack() as stack:
+        said = introduction(prepare(made, tmp_path, 0, OPTIONS, (), stack))
+    told = r"<lambda> \(test_run.py:\d+\) gets the 2 batches of a step in one, and has to divide them"
+    assert bool(re.search(told, said)) == (own and ratio > 1)
 
 
 def test_event_files_hold_the_same_scalars(finished):

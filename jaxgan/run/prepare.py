@@ -17,6 +17,7 @@ from jaxgan.run.events import Event, check_events
 from jaxgan.run.numerics import inexact_flags, root_key
 from jaxgan.run.workdir import check, claim, read_config, record
 from jaxgan.sampling import ROWS
+from jaxgan.user_functions import place
 
 
 class Recipe(Protocol):
@@ -216,6 +217,8 @@ def introduction(prepared: Prepared) -> str:
     if jax.process_count() > 1:
         on += f" of {jax.process_count()} processes"
     how = f"steps {p.start} to {p.recipe.steps} of {p.recipe.batch_size} images on {on}, in {p.workdir}"
+    ratio = p.gan.training_ratio
+    own = place(p.gan.update) if ratio > 1 and callable(p.gan.update) else ""
     apart = not p.gan.condition or p.recipe.keeps_apart(p.options.data_dir)
     notes = {
         "the images are streamed: read as they are needed": isinstance(p.dataset, data.Source),
@@ -224,6 +227,7 @@ def introduction(prepared: Prepared) -> str:
         "nothing of these data is held out: samples and scores are of conditions that the run trains on": not apart,
         p.taken: p.taken,
         p.dataset.labels_note: p.gan.classes and p.dataset.labels_note,
+        f"{own} gets the {ratio} batches of a step in one, and has to divide them: training_ratio is {ratio}": own,
         f"flags that may change numbers are part of this run: {' '.join(flags)}": flags,
     }
     return "\n".join([what, how, *(f"note: {note}" for note, holds in notes.items() if holds)])
