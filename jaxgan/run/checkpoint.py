@@ -257,7 +257,7 @@ def _read(checkpoints: Checkpoints, step: int, like: Any) -> Any:
         then = f"rename {these} to go on from step {good}"
     else:
         none = "no older one can be read either" if older else "there is no older one"
-        then = f"{none}; put back a copy of it, or name another `workdir` to begin anew"
+        then = f"{none}; put back a copy of it, or train in another folder"
     raise CheckpointError(f"checkpoint {path} cannot be read: it is damaged or of another version; {then}")
 
 
