@@ -3,8 +3,10 @@
 import importlib.util
 import json
 import math
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -188,3 +190,19 @@ def test_workers_keep_their_order_and_say_what_failed():
         assert [timing.end(workers[name]) for name in "ca"] == [50, 30]
         with pytest.raises(timing.Failed, match="killed"):
             timing.measure(workers["a"], 1.0)
+
+
+def _endless():
+    print("here", flush=True)
+    time.sleep(600)
+
+
+@pytest.mark.slow
+def test_a_worker_ends_with_its_parent():
+    """Both hold the pipe of standard output, which is at its end when both are."""
+    program = "import test_benchmark as t\nwith t.timing.workers({'a': (t._endless,)}): pass"
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    with subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout.readline() == b"here\n"
+        parent.kill()
+        assert parent.communicate(timeout=60)[0] == b""

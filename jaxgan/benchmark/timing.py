@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 from jaxgan.run.screen import say
+from jaxgan.run.signals import end_with_parent
 
 CAPACITY = 1024  # the most updates in one dispatch
 DISPATCH = 1.0  # seconds, about, as the longest in training
@@ -126,6 +127,7 @@ def _answer(pipe: Connection, *questions: float | None) -> Any:
 def _serve(pipe: Connection, prepare: Callable[..., Prepared], args: tuple[Any, ...]) -> None:
     """The work of a process: it prepares, and answers until it is told to end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to hear
+    end_with_parent()
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent has ended
         try:
             dispatch, facts, last = prepare(*args)

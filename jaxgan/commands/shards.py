@@ -7,12 +7,11 @@ import errno
 import multiprocessing
 import os
 import signal
-import threading
 import time
 import warnings
 from collections.abc import Generator, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection, forkserver
+from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from multiprocessing.synchronize import Event
 
@@ -21,6 +20,7 @@ import numpy as np
 from jaxgan.data import DataError, Fit, Shape, folder, pairs, pixels, prepared
 from jaxgan.data.progress import on_terminal, progress
 from jaxgan.run.screen import QUIET, clock, say
+from jaxgan.run.signals import end_with_parent
 
 # What the processes need, with what their start imports anyway.
 PRELOADED = [
@@ -119,9 +119,7 @@ def _ready(stop: Event) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     warnings.simplefilter("ignore")  # Pillow's, of odd files
-    if parent := multiprocessing.parent_process():
-        watch = [parent.sentinel]
-        threading.Thread(target=lambda: (connection.wait(watch), os._exit(1)), daemon=True).start()
+    end_with_parent()
 
 
 def _write(shard: Shard) -> Written:

@@ -1,10 +1,12 @@
-"""The signals that ask a run to stop."""
+"""The signals that ask a run to stop, and the end of processes whose parent is gone."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from multiprocessing import connection
 from typing import Any
 
 import jax
@@ -47,3 +49,10 @@ def stop_signals() -> Iterator[Callable[[int], bool]]:
         yield multihost_utils.reached_preemption_sync_point if several else lambda turn: stop.is_set()
     finally:
         restore()
+
+
+def end_with_parent() -> None:
+    """In a process that another has started: it ends when that one is gone, however that was ended."""
+    if parent := multiprocessing.parent_process():
+        watch = [parent.sentinel]
+        threading.Thread(target=lambda: (connection.wait(watch), os._exit(1)), daemon=True).start()
