@@ -157,6 +157,8 @@ def test_against_pytorch(classes, x64):
     import torch_modern
     from torch_layout import nchw
 
+    from jaxgan.benchmark.torch_r3gan import Discriminator, Generator
+
     settings = {"widths": (16, 24, 8), "group_width": 8, "classes": classes}
     gen, disc = both(**settings)
     rng = np.random.default_rng(0)
@@ -169,7 +171,7 @@ def test_against_pytorch(classes, x64):
         logits, pullback = jax.vjp(lambda images: disc.apply(of_disc, images, labels, Context()), images)
         return gen.apply(of_gen, z, labels, Context()), logits, pullback(jnp.ones(4))[0]
 
-    their_gen, their_disc = torch_modern.Generator(**settings), torch_modern.Discriminator(**settings)
+    their_gen, their_disc = Generator(**settings), Discriminator(**settings)
     for net, variables in ((their_gen, of_gen), (their_disc, of_disc)):
         given = torch_modern.load(net, variables["params"])
         assert sum(value.size for value in given.values()) == size(variables)

@@ -65,9 +65,15 @@ def passes_of(gan, state, images, alternating):
 
 
 def of_disc(disc, real, gen, z, labels):
-    import torch_modern
+    from jaxgan.benchmark.torch_r3gan import disc_loss
 
-    return torch_modern.disc_loss(disc, real, gen(z, labels), labels, GAMMA)
+    return disc_loss(disc, real, gen(z, labels), labels, GAMMA)
+
+
+def of_gen(gen, disc, real, z, labels):
+    from jaxgan.benchmark.torch_r3gan import gen_loss
+
+    return gen_loss(disc, real, gen(z, labels), labels)
 
 
 @pytest.mark.parametrize(
@@ -84,13 +90,13 @@ def test_updates_are_pytorchs(classes, update, settings, transforms, x64):
     import torch_modern
     from torch_layout import update as updated
 
+    from jaxgan.benchmark.torch_r3gan import Discriminator, Generator
+
     gan, alternating = narrow(classes, update, settings, transforms), update == "alternating"
     assert disc_mixing(gan, train=True) is None, "the generator's gradient is to be the one that R2 has computed"
     state = small_state(gan)
     blocks = settings["blocks"]
-    gen, disc = nets = [
-        kind(**settings, classes=classes) for kind in (torch_modern.Generator, torch_modern.Discriminator)
-    ]
+    gen, disc = nets = [kind(**settings, classes=classes) for kind in (Generator, Discriminator)]
     starts = [torch_modern.load(net, of.params, blocks) for net, of in zip(nets, (state.gen, state.disc), strict=True)]
     adams = [(torch.optim.Adam(net.parameters(), RATE, (0.0, BETA2)),) for net in nets]
     for seed in range(2):
@@ -98,9 +104,9 @@ def test_updates_are_pytorchs(classes, update, settings, transforms, x64):
         images = np.asarray(in_range(gan, batch).images, np.float64)
         labels = torch.from_numpy(np.array(batch.labels, np.int64)) if classes else None
         passes = [*passes_of(gan, state, images, alternating)]
-        (examples, real, z), (of_gen, *last) = passes[0], passes[-1]
-        judges = [seen_through(disc, gan, state, which) for which in (examples, of_gen)]
-        gen_loss = functools.partial(torch_modern.gen_loss, gen, judges[1], *last, labels)
+        (examples, real, z), (later, *last) = passes[0], passes[-1]
+        judges = [seen_through(disc, gan, state, which) for which in (examples, later)]
+        gen_loss = functools.partial(of_gen, gen, judges[1], *last, labels)
         disc_loss = functools.partial(of_disc, judges[0], real, gen, z, labels)
         theirs = updated(alternating, nets, adams, gen_loss, [disc_loss])
         state, metrics = STEP(gan, state, batch)

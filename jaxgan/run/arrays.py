@@ -54,6 +54,12 @@ def _name(key: Any) -> str:
     return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", None))))
 
 
+def arranged(arrays: Any, like: Any) -> Any:
+    """A tree like `like`, of the arrays of the same names that Orbax has kept as nested dictionaries."""
+    there = {tuple(map(_name, path)): array for path, array in jax.tree_util.tree_leaves_with_path(arrays)}
+    return jax.tree_util.tree_map_with_path(lambda path, _: np.asarray(there[tuple(map(_name, path))]), like)
+
+
 def difference(path: tuple[str, ...], there: Arrays, here: Arrays) -> str:
     """How an array of a checkpoint differs from the one that is wanted, in words."""
     name = ".".join(path[:2]) + "".join(f"[{part!r}]" for part in path[2:])

@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 
 from jaxgan.data.dataset import first_line
 from jaxgan.randomness import key_data, with_keys
-from jaxgan.run.arrays import difference, names_of, sha256_of_dicts, shapes, state_sha256
+from jaxgan.run.arrays import arranged, difference, names_of, sha256_of_dicts, shapes, state_sha256
 
 # What a system says of files that may be whole: why one cannot be written, and why one cannot be read.
 FULL = re.compile("No space left on device|Disk quota exceeded|File too large")
@@ -280,15 +280,17 @@ def _whole(checkpoints: Checkpoints, step: int, target: Any) -> Any | None:
         if why := "there is not enough memory" if isinstance(error, MemoryError) else known and known[0]:
             raise CheckpointError(f"checkpoint {path} cannot be read ({why}); mend that first") from error
     try:
-        there = shapes(_restored(checkpoints, step, None).state)
+        restored = _restored(checkpoints, step, None)
+        there = shapes(restored.state)
     except jax.errors.JaxRuntimeError:
         raise
     except Exception:
         return None
     here = shapes(target)
     differ = [name for name in {**here, **there} if here.get(name) != there.get(name)]
-    if not differ:
-        return None
+    if not differ:  # it may be older than a field that holds nothing here, which Orbax does not take for the same tree
+        state = arranged(restored.state, target)
+        return state if state_sha256(state) == restored.digest["state_sha256"] else None
     more = f" (the first of {len(differ)} that differ)" if len(differ) > 1 else ""
     why = f"{difference(differ[0], there, here)}{more}; use the recipe as it was, or name another `workdir`"
     raise CheckpointError(f"checkpoint {path} does not fit the recipe: {why}")
