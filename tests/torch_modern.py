@@ -68,14 +68,17 @@ def _augmented(image, d):
         c, s = np.cos(by), np.sin(by)
         return m([c, s, 0], [-s, c, 0], [0, 0, 1])
 
-    forward = turning(np.pi / 2 * d["turns"]) @ scaling(1 - 2 * d["flip"], 1)
-    forward = moving(*np.round(size * d["shift"])) @ forward
-    forward = scaling(2 ** d["scale"], 2 ** d["scale"]) @ forward
-    forward = (
-        turning(d["turn_after"]) @ scaling(2 ** d["stretch"], 2 ** -d["stretch"]) @ turning(d["turn_before"]) @ forward
-    )
-    forward = moving(*(size * d["move"])) @ forward
-    image = _moved(image, torch.linalg.inv(forward))
+    across, down = np.round(size * d["shift"]).astype(int)
+    if any(np.any(d[name] != 0) for name in ("scale", "turn_before", "stretch", "turn_after", "move")):
+        forward = turning(np.pi / 2 * d["turns"]) @ scaling(1 - 2 * d["flip"], 1)
+        forward = scaling(2 ** d["scale"], 2 ** d["scale"]) @ moving(across, down) @ forward
+        forward = scaling(2 ** d["stretch"], 2 ** -d["stretch"]) @ turning(d["turn_before"]) @ forward
+        forward = moving(*(size * d["move"])) @ turning(d["turn_after"]) @ forward
+        image = _moved(image, torch.linalg.inv(forward))
+    else:  # by whole pixels
+        image = torch.rot90(image.flip(2) if d["flip"] else image, int(d["turns"]), (1, 2))
+        extended = F.pad(image[None], (size - 1,) * 4, mode="reflect")[0]
+        image = extended.roll((down, across), (1, 2))[:, size - 1 : 2 * size - 1, size - 1 : 2 * size - 1]
 
     v = torch.ones(3, dtype=torch.float64) / 3**0.5
     onto, unit = torch.outer(v, v), torch.eye(3, dtype=torch.float64)
@@ -91,7 +94,7 @@ def _augmented(image, d):
 
 
 def _moved(image, inverse):
-    """Enlarged twice, sampled and reduced again, which is the identity, to rounding, where the map is."""
+    """Enlarged twice, sampled and reduced again."""
     size, filter = image.shape[-1], torch.tensor(SYM6, dtype=torch.float64)
     filter = torch.outer(filter, filter) / filter.sum() ** 2
     pad = 3 * size
