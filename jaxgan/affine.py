@@ -30,6 +30,8 @@ _FILTER = np.array(SYM6) / np.sum(SYM6)
 _MARGIN = 3  # pixels that the filter reaches beyond the image
 
 
+_matmul = functools.partial(jnp.matmul, precision="highest")  # an accelerator would round what it multiplies
+
 # Maps [B, 2, 3] from a place in the result to the place in the image that it is taken from: x' = a x + b y + c,
 # y' = d x + e y + f, all from the centre, in pixels.
 
@@ -96,13 +98,14 @@ def _resampled(image: jax.Array, places: jax.Array) -> jax.Array:
     )
     reduce_rows, reduce_columns = (_reducing(n, image.dtype) for n in (height, width))
     sampled = sampled.reshape(channels, reduce_rows.shape[1], -1)
-    return jnp.moveaxis(reduce_rows @ sampled @ reduce_columns.T, 0, 2)
+    return jnp.moveaxis(_matmul(_matmul(reduce_rows, sampled), reduce_columns.T), 0, 2)
 
 
 def _resampled_back(image: jax.Array, places: jax.Array) -> jax.Array:
     height, width, channels = image.shape
     reduce_rows, reduce_columns = (_reducing(n, image.dtype) for n in (height, width))
-    sampled = (reduce_rows.T @ jnp.moveaxis(image, 2, 0) @ reduce_columns).reshape(channels, -1)
+    spread = _matmul(_matmul(reduce_rows.T, jnp.moveaxis(image, 2, 0)), reduce_columns)
+    sampled = spread.reshape(channels, -1)
     enlarged = jnp.zeros((channels, _lines(height) * _lines(width)), image.dtype)
     for i, share in _corners(image, places):  # one after the other into one array, which is fastest on a CPU
         enlarged = enlarged.at[:, i].add(sampled * share[None], mode="promise_in_bounds")
@@ -119,9 +122,8 @@ def _corners(image: jax.Array, places: jax.Array) -> list[tuple[jax.Array, jax.A
     columns, rows = _both(left, width), [_lines(width) * row for row in _both(top, height)]
     columns, rows, right, lower = jax.lax.optimization_barrier((columns, rows, x - left, y - top))  # computed once
     shares = [lower_share * right_share for lower_share in (1 - lower, lower) for right_share in (1 - right, right)]
-    return list(
-        zip([(row + column).ravel() for row in rows for column in columns], map(jnp.ravel, shares), strict=True)
-    )
+    corners = zip([row + column for row in rows for column in columns], shares, strict=True)
+    return [(i.ravel(), share.ravel()) for i, share in corners]
 
 
 def _both(places: jax.Array, size: int) -> list[jax.Array]:
@@ -147,7 +149,7 @@ def _enlarged(images: jax.Array) -> jax.Array:
 
     Rows are sums of vectors, which a CPU adds up much faster than it multiplies by a matrix that is nearly all zeros.
     """
-    images = images @ jnp.asarray(_enlarging(images.shape[2]).T, images.dtype)
+    images = _matmul(images, jnp.asarray(_enlarging(images.shape[2]).T, images.dtype))
     size = images.shape[1]
     half = _lines(size) // 2
     extended = images[:, _reflected(np.arange(-_MARGIN, half + _MARGIN), size)]
@@ -162,7 +164,7 @@ def _enlarged_back(enlarged: jax.Array, height: int, width: int) -> jax.Array:
     shifted = lambda phase, by: phases[phase][:, _MARGIN - by : _MARGIN - by + half]  # noqa: E731
     rows = _sum(_tap(j) * shifted(phase, by) for phase in (0, 1) for j, by in _taps(phase))
     reflected = jnp.pad(rows[:, : height - 1 : -1], ((0, 0), (1, 1), (0, 0))) if height > 1 else 0
-    return (rows[:, :height] + reflected) @ jnp.asarray(_enlarging(width), enlarged.dtype)
+    return _matmul(rows[:, :height] + reflected, jnp.asarray(_enlarging(width), enlarged.dtype))
 
 
 def _taps(phase: int) -> list[tuple[int, int]]:

@@ -193,7 +193,8 @@ def _colored(images: jax.Array, d: Draws) -> jax.Array:
     of_each = lambda x: x[:, None, None]  # noqa: E731
     flipped = (unit - 2 * grey * of_each(d.luma_flip)) * of_each(2**d.contrast)
     about_grey = grey + (unit - grey) * of_each(jnp.cos(d.hue)) + cross * of_each(jnp.sin(d.hue))
-    turned = (grey + (unit - grey) * of_each(2**d.saturation)) @ about_grey @ flipped
+    saturated = grey + (unit - grey) * of_each(2**d.saturation)
+    turned = jnp.matmul(jnp.matmul(saturated, about_grey, precision="highest"), flipped, precision="highest")
     added = jnp.sum(turned, axis=2) * d.brightness[:, None]
     if channels < 3:
         turned, added = jnp.mean(jnp.sum(turned, 2), 1)[:, None, None], jnp.mean(added, 1)[:, None]
