@@ -26,6 +26,18 @@ def layers_of(gan: GAN) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(names) if name in state.disc.params)
 
 
+def first_layers(gan: GAN, count: int) -> tuple[str, ...]:
+    """The names of so many of the discriminator's layers, from the image on.
+
+    Raises:
+      ValueError: it has no more than these.
+    """
+    names = layers_of(gan)
+    if count >= len(names):
+        raise ValueError(f"`freeze_disc` must be below {len(names)}, not {count}: D has the layers {', '.join(names)}")
+    return names[:count]
+
+
 def frozen(optimizer: optax.GradientTransformation, names: tuple[str, ...]) -> optax.GradientTransformation:
     """An optimiser under which these layers stay as they are."""
 

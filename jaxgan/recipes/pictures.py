@@ -92,7 +92,7 @@ def look(recipe: Recipe, data_dir: str | None) -> tuple[Any, int, int]:
 
 RECIPE = Recipe(
     name="pictures",
-    about="your own pictures, of 16 to 256 pixels: --data folder:PATH; R3GAN's networks, and rules for the rest",
+    about="a folder of your own pictures, at 16 to 256 pixels: R3GAN's networks, and rules for the rest",
     gen=networks.R3GANGen((128, 64, 32, 16), blocks=1),
     disc=networks.R3GANDisc((128, 64, 32, 16), blocks=1),
     networks=Networks(size="32", channels=3, width=128),

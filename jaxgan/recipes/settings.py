@@ -14,7 +14,7 @@ from jaxgan.evaluation.scores import BEST_BY
 from jaxgan.gan import Batch, image_shape
 from jaxgan.penalties import L2, R1, R2
 from jaxgan.recipes.description import describe, is_plain, take_apart
-from jaxgan.recipes.frozen import layers_of
+from jaxgan.recipes.frozen import first_layers
 from jaxgan.recipes.groups import GROUPS, Compute, Data, Net, Networks, Objective, Optimization, Schedule
 from jaxgan.transforms import InstanceNoise, RandomFlip
 
@@ -148,24 +148,10 @@ class Recipe:
         gen = gen.clone(base=base, widths=widths, channels=self.networks.channels)
         return dataclasses.replace(self, gen=gen, disc=disc.clone(widths=widths))
 
-    def _frozen(self) -> tuple[str, ...]:
-        """The names of D's layers that stay as they are.
-
-        Raises:
-          ValueError: D has not so many.
-        """
-        if not self.freeze_disc:
-            return ()
-        names = layers_of(Recipe.build(self.replace(freeze_disc=0)))
-        if self.freeze_disc >= len(names):
-            raise ValueError(
-                f"`freeze_disc` must be below {len(names)}, not {self.freeze_disc}: D has the layers {', '.join(names)}"
-            )
-        return names[: self.freeze_disc]
-
     def build(self) -> GAN:
         """The static description that `jaxgan.init` and `jaxgan.train_step` take."""
         updates: dict[Net, int] = {"gen": 1, "disc": self.training_ratio}  # of each network in a step
+        frozen = self.freeze_disc and first_layers(Recipe.build(self.replace(freeze_disc=0)), self.freeze_disc)
         noise = (InstanceNoise(self.instance_noise, self.instance_noise_decay),)
         augment = (Augment(self.augment),)
         return GAN(
@@ -173,7 +159,7 @@ class Recipe:
             disc=self.disc,
             loss=self.objective.build_loss(),
             gen_optimizer=self.optimization.build("gen"),
-            disc_optimizer=self.optimization.build("disc", self.training_ratio, self._frozen()),
+            disc_optimizer=self.optimization.build("disc", self.training_ratio, frozen or ()),
             z_size=self.z_size,
             prior=self.prior,
             classes=self.classes,
