@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jaxgan.evaluation import Features, classifier, for_data, inception_v3, shipped
+from jaxgan.evaluation import Features, classifier, efficientnet_lite0, for_data, inception_v3, shipped
 from jaxgan.evaluation.features import OTHER
 from jaxgan.recipes import RecipeError, user_files
 
-INCEPTION = "inception"
+INCEPTION, EFFICIENTNET = "inception", "efficientnet"
 
 
 def choose(name: str | None, inception_weights: str | None, data: object) -> Features:
@@ -17,7 +17,7 @@ def choose(name: str | None, inception_weights: str | None, data: object) -> Fea
 
     Raises:
       RecipeError: there are none of that name, or the file does not define them.
-      WeightsError: InceptionV3's weights cannot be had.
+      WeightsError: the weights of InceptionV3 or of EfficientNet cannot be had.
     """
     if inception_weights and name != INCEPTION:
         raise RecipeError("--inception-weights belongs to --features inception; say both")
@@ -25,10 +25,12 @@ def choose(name: str | None, inception_weights: str | None, data: object) -> Fea
         return classifier(for_data(data) if isinstance(data, str) else OTHER)
     if name == INCEPTION:
         return inception_v3(inception_weights)
+    if name == EFFICIENTNET:
+        return efficientnet_lite0()
     if name.endswith(".py"):
         return from_file(Path(name))
     if name not in shipped.index():
-        known = ", ".join([*shipped.index(), INCEPTION])
+        known = ", ".join([*shipped.index(), INCEPTION, EFFICIENTNET])
         raise RecipeError(f"--features {name}: there are {known}, or a Python file that defines features")
     return classifier(name)
 

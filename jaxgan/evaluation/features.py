@@ -20,6 +20,7 @@ from jaxgan.networks import Context
 # how many others are scored with it.
 BATCH = 250
 INCEPTION_BATCH = 25  # more at once take gigabytes, and are slower
+EFFICIENTNET_BATCH = 10
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
 VERSION = 1  # of what is done to images before a network sees them
 OTHER = "cifar10"  # the classifier of all data that have none of their own
@@ -144,6 +145,28 @@ def inception_v3(weights: str | None = None) -> Features:
 
     digest = _digest(hashlib.sha256(path.read_bytes()).hexdigest(), VERSION)
     return Features("inception", digest, functools.partial(apply, variables))
+
+
+def efficientnet_lite0() -> Features:
+    """The features of EfficientNet-Lite0, 1,280 of them, and the logits of ImageNet's classes: for larger pictures.
+
+    Images of another size are resized to 224 pixels (bilinear, with antialiasing).
+
+    Raises:
+      WeightsError: the package that has the weights is not installed, or damaged.
+    """
+    from jaxgan.evaluation import efficientnet as net
+
+    weights = net.read(net.find())
+
+    @jax.jit
+    def apply(weights: Mapping[str, Any], images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        few = images.reshape(-1, EFFICIENTNET_BATCH, *images.shape[1:])
+        with jax.default_matmul_precision("highest"):
+            found = jax.lax.map(lambda x: net.apply(weights, brought_to(x, (net.SIZE, net.SIZE, 3))), few)
+        return jax.tree.map(lambda x: x.reshape(len(images), -1), found)
+
+    return Features("efficientnet", _digest(net.SHA256, VERSION), functools.partial(apply, weights))
 
 
 def for_data(name: str) -> str:
