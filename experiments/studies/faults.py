@@ -1,7 +1,7 @@
 """How features order sets of pictures with faults: `python -m experiments.studies.faults folder:PATH [--json FILE]`.
 
-Half of some pictures stands for real ones, and the other half for samples: as it is, blurred, with noise, and with fewer
-different pictures. Features are fit for pictures of this size where each fault's distance grows with the fault.
+Half of some pictures stands for real ones, and the other half for samples: as it is, blurred, with noise, and with
+fewer different pictures. Features are fit for pictures of this size where each fault's distance grows with the fault.
 """
 
 import dataclasses
