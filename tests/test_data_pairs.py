@@ -199,7 +199,7 @@ def test_wrong_folders_and_recipes(tmp_path, folder):
     gan = recipes.get("tf2_gan").replace(others=(("mask", (28, 28, 1)),)).build()
     from jaxgan.run.prepare import _check_data
 
-    with pytest.raises(DataError, match=r"has none: the GAN takes a 'mask' of shape \[28, 28, 1\]"):
+    with pytest.raises(DataError, match=r"has no 'mask', and the GAN takes one of shape \[28, 28, 1\]"):
         _check_data(Dataset("plain", np.zeros((2, 28, 28, 1), np.uint8)), gan)
 
 

@@ -103,7 +103,7 @@ def test_a_run_names_what_it_came_from_and_goes_on_without_it(source, tmp_path):
 def test_what_cannot_be_started_from_is_one_line(source, tmp_path):
     workdir, _ = source
     for init_from, weights, message in (
-        (tmp_path, "last", "holds no checkpoints; name the workdir of a run"),
+        (tmp_path / "nowhere", "last", "is no folder; name the workdir of a run"),
         (workdir, "best", "holds no checkpoint with a score; train it first"),
     ):
         recipe = small_run.recipe(init_from=str(init_from), init_weights=weights)
@@ -121,7 +121,7 @@ def test_what_cannot_be_started_from_is_one_line(source, tmp_path):
 
 
 def test_frozen_layers_stay_and_the_others_move():
-    recipe = recipes.get("pictures").replace(size="16", width=16, freeze_disc=3, batch_size=4)
+    recipe = recipes.get("pictures").replace(size="16", width=16, init_from="there", freeze_disc=3, batch_size=4)
     gan = recipe.build()
     names = ("Conv_0", "Stage_0", "Stage_1", "Stage_2", "Dense_0")
     assert layers_of(gan) == names

@@ -93,7 +93,6 @@ def prepare_all(flags: Prepare) -> None:
             raise DataError(f"--out {flags.out} holds other files ({others[0]}); name another")
         (flags.out / prepared.UNFINISHED).write_text(json.dumps({"command": command}) + "\n")
         for name, half in parts:
-            # One of a pair that cannot be used takes the other with it, so it has to be mended or removed.
             changed = {"images": f"folder:{os.path.join(root, name)}", "strict": flags.strict or kind == "pairs"}
             out = flags.out / name / ("" if half is None else pairs.HALVES[half])
             prepare(dataclasses.replace(flags, **changed, out=out), command, half)
@@ -127,7 +126,7 @@ def prepare(flags: Prepare, command: str = "", half: int | None = None) -> prepa
         done = _known(flags, about, shards)
         for left in flags.out.glob("*.partial"):
             left.unlink(missing_ok=True)
-        _refuse(flags, [*odd, *(skip for of in done.values() for skip in of.skipped)])
+        _refuse(flags, [*odd, *(skip for of in done.values() for skip in of.skipped)], not command)
         missing = [shard for shard in shards if shard.number not in done]
         _check_space(flags.out, sum(len(shard.files) for shard in missing) * (nbytes + 128) + len(missing) * 2**18)
         journal = flags.out / prepared.UNFINISHED
@@ -141,10 +140,10 @@ def prepare(flags: Prepare, command: str = "", half: int | None = None) -> prepa
             for of in found:
                 append(journal, json.dumps(dataclasses.asdict(of)).encode() + b"\n")
                 done[of.shard] = of
-                _refuse(flags, of.skipped)
+                _refuse(flags, of.skipped, not command)
         result = _finish(flags, root, about, shards, [done[shard.number] for shard in shards], odd)
     now = sum(len(shard.files) - len(done[shard.number].skipped) for shard in missing)
-    _report(flags, result, now, time.perf_counter() - begin)
+    _report(flags, result, now, time.perf_counter() - begin, not command)
     return result
 
 
@@ -270,9 +269,10 @@ def _difference(then: dict[str, Any], now: dict[str, Any], flags: Prepare) -> st
     return "" if then["listing"] == now["listing"] else f"files of {flags.images} of other names, sizes or times"
 
 
-def _refuse(flags: Prepare, skipped: list[list[str]]) -> None:
+def _refuse(flags: Prepare, skipped: list[list[str]], alone: bool) -> None:
     if flags.strict and skipped:
-        raise DataError(f"{flags.images}: {skipped[0][0]} {skipped[0][1]}; mend or remove it, or go without --strict")
+        then = ", or go without --strict" if alone else f", remove {flags.out}, and say the same again"
+        raise DataError(f"{flags.images}: {skipped[0][0]} {skipped[0][1]}; mend or remove it{then}")
 
 
 def _check_space(out: Path, needed: int) -> None:
@@ -334,17 +334,17 @@ def _finish(
     return result
 
 
-def _report(flags: Prepare, result: prepared.About, now: int, seconds: float) -> None:
+def _report(flags: Prepare, result: prepared.About, now: int, seconds: float, alone: bool) -> None:
     """One line of what there is, and one on stderr for each of the first files that were left out."""
     for name, reason in result.skipped[:NAMED]:
         say(f"skipped: {one_line(name)} {one_line(reason)}", "stderr")
     if len(result.skipped) > NAMED:
         say(f"skipped: {len(result.skipped) - NAMED:,} more; {flags.out}/{prepared.ABOUT} names all", "stderr")
-    if result.labels_note:
+    if result.labels_note and alone:
         say(f"labels: {one_line(result.labels_note)}", "stderr")
     size = sum(shard["bytes"] for shard in result.shards.values()) / 2**20
     classes = f" in {len(result.classes):,} classes" if result.classes else " without labels"
     rate = f", {now / seconds:,.0f} images/s" if now else ", all there before"
     skipped = f"{len(result.skipped):,} skipped" if result.skipped else "none skipped"
     images = f"{result.images:,} images{classes}, {size:,.1f} MiB{rate}, {skipped}"
-    say(f"{flags.out}: {images}; --data prepared:{flags.out}")
+    say(f"{flags.out}: {images}" + f"; --data prepared:{flags.out}" * alone)

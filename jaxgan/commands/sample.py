@@ -67,6 +67,9 @@ def main(args: list[str] | None = None) -> None:
     out = _check(flags)
     with one_line_errors(flags.run.traceback), fixed_numerics():
         recipe, gan, state = load(flags.run)
+        for flag, where in (("--data", flags.run.data), ("--data-dir", flags.run.data_dir)):
+            if where and not (flags.beside_real or gan.condition):
+                fail(f"{flag} {where} is where --beside-real finds its images; say --beside-real too")
         names = read_config(flags.run.workdir).get("class_names", [])  # none in runs begun before they were written
         names = names if len(names) == gan.classes else []
         label = _label(flags.label, gan, names)
@@ -115,9 +118,6 @@ def _check(flags: Sample) -> Path | None:
         fail("--latent-grid, --interpolate and --beside-real are different pictures; ask for one at a time")
     if flags.gif and not flags.interpolate:
         fail(f"--gif {flags.gif} shows the paths of --interpolate; say --interpolate STEPS too")
-    for flag, given in (("--data", flags.run.data), ("--data-dir", flags.run.data_dir)):
-        if given and not flags.beside_real:
-            fail(f"{flag} {given} is where --beside-real finds its images; say --beside-real too")
     if flags.export and importlib.util.find_spec("flatbuffers") is None:
         fail(f'--export {flags.export}: there is no flatbuffers here; pip install "jaxgan[export]"')
     out = flags.out

@@ -76,6 +76,8 @@ def main(args: list[str] | None = None) -> None:
     if not processes.is_leader():
         return
     file = f" --recipe {shlex.quote(name)}" if recipe.file_sha256 else ""
+    if recipe.condition and flags.options.data_dir:  # where the conditions are
+        file += f" --data-dir {shlex.quote(flags.options.data_dir)}"
     say(
         f"step {summary['step']} reached; see {workdir}/samples.gif, {workdir}/losses.png and {workdir}/samples\n"
         f"more samples: {'jaxgan sample' if sys.argv[0].startswith('jaxgan') else 'python -m experiments.sample'} "

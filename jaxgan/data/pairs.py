@@ -45,7 +45,7 @@ def pairs(
     """
     name, shapes = f"pairs:{path}", (others.get(CONDITION), shape)
     place, apart = _part(name, path, held_out)
-    both = _folders(place)
+    both = _folders(name, place)
     if len(both) == 2:
         condition, images = (_images(name, os.path.join(place, f), s, how) for f, s in zip(both, shapes, strict=True))
         _check_names(name, place, both)
@@ -69,7 +69,7 @@ def domains(
         places = [os.path.join(at, f) for f in beside[1 if held_out and apart else 0]]
     else:
         place, apart = _part(name, path, held_out)
-        places = [os.path.join(place, f) for f in _folders(place)]
+        places = [os.path.join(place, f) for f in _folders(name, place)]
     if len(places) != 2:
         raise DataError(f"{name} must hold two folders, one for each domain")
     other, images = (_images(name, at, s, how) for at, s in zip(places, (others.get(OTHER), shape), strict=True))
@@ -102,7 +102,7 @@ def parts(name: str) -> list[tuple[str, int | None]]:
     places = [f for f in ("train", *HELD_OUT) if os.path.isdir(os.path.join(at, f))]
     found: list[tuple[str, int | None]] = []
     for place in places if "train" in places else [""]:
-        both = _folders(os.path.join(at, place))
+        both = _folders(name, os.path.join(at, place))
         if len(both) != 2 and kind == "domains":
             raise DataError(f"{name} must hold two folders, one for each domain")
         if len(both) == 2 and kind == "pairs":
@@ -145,10 +145,20 @@ def _part(name: str, path: str, held_out: bool) -> tuple[str, bool]:
     return (tests[0] if held_out and tests else train), bool(tests)
 
 
-def _folders(place: str) -> list[str]:
-    """The names of two folders; [""] where there are not two."""
+def _folders(name: str, place: str) -> list[str]:
+    """The names of two folders; [""] where there are none.
+
+    Raises:
+      DataError: there are others.
+    """
     names = sorted(e.name for e in os.scandir(place) if e.is_dir() and not e.name.startswith("."))
-    return names if len(names) == 2 else [""]
+    if len(names) not in (0, 2):
+        raise DataError(
+            f"{name}: {place} holds {len(names)} folders ({names[0]}, …); it must hold two, or pictures alone"
+        )
+    if not names and not folder.listed(name, place):
+        raise DataError(f"{name}: {place} holds neither two folders nor pictures")
+    return names or [""]
 
 
 def _check_names(name: str, place: str, both: list[str]) -> None:

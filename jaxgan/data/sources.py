@@ -77,6 +77,7 @@ def open_source(
     elif name == STACKED:
         found = _stacked_mnist(data_dir, shape, split, fit)
     else:
+        _check_no_folder(name)
         found = tfds.source(name, data_dir, shape, split, fit)
     return with_border(found, border) if border else found
 
@@ -96,9 +97,15 @@ def splits(name: str, data_dir: str | None = None) -> tuple[str, ...]:
         return ("train", "test") if apart else ()
     if name == "digits":
         return ()
+    _check_no_folder(name)
     if name.startswith(("pairs:", "domains:")):
         return ("train", "test")
     return tfds.splits("mnist" if name == STACKED else name, data_dir)
+
+
+def _check_no_folder(name: str) -> None:
+    if os.path.sep in name and os.path.isdir(name):
+        raise DataError(f"{name} is a folder; give folder:{name}")
 
 
 def _folder(

@@ -42,7 +42,12 @@ class Networks:
         0, "So many of D's layers stay as they are, from the image on (FreezeD, arXiv:2002.10964).", NOT_NEGATIVE
     )
 
-    __post_init__ = check
+    def __post_init__(self):
+        check(self)
+        if self.freeze_disc and not self.init_from:
+            raise ValueError(
+                "`freeze_disc` leaves layers as they begin, at random without `init_from`; name a run there"
+            )
 
     def picture(self) -> tuple[str, int, int]:
         """What is of recipes for any pictures."""

@@ -44,6 +44,10 @@ def of_data(recipe: Recipe, data_dir: str | None = None, said: Collection[str] =
       ValueError: no network has the size.
     """
     found, side, channels = look(recipe, data_dir)
+    if found.others or found.unpaired:
+        raise DataError(
+            f"{found.name} has more than images, which {recipe.name} does not take; name a folder:PATH of them"
+        )
     if "size" not in said:
         if side < SMALLEST:
             raise DataError(f"{found.name}: the median of its pictures' shorter sides is {side}, below {SMALLEST}")

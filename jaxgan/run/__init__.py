@@ -154,8 +154,9 @@ def _end(prepared: Prepared, state: GANState, begin: float, together: int = 1) -
     if int(state.step) < steps:
         raise Stopped(f"stopped at step {int(state.step)} of {steps}; the same command goes on from there")
     with processes.synchronized():
+        best = _best(prepared)  # which all processes read, as Orbax has it
         if processes.is_leader():
-            _conclude(prepared, state_sha256(state), time.perf_counter() - begin, together)
+            _conclude(prepared, state_sha256(state), time.perf_counter() - begin, together, best)
     return read_summary(prepared.workdir)
 
 
@@ -168,7 +169,7 @@ def _best(prepared: Prepared) -> dict[str, Any]:
     return {"best": {"step": best.step, "value": value, "chosen_by": best.score.unit}}
 
 
-def _conclude(prepared: Prepared, state_sha256: str, seconds: float, together: int) -> None:
+def _conclude(prepared: Prepared, state_sha256: str, seconds: float, together: int, best: Mapping[str, Any]) -> None:
     """Writes the summary of a finished run, so many of which were trained in one program, and then its pictures."""
     workdir, steps = prepared.workdir, prepared.recipe.steps
     # A run that was finished before knows how long it took.
@@ -186,7 +187,7 @@ def _conclude(prepared: Prepared, state_sha256: str, seconds: float, together: i
             "devices": [device.device_kind for device in prepared.devices],
             "jax_version": jax.__version__,
             **({"trained_together": together} if together > 1 else {}),
-            **_best(prepared),
+            **best,
         }
         try:
             write_json(workdir / "summary.json", summary)

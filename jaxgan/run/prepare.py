@@ -169,6 +169,8 @@ def prepare(
             _check_data(dataset, gan)  # only now it is known whether all have labels
         shown = recipe.held_out(16, options.data_dir) if gan.condition else None
         state = init(gan, root_key(seed))
+        if found:
+            state, note = transfer.transferred(state, found, recipe.init_from, recipe.init_weights)
         _check_division(gan, len(devices), state)
     with processes.synchronized():
         if processes.is_leader():
@@ -179,8 +181,8 @@ def prepare(
     with processes.synchronized() as same:
         checkpoints = checkpoint.open_folder(workdir / "checkpoints", options.keep)
         stack.callback(checkpoints.close)
-        if checkpoints.latest_step() is None and recipe.init_from:
-            found = found or transfer.read(recipe.init_from, recipe.init_weights)
+        if checkpoints.latest_step() is None and recipe.init_from and not found:
+            found = transfer.read(recipe.init_from, recipe.init_weights)
             if found.sha256 != config["init_sha256"]:
                 raise RunError(f"`init_from` {recipe.init_from} has been trained since; name another `workdir`")
             state, note = transfer.transferred(state, found, recipe.init_from, recipe.init_weights)
@@ -243,9 +245,10 @@ def _check_data(dataset: data.Source | data.Dataset, gan: GAN) -> None:
         )
     for name, shape in gan.others:
         if (given := dataset.other_shapes.get(name)) != shape:
-            has = "has none" if given is None else f"has one of shape {list(given)}"
+            has = f"has no {name!r}" if given is None else f"has a {name!r} of shape {list(given)}"
             raise data.DataError(
-                f"{dataset.name} {has}: the GAN takes a {name!r} of shape {list(shape)} with each image"
+                f"{dataset.name} {has}, and the GAN takes one of shape {list(shape)} with each image; pairs:PATH and "
+                "domains:PATH have some, and grey:NAME and inverse:NAME make them"
             )
     note = f" ({dataset.labels_note})" if dataset.labels_note else ""
     if gan.classes and not dataset.classes:

@@ -34,7 +34,8 @@ def read(workdir: str, weights: Weights) -> Found:
     """
     folder = Path(workdir).expanduser() / "checkpoints"
     if not folder.is_dir():
-        raise RunError(f"`init_from` {workdir} holds no checkpoints; name the workdir of a run")
+        holds = "holds no checkpoints" if folder.parent.is_dir() else "is no folder"
+        raise RunError(f"`init_from` {workdir} {holds}; name the workdir of a run")
     with contextlib.closing(checkpoint.open_folder(folder, read_only=True)) as checkpoints:
         best = checkpoints.best() if weights == "best" else None
         step = best.step if best else checkpoints.latest_step()
