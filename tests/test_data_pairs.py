@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import flax.linen as nn
 import jax
@@ -178,6 +179,12 @@ def test_a_conditional_run_shows_condition_output_and_target(folder, tmp_path, m
         "images": (3, 8, 8, 3), "condition": (3, 8, 8, 1), "targets": (3, 8, 8, 3)
     }  # fmt: skip
     np.testing.assert_array_equal(drawn["targets"], shown.images)
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved)
+    monkeypatch.setattr(recipes, "of_run", lambda *_: recipe.replace(data="pairs:gone"))
+    words = ["--data", f"pairs:{moved}", "--count", "3", "--npz", str(tmp_path / "y.npz")]
+    sample.main([str(tmp_path / "run"), *words])
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npz")["images"], drawn["images"])
 
 
 @pytest.mark.parametrize(("given", "message"), [
@@ -287,6 +294,14 @@ def test_what_cannot_be_prepared_or_is_half_prepared_is_one_line(tmp_path, folde
     assert "must hold two folders, one for each domain" in line(f"domains:{tmp_path}/one")
     assert "holds other files (x.png); name another" in line(f"pairs:{folder}", "one")
     assert "is within" in line(f"pairs:{tmp_path}/one", "one/more")
+    (tmp_path / "none" / "of").mkdir(parents=True)
+    assert "holds 1 folders (of, …); it must hold two, or pictures alone" in line(f"pairs:{tmp_path}/none", "fourth")
+    assert "holds neither two folders nor pictures" in line(f"pairs:{tmp_path}/none/of", "fourth")
+    assert not (tmp_path / "fourth").exists()
+    broken = tmp_path / "broken"
+    write(broken, ("a", "b"), count=3)
+    (broken / "b" / "001.png").write_text("no picture")
+    assert line(f"pairs:{broken}", "fifth").endswith(f"remove it, remove {tmp_path}/fifth/b, and say the same again")
     odd = tmp_path / "odd"
     write(odd, ("a", "b"), count=3)
     (odd / "a" / "002.png").rename(odd / "a" / "003.png")

@@ -113,6 +113,7 @@ def test_what_cannot_be_started_from_is_one_line(source, tmp_path):
     recipe = recipes.get("digits").replace(init_from=str(workdir))
     with pytest.raises(RunError, match="its gen has no array with the name and the shape of one of this run's"):
         run(recipe, tmp_path / "another", 1, small_run.OPTIONS)
+    assert not (tmp_path / "another").exists()
     shutil.copytree(workdir, tmp_path / "damaged")
     (file,) = (tmp_path / "damaged" / "checkpoints" / "9" / "digest").glob("metadata")
     file.write_text(file.read_text().replace('"state_sha256": "', '"state_sha256": "0'))
