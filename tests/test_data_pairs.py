@@ -301,7 +301,7 @@ def test_what_cannot_be_prepared_or_is_half_prepared_is_one_line(tmp_path, folde
     broken = tmp_path / "broken"
     write(broken, ("a", "b"), count=3)
     (broken / "b" / "001.png").write_text("no picture")
-    assert line(f"pairs:{broken}", "fifth").endswith(f"remove it, remove {tmp_path}/fifth/b, and say the same again")
+    assert f"remove it, remove {tmp_path}/fifth/b, and say the same again" in line(f"pairs:{broken}", "fifth")
     odd = tmp_path / "odd"
     write(odd, ("a", "b"), count=3)
     (odd / "a" / "002.png").rename(odd / "a" / "003.png")
