@@ -285,8 +285,6 @@ def _check_space(out: Path, needed: int) -> None:
 def _command(flags: Prepare) -> str:
     """The command that goes on with this, from any folder."""
     kind, _, path = flags.images.partition(":")
-    if kind not in ("folder", *pairs.KINDS):
-        return ""  # which is refused
     parts = [
         f"{kind}:{os.path.abspath(folder.place(flags.images, path))}",
         "--size",

@@ -48,13 +48,10 @@ def of_data(recipe: Recipe, data_dir: str | None = None, said: Collection[str] =
         raise DataError(
             f"{found.name} has more than images, which {recipe.name} does not take; name a folder:PATH of them"
         )
-    if "size" not in said:
-        if side < SMALLEST:
-            raise DataError(f"{found.name}: the median of its pictures' shorter sides is {side}, below {SMALLEST}")
-        size = str(min(LARGEST, 2 ** (side.bit_length() - 1)))
-        recipe = recipe.replace(size=size, channels=recipe.channels if "channels" in said else channels)
-    elif "channels" not in said:
-        recipe = recipe.replace(channels=channels)
+    if "size" not in said and side < SMALLEST:
+        raise DataError(f"{found.name}: the median of its pictures' shorter sides is {side}, below {SMALLEST}")
+    seen = {"size": str(min(LARGEST, 2 ** (side.bit_length() - 1))), "channels": channels}
+    recipe = recipe.replace(**{name: value for name, value in seen.items() if name not in said})
     (height, width), stages = recipe.networks.sizes()
     height, width = height << stages - 1, width << stages - 1
     if min(height, width) > side:

@@ -30,7 +30,7 @@ def sha256_of_dicts(arrays: Any, names: list[str]) -> str:
     Raises:
       KeyError: an array is missing.
     """
-    there = {tuple(map(_name, path)): array for path, array in jax.tree_util.tree_leaves_with_path(arrays)}
+    there = by_name(arrays)
     parts = [re.findall(r"\.(\w+)|\[(\d+)\]|\['([^']*)'\]", name) for name in names]
     return _sha256((name, there[tuple(map("".join, of))]) for name, of in zip(names, parts, strict=True))
 
@@ -46,8 +46,12 @@ def _sha256(arrays: Iterable[tuple[str, Any]]) -> str:
 
 def shapes(tree: Any) -> Arrays:
     """The shape and the type of each array, by the names on the way to it, which are all that Orbax keeps of a tree."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {tuple(map(_name, path)): (list(x.shape), str(x.dtype)) for path, x in leaves}
+    return {names: (list(x.shape), str(x.dtype)) for names, x in by_name(tree).items()}
+
+
+def by_name(tree: Any) -> dict[tuple[str, ...], Any]:
+    """The arrays of a tree, by the names on the way to them."""
+    return {tuple(map(_name, path)): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def _name(key: Any) -> str:
@@ -56,7 +60,7 @@ def _name(key: Any) -> str:
 
 def arranged(arrays: Any, like: Any) -> Any:
     """A tree like `like`, of the arrays of the same names that Orbax has kept as nested dictionaries."""
-    there = {tuple(map(_name, path)): array for path, array in jax.tree_util.tree_leaves_with_path(arrays)}
+    there = by_name(arrays)
     return jax.tree_util.tree_map_with_path(lambda path, _: np.asarray(there[tuple(map(_name, path))]), like)
 
 
