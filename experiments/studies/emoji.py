@@ -37,6 +37,8 @@ class Emoji:
     """The folder to write."""
     pictures: int | None = None
     """Only so many of the training pictures, spread over all."""
+    but: int = 0
+    """Leaves out the training pictures that --pictures would take with this number."""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -48,8 +50,11 @@ def main(args: list[str] | None = None) -> None:
             fail(f"--out {flags.out} holds files; name a folder that does not")
         if flags.pictures is not None and not 1 <= flags.pictures <= len(found["train"]):
             fail(f"--pictures must be from 1 to {len(found['train']):,}, not {flags.pictures}")
-        if flags.pictures:
-            found["train"] = sorted(found["train"], key=lambda picture: _hash(picture[1]))[: flags.pictures]
+        if not 0 <= flags.but < len(found["train"]) - (flags.pictures or 0):
+            fail(f"--but must be less than {len(found['train']):,}, the number of training pictures, not {flags.but}")
+        if flags.pictures or flags.but:
+            spread = sorted(found["train"], key=lambda picture: _hash(picture[1]))
+            found["train"] = spread[flags.but :][: flags.pictures]
         for split, pictures in found.items():
             for category, name in pictures:
                 folder = flags.out / split / category
