@@ -18,21 +18,25 @@ if TYPE_CHECKING:
     from jaxgan.gan import GAN
 
 
-def adversarial(p: Pass) -> Losses:
+def adversarial(p: Pass, made: Any = None) -> Losses:
     """The usual game: D tells real images from those that G makes of latents.
 
     `GAN.loss`, `penalties` and `regularizers` are functions of this pass; its metrics are D's mean logits, `logit_real`
     and `logit_fake`.
+
+    Args:
+      p: the pass.
+      made: what `p.gen` has given, where a game of one's own has called it.
     """
     gan, p.is_adversarial = p.gan, True
-    generated, gen_extra = and_extra(p.gen(p.z, p.generated_labels))
+    generated, gen_extra = and_extra(p.gen(p.z, p.generated_labels) if made is None else made)
 
     def apply_disc(images: jax.Array, labels: Any, real: bool = True) -> tuple[jax.Array, Any]:
         images = p.transform(images, real)
         keys = p.keys(Purpose.DROPOUT_REAL if real else Purpose.DROPOUT_FAKE)
         logits, extra = and_extra(p.disc(images, labels, keys=keys))
-        if logits.shape != (len(images) // gan.group,):
-            per = "image, [B]" if gan.group == 1 else f"{gan.group} images, [B / group]"
+        if logits.shape not in ((len(images),), (len(images) // gan.group,)):
+            per = "image, [B]" if gan.group == 1 else f"image, [B], or for {gan.group} of them, [B / group]"
             raise ValueError(f"the discriminator must give one logit for each {per}, not {list(logits.shape)}")
         return logits, extra
 

@@ -66,6 +66,18 @@ class Memory:
     update: Callable[[Any, Seen], Any] = lambda memory, seen: memory
 
 
+def memories(*parts: Memory) -> Memory:
+    """Several as one: each is a dict with names of its own, and gets the dict of them all."""
+
+    def start(gan: "GAN", params: dict[str, Any]) -> dict[str, Any]:
+        return {name: x for part in parts for name, x in part.start(gan, params).items()}
+
+    def update(memory: dict[str, Any], seen: Seen) -> dict[str, Any]:
+        return {name: x for part in parts for name, x in part.update(memory, seen).items()}
+
+    return Memory(start, update)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GAN:
     """The static description of a GAN: hashable, and passed to `jax.jit` as a static argument.

@@ -16,6 +16,7 @@ from jaxgan.networks.layers import Context
 from jaxgan.networks.plain import PlainDisc, PlainGen
 from jaxgan.networks.r3gan import R3GANDisc, R3GANGen
 from jaxgan.networks.sngan import SNGANDisc, SNGANGen
+from jaxgan.networks.stylegan2 import StyleGAN2Disc, StyleGAN2Gen
 from jaxgan.networks.tf2 import TF2DCGANDisc, TF2DCGANGen, TF2GANDisc, TF2GANGen
 from jaxgan.networks.wgan_gp import WGANGPDisc, WGANGPGen
 
@@ -39,6 +40,8 @@ __all__ = [
     "R3GANGen",
     "SNGANDisc",
     "SNGANGen",
+    "StyleGAN2Disc",
+    "StyleGAN2Gen",
     "TF2DCGANDisc",
     "TF2DCGANGen",
     "TF2GANDisc",

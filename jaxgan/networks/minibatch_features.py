@@ -47,6 +47,26 @@ def append_similarity(x: jax.Array, axis_name: str | None = None) -> jax.Array:
     return jnp.concatenate([x, similarity.astype(x.dtype)], axis=-1)
 
 
+def append_deviation(x: jax.Array, group: int) -> jax.Array:
+    """Appends how different the images of a group are: [B, H, W, C] -> [B, H, W, C + 1].
+
+    The channel is one value for each group of consecutive images, the mean over pixels and channels of the standard
+    deviation over the group (Karras et al. 2018, arXiv:1710.10196, section 3). `GAN.group` keeps groups whole in
+    microbatches and on devices.
+
+    Raises:
+      ValueError: the batch is not made of such groups.
+    """
+    if x.shape[0] % group:
+        raise ValueError(f"a batch of {x.shape[0]} images cannot be divided into groups of {group}")
+    with jax.named_scope("minibatch_features"):
+        groups = x.reshape(-1, group, *x.shape[1:])
+        variance = jnp.mean(jnp.square(groups - jnp.mean(groups, axis=1, keepdims=True)), axis=1)
+        deviation = jnp.mean(jnp.sqrt(variance + 1e-8), axis=(1, 2, 3))
+        channel = jnp.repeat(deviation, group)[:, None, None, None]
+        return jnp.concatenate([x, jnp.broadcast_to(channel, (*x.shape[:3], 1))], axis=-1)
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _similarity(axis_name: str | None, x: jax.Array) -> jax.Array:
     """Mean over j and channels of exp(-|x_i - x_j|): [B, H, W, C] -> [B, H, W, 1]."""

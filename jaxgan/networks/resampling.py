@@ -34,6 +34,16 @@ def downsample(x: jax.Array) -> jax.Array:
     return x
 
 
+def smooth(x: jax.Array, pad: int) -> jax.Array:
+    """[B, H, W, C] -> [B, H + 2 pad - 3, W + 2 pad - 3, C]: the filter at every pixel, after zeros on all sides."""
+    for axis in (1, 2):
+        n = x.shape[axis] + 2 * pad - 3
+        x = jnp.pad(x, [(pad, pad) if a == axis else (0, 0) for a in range(x.ndim)])
+        of = [jax.lax.slice_in_dim(x, k, k + n, axis=axis) for k in range(4)]
+        x = 0.125 * (of[0] + of[3]) + 0.375 * (of[1] + of[2])
+    return x
+
+
 def _neighbours(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
     """For each pixel, the one before it and the one after it along an axis, zero where there is none."""
     n = x.shape[axis]

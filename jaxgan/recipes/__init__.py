@@ -13,6 +13,7 @@ from typing import Any
 from jaxgan.recipes import bigan, cyclegan, infogan, pictures, pix2pix, user_files
 from jaxgan.recipes.modern import MODERN
 from jaxgan.recipes.settings import FORMAT, Recipe
+from jaxgan.recipes.stylegan2 import STYLEGAN2
 from jaxgan.recipes.systems import SYSTEMS
 
 CHANGED = (
@@ -20,7 +21,7 @@ CHANGED = (
     "may be others; `accept_changed_file` takes it as it is"
 )
 GAMES = {game.RECIPE.name: game.RECIPE for game in (bigan, infogan, pix2pix, cyclegan)}
-RECIPES = SYSTEMS | MODERN | {"pictures": pictures.RECIPE} | GAMES
+RECIPES = SYSTEMS | MODERN | STYLEGAN2 | {"pictures": pictures.RECIPE} | GAMES
 
 
 class RecipeError(ValueError):

@@ -43,6 +43,29 @@ def of_data(recipe: Recipe, data_dir: str | None = None, said: Collection[str] =
       DataError: the data cannot be had, or are smaller than the size that is said.
       ValueError: no network has the size.
     """
+    recipe, (height, width), line, count = fitted(recipe, data_dir, said)
+    rate = min(RATES[1], max(RATES[0], round(RATE / recipe.width, 6)))
+    chosen: dict[str, Any] = {
+        "gamma": float(f"{GAMMA * height * width / recipe.batch_size:.2g}"),
+        "gen_learning_rate": rate,
+        "disc_learning_rate": rate,
+        "augment": AUGMENT if count < FEW else 0.0,
+    }
+    recipe = recipe.replace(**{name: value for name, value in chosen.items() if name not in said})
+    of_channels = {1: "grey", 3: "RGB", 4: "RGBA"}[recipe.channels]
+    return recipe, [
+        line,
+        f"{recipe.name}: {height}x{width} pixels, {of_channels}, width {recipe.width}, gamma {recipe.gamma}, learning "
+        f"rates {recipe.gen_learning_rate} and {recipe.disc_learning_rate}, augment {recipe.augment}; each is a flag",
+    ]
+
+
+def fitted(recipe: Recipe, data_dir: str | None, said: Collection[str]) -> tuple[Recipe, tuple[int, int], str, int]:
+    """A recipe with the size, the channels and the classes of its data; arguments and errors are those of `of_data`.
+
+    Returns:
+      The recipe; its height and width; a line that says what was found; and how many pictures there are.
+    """
     found, side, channels = look(recipe, data_dir)
     if found.others or found.unpaired:
         raise DataError(
@@ -58,23 +81,10 @@ def of_data(recipe: Recipe, data_dir: str | None = None, said: Collection[str] =
         raise DataError(
             f"`size` {recipe.size}: the median of the shorter sides of {found.name} is {side} pixels; give that or less"
         )
-    rate = min(RATES[1], max(RATES[0], round(RATE / recipe.width, 6)))
-    chosen: dict[str, Any] = {
-        "gamma": float(f"{GAMMA * height * width / recipe.batch_size:.2g}"),
-        "gen_learning_rate": rate,
-        "disc_learning_rate": rate,
-        "augment": AUGMENT if found.size < FEW else 0.0,
-    }
-    chosen = {name: value for name, value in chosen.items() if name not in said}
     classes = len(found.classes)
-    recipe = recipe.with_classes(classes).replace(**chosen)
     of_classes = f"{classes} classes" if classes else "no classes"
-    of_channels = {1: "grey", 3: "RGB", 4: "RGBA"}[recipe.channels]
-    return recipe, [
-        f"{found.name}: {found.size:,} pictures, {of_classes}, the median of their shorter sides {side} pixels",
-        f"{recipe.name}: {height}x{width} pixels, {of_channels}, width {recipe.width}, gamma {recipe.gamma}, learning "
-        f"rates {recipe.gen_learning_rate} and {recipe.disc_learning_rate}, augment {recipe.augment}; each is a flag",
-    ]
+    line = f"{found.name}: {found.size:,} pictures, {of_classes}, the median of their shorter sides {side} pixels"
+    return recipe.with_classes(classes), (height, width), line, found.size
 
 
 def look(recipe: Recipe, data_dir: str | None) -> tuple[Any, int, int]:
