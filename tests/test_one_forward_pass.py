@@ -13,7 +13,8 @@ import pytest
 from common import QUICK
 
 import jaxgan
-from jaxgan import convolutions, recipes
+from jaxgan import convolutions, networks, recipes
+from jaxgan.adversarial import adversarial
 from jaxgan.gan import Batch, image_shape
 from jaxgan.losses import of_logits, relativistic
 from jaxgan.penalties import R1, R2
@@ -119,6 +120,30 @@ def test_an_alternating_step_with_r1_and_r2_has_a_quarter_more_to_do():
             return jax.jit(function).lower(*args).compile(QUICK).cost_analysis()["flops"]
 
     assert flops(function) > 1.25 * flops(shared)
+
+
+# StyleGAN2 of four stages, without its penalties. Convolutions of 3x3: seven in G, of which each has a gradient in its
+# kernel and, as the constant is a parameter, in its input; seven in D. Those of 1x1 are four in either; XLA makes
+# products of them forwards, and counts the others as convolutions. Dense layers: in G two of the mapping, a style for
+# each of eleven convolutions, and seven norms of kernels, products of squares; in D two, the last of one output.
+STYLES = {
+    "gen": networks.StyleGAN2Gen((8, 8, 8, 8), 16, mixing=0.0),
+    "disc": networks.StyleGAN2Disc((8, 8, 8, 8), 16),
+    "game": adversarial,
+    "memory": None,
+    **dict.fromkeys(("penalties", "regularizers", "transforms"), ()),
+}
+STYLES_G, STYLES_D = (7, 4 + 2 + 11 + 7), (7, 4 + 2)
+STYLES_BACKWARD = total((2 * 7 + 2 * 4, 2 + 1 + 2 * 11 + 2 * 7), *[(2 * 7 + 4 + 3, 2 + 1)] * 2, (7 + 4, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("update", "again"), [("shared", ()), ("alternating", (STYLES_G, STYLES_D))])
+def test_stylegan2_shares_its_pass_too(update, again):
+    """Of G on, D on both batches, and back: an alternating step has 14 convolutions and 30 products more."""
+    want = total(STYLES_G, STYLES_D, STYLES_D, STYLES_BACKWARD, *again)
+    assert for_gpu(*steps("stylegan2_small", update=update, **STYLES)) == want
+    assert want == ((96, 82) if update == "shared" else (110, 112))
 
 
 # pix2pix: a U-Net of eight convolutions, whose input is data, and a D of three, whose gradient in the generated image

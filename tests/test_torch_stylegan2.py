@@ -1,4 +1,4 @@
-"""StyleGAN2 against an independent PyTorch implementation: its parts, and whole updates of narrow networks, in float64."""
+"""StyleGAN2 against an independent PyTorch implementation: its parts, and whole updates, narrow and in float64."""
 
 import dataclasses
 

@@ -1,9 +1,10 @@
-"""StyleGAN2 in PyTorch, written from its papers: its networks, losses and penalties, as the tests' oracle and as a peer.
+"""StyleGAN2 in PyTorch, written from its papers: the oracle of the tests, and a peer to be as fast as.
 
 It shares nothing with the package. A kernel is made for each image, modulated and demodulated, and all images are one
 convolution in groups, as the authors do it. Maps are [B, C, H, W] here.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -79,7 +80,7 @@ class Mapping(nn.Module):
         self.embed = Dense(classes, w_size) if classes else None
         inputs = z_size + (w_size if classes else 0)
         sizes = [inputs, *[w_size] * layers]
-        self.layers = nn.ModuleList(Dense(a, b, rate=0.01) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(Dense(a, b, rate=0.01) for a, b in itertools.pairwise(sizes))
 
     def forward(self, z: Tensor | None, labels: Tensor | None) -> Tensor:
         parts = [] if z is None else [unit(z)]
@@ -157,7 +158,7 @@ class Discriminator(nn.Module):
         self.from_rgb = Conv(3, down[0], 1)
         self.blocks = nn.ModuleList(
             nn.ModuleList([Conv(a, b, 1, bias=False, down=True), Conv(a, a, 3), Conv(a, b, 3, down=True)])
-            for a, b in zip(down, down[1:], strict=False)
+            for a, b in itertools.pairwise(down)
         )
         self.conv = Conv(down[-1] + 1, down[-1], 3)
         self.dense = Dense(16 * down[-1], down[-1])

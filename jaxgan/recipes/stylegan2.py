@@ -33,7 +33,7 @@ def stylegan2(p: Pass) -> Losses:
 
 
 def path_length(forward: Forward, gen: Gen) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """2 E (|J^T y| - a)^2, with J of the images in w, y ~ N(0, 1) / sqrt(pixels), and a the running mean of the lengths.
+    """2 E (|J^T y| - a)^2, with J of the images in w, y ~ N(0, 1) / sqrt(pixels), and a the lengths' running mean.
 
     Of every second image (arXiv:1912.04958, section 3.2 and appendix B). A length is the root of the mean over the
     layers of |J^T y|^2, as in the authors' code.
