@@ -1,8 +1,6 @@
 """A run that starts from the weights of another one: what of them fits is taken, and the rest begins anew."""
 
 import contextlib
-import functools
-import operator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -11,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxgan.gan import GANState
 from jaxgan.run import checkpoint
-from jaxgan.run.arrays import shapes
+from jaxgan.run.arrays import by_name, shapes
 from jaxgan.run.errors import RunError
 
 Weights = Literal["last", "best", "averaged"]
@@ -83,14 +81,7 @@ def transferred(state: GANState, found: Found, workdir: str, weights: Weights) -
 
 def _fitting(new: dict[str, Any], old: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
     """The variables of a network, each from `old` where that has one of the same name, shape and type; and the rest."""
-    there = shapes(old)
-    anew: list[tuple[str, ...]] = []
-
-    def taken(path: Any, x: jax.Array) -> jax.Array:
-        names = tuple(str(key.key) for key in path)
-        if there.get(names) != (list(x.shape), str(x.dtype)):
-            anew.append(names)
-            return x
-        return jnp.asarray(functools.reduce(operator.getitem, names, old))
-
-    return jax.tree_util.tree_map_with_path(taken, new), anew
+    there, kinds, here = by_name(old), shapes(old), shapes(new)
+    anew = [names for names, kind in here.items() if kinds.get(names) != kind]
+    taken = [x if names in anew else jnp.asarray(there[names]) for names, x in by_name(new).items()]
+    return jax.tree.unflatten(jax.tree.structure(new), taken), anew
