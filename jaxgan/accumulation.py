@@ -39,7 +39,8 @@ def mean_gradients(
         grads = jax.lax.pmean(grads, gan.axis_name)
     with jax.named_scope("losses"):
         metrics, means = jax.lax.pmean((aux.metrics, aux.means), gan.axis_name)
-    return grads, aux._replace(metrics=metrics, means=means, examples=_of_all_devices(gan, aux.examples))
+    examples, images = _of_all_devices(gan, aux.examples), aux.images * jax.lax.axis_size(gan.axis_name)
+    return grads, aux._replace(metrics=metrics, means=means, examples=examples, images=images)
 
 
 def position(gan: GAN) -> tuple[jax.Array | int, int]:
@@ -90,7 +91,7 @@ def _over_microbatches(
     zeros = _on_each_device(gan, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like))
     (stats, total), examples = jax.lax.scan(add, (stats, zeros), micro)
     grads, metrics, means = jax.tree.map(lambda x: x / gan.accumulate, total)
-    return grads, Aux(stats, metrics, means, _joined(gan, examples, gan.accumulate))
+    return grads, Aux(stats, metrics, means, _joined(gan, examples, gan.accumulate), len(batch.images))
 
 
 # Where `gradients` are differentiated themselves, the gradient in a device's own copy is the mean over the devices.

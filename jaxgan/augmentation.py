@@ -79,25 +79,29 @@ class Augment:
 
     def __call__(self, images: jax.Array, keys: jax.Array, step: jax.Array, memory: Any = None) -> jax.Array:
         """Images [B, H, W, C], each by its own key."""
-        if self.p is None and not (isinstance(memory, dict) and "augment_p" in memory):
-            raise ValueError("Augment(p=None) takes p from the GAN's memory: give it memory=adaptive(batch_size)")
+        if self.p is None and not _has_p(memory):
+            raise ValueError("Augment(p=None) takes p from the GAN's memory: give it memory=adaptive()")
         p = memory["augment_p"] if self.p is None else at(self.p, step)
         return apply(images, draw(keys, *(p * share for share in (self.blit, self.geometric, self.color, self.cutout))))
 
 
 def sign_real(forward: Forward, disc: Disc) -> tuple[float, dict[str, jax.Array]]:
-    """A penalty of nothing, which logs the mean sign of D's logits of real images: how much D overfits."""
-    return 0.0, {"sign_real": jnp.mean(jnp.sign(forward.real_logits))}
+    """A penalty of nothing, which logs the mean sign of D's logits of real images: how much D overfits.
+
+    With `adaptive` it logs p too, as the images of this update had it: `augment_probability`.
+    """
+    p = {"augment_probability": forward.memory["augment_p"]} if _has_p(forward.memory) else {}
+    return 0.0, {"sign_real": jnp.mean(jnp.sign(forward.real_logits)), **p}
 
 
-def adaptive(batch_size: int, target: float = 0.6, images: int = 500_000) -> Memory:
-    """The memory of an adaptive p: `GAN(transforms=(Augment(None),), penalties=(…, sign_real), memory=adaptive(64))`.
+def adaptive(*, target: float = 0.6, images: int = 500_000) -> Memory:
+    """The memory of an adaptive p: `GAN(transforms=(Augment(None),), penalties=(…, sign_real), memory=adaptive())`.
 
-    After every fourth update, p moves by the share that these batches are of `images`: up if the mean of `sign_real`
-    over them is above the target, else down, and not below 0 (above 1 it would have no effect).
+    After every fourth update, p moves by the share that their batches are of `images`: up if the mean of `sign_real`
+    over them is above the target, else down, and not below 0 (above 1 it would have no effect). Where D has several
+    updates in a step, the last one counts.
 
     Args:
-      batch_size: the real images of an update.
       target: of the mean sign.
       images: so many take p from 0 to 1.
     """
@@ -107,7 +111,7 @@ def adaptive(batch_size: int, target: float = 0.6, images: int = 500_000) -> Mem
 
     def update(memory: dict[str, jax.Array], seen: Seen) -> dict[str, jax.Array]:
         signs, updates = memory["sign_real"] + seen.metrics["sign_real"] / 4, memory["updates"] + 1
-        moved = jnp.clip(memory["augment_p"] + jnp.sign(signs - target) * (4 * batch_size / images), 0.0, 1.0)
+        moved = jnp.clip(memory["augment_p"] + jnp.sign(signs - target) * (4 * seen.images / images), 0.0, 1.0)
         now = updates % 4 == 0
         return {
             "augment_p": jnp.where(now, moved, memory["augment_p"]),
@@ -116,6 +120,10 @@ def adaptive(batch_size: int, target: float = 0.6, images: int = 500_000) -> Mem
         }
 
     return Memory(start, update)
+
+
+def _has_p(memory: Any) -> bool:
+    return isinstance(memory, dict) and "augment_p" in memory
 
 
 def draw(keys: jax.Array, blit: Any, geometric: Any, color: Any, cutout: Any = 0.0) -> Draws:

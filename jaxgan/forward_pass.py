@@ -59,12 +59,14 @@ class Aux(NamedTuple):
       metrics: the scalars of each player's own: they are logged from the pass that its gradient is taken from.
       means: as in `Losses`.
       examples: as in `Losses`.
+      images: how many real images it saw, over devices and microbatches.
     """
 
     stats: dict[str, Any]
     metrics: dict[str, Metrics]
     means: dict[str, Any]
     examples: dict[str, Any]
+    images: jax.Array | int
 
 
 class Pass:
@@ -260,7 +262,7 @@ def losses(
         "disc": joined({"loss_disc": loss_disc}, of_disc, found.metrics),
     }
     joined(*metrics.values())
-    return (loss_gen, loss_disc), Aux(p.stats, metrics, dict(found.means), dict(found.examples))
+    return (loss_gen, loss_disc), Aux(p.stats, metrics, dict(found.means), dict(found.examples), len(batch.images))
 
 
 def play(p: Pass) -> Losses:

@@ -45,11 +45,13 @@ class Seen(NamedTuple):
       metrics: the scalars of the step, by name.
       means: arrays that are averaged, and not logged.
       examples: arrays [B, ...], a row for each example, in the order of their indices in the batch.
+      images: B, how many real images the pass took.
     """
 
     metrics: dict[str, jax.Array]
     means: dict[str, Any]
     examples: dict[str, Any]
+    images: jax.Array | int
 
 
 @dataclasses.dataclass(frozen=True)

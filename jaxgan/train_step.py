@@ -190,7 +190,7 @@ def advance(gan: GAN, state: GANState, aux: Aux, metrics: Metrics) -> tuple[GANS
     averaged_gen = _average(gan, state.step, state.averaged_gen, state.gen.variables)
     memory = state.memory
     if gan.memory:
-        seen = Seen(metrics, aux.means, aux.examples)
+        seen = Seen(metrics, aux.means, aux.examples, aux.images)
         with keys_named(lambda: {"the memory": memory, **{f"seen.{name}": x for name, x in seen._asdict().items()}}):
             memory = gan.memory.update(memory, seen)
         before, after = _kinds(state.memory), _kinds(memory)

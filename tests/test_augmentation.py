@@ -1,18 +1,16 @@
 """StyleGAN2-ADA's augmentation against NumPy and SciPy: what is done to an image, how often, and its derivatives."""
 
-import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import QUICK, STEP, on, real_batch, small_gan, small_state
+from common import QUICK
 from scipy import ndimage, signal
 
 import jaxgan
-from jaxgan.augmentation import Augment, Draws, adaptive, apply, draw, sign_real
-from jaxgan.gan import Seen
+from jaxgan.augmentation import Augment, Draws, apply, draw
 from jaxgan.per_example import mixing
 from jaxgan.schedules import Linear
 
@@ -153,10 +151,13 @@ def expected(images, draws):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(
-    "kinds", [BLIT, GEOMETRIC, COLOR, CUTOUT, Draws._fields], ids=["blit", "geometric", "color", "cutout", "all"]
+    ("kinds", "p"),
+    [(BLIT, 1), (GEOMETRIC, 1), (COLOR, 1), (CUTOUT, 1), (Draws._fields, 1), (Draws._fields, 0.3)],
+    ids=["blit", "geometric", "color", "cutout", "all", "some"],
 )
-def test_images_are_what_numpy_and_scipy_make_of_the_draws(x64, shape, kinds):
-    images, draws = images_of(shape, 16), some_draws(16, kinds)
+def test_images_are_what_numpy_and_scipy_make_of_the_draws(x64, shape, kinds, p):
+    """With some, images that are resampled stand beside others that are not."""
+    images, draws = images_of(shape, 16), some_draws(16, kinds, p=float(p))
     np.testing.assert_allclose(APPLY(images, draws), expected(images, draws), atol=1e-9)
 
 
@@ -217,6 +218,25 @@ def test_at_probability_0_images_stay_as_they_are_to_the_bit():
     assert np.any(jax.jit(transform)(images, keys_of(16), jnp.int32(10)) != images, axis=(1, 2, 3)).all()
 
 
+def test_each_kind_has_its_share_of_p_and_gradients_flow_through_the_transform():
+    images, cotangent, keys = *(images_of((4, 6, 3), 64, seed, np.float32) for seed in range(2)), keys_of(64)
+    shares = {"blit": 0.3, "geometric": 0.5, "color": 0.7, "cutout": 0.2}
+
+    @functools.partial(jitted, static_argnums=0)
+    def by(p, memory):
+        value, pull = jax.vjp(lambda x: Augment(p, **shares)(x, keys, jnp.int32(0), memory), images)
+        return value, pull(cotangent)[0]
+
+    @jitted
+    def of_draws(d):
+        value, pull = jax.vjp(lambda x: apply(x, d), images)
+        return value, pull(cotangent)[0]
+
+    want = of_draws(DRAW(keys, *(0.9 * share for share in shares.values())))
+    for got in (by(Linear(0.9, 0.0, 10), None), by(None, {"augment_p": jnp.float32(0.9)})):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got, want)
+
+
 def test_an_image_is_by_its_own_key_and_depends_on_no_other():
     images, keys = images_of((9, 6, 3), 8, dtype=np.float32), keys_of(8)
     transform = jitted(Augment(0.7, cutout=1.0))
@@ -254,44 +274,3 @@ def test_under_vmap_it_is_one_larger_batch():
     images, draws = images_of((6, 6, 3), 8, dtype=np.float32), some_draws(8)
     halves = jax.tree.map(lambda x: x.reshape(2, 4, *x.shape[1:]), (images, draws))
     np.testing.assert_allclose(jax.jit(jax.vmap(apply))(*halves).reshape(images.shape), APPLY(images, draws), atol=1e-6)
-
-
-def test_a_step_is_the_same_on_four_devices():
-    gan = small_gan(norm=False, transforms=(Augment(0.8, cutout=1.0),), penalties=(jaxgan.penalties.R1(0.1), sign_real))
-    gan = dataclasses.replace(gan, memory=adaptive(8))
-    state, batch = small_state(gan), real_batch(gan, 8)
-    alone, metrics = on("plain", 1, gan, state, batch)
-    for form in ("shard_map",):
-        there, others = on(form, 4, gan, state, batch)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), alone.disc.params, there.disc.params)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), metrics, others)
-
-
-def test_adaptive_p_goes_by_the_sign_of_the_real_logits():
-    memory, p, signs = adaptive(64), [], [1.0] * 8 + [0.0] * 4 + [0.5, 0.7, 0.7, 0.7]
-    state = memory.start(None, None)
-    for sign in signs:
-        state = memory.update(state, Seen({"sign_real": jnp.float32(sign)}, {}, {}))
-        p.append(float(state["augment_p"]))
-    step = 256 / 500_000
-    np.testing.assert_allclose(p, [0] * 3 + [step] * 4 + [2 * step] * 4 + [step] * 4 + [2 * step], rtol=1e-5)
-    for _ in range(16):
-        state = memory.update(state, Seen({"sign_real": jnp.float32(-1)}, {}, {}))
-    assert float(state["augment_p"]) == 0
-    for _ in range(4 * 1954):
-        state = jax.tree.map(np.asarray, state)
-    up = jax.jit(
-        lambda s: jax.lax.fori_loop(0, 7816, lambda _, s: memory.update(s, Seen({"sign_real": 1.0}, {}, {})), s)
-    )
-    np.testing.assert_allclose(up(state)["augment_p"], 1.0, atol=1e-3)  # 7816 * 64 is 500,000 images
-
-
-def test_adaptive_p_is_used_and_follows_training():
-    gan = small_gan(transforms=(Augment(None),), penalties=(sign_real,), memory=adaptive(100_000))
-    state = small_state(gan)
-    for _ in range(4):
-        state, metrics = STEP(gan, state, real_batch(gan, 8))
-    assert float(state.memory["augment_p"]) in (0.0, pytest.approx(0.8))
-    assert -1 <= float(metrics["sign_real"]) <= 1
-    with pytest.raises(ValueError, match="memory=adaptive"):
-        Augment(None)(jnp.zeros((1, 4, 4, 1)), keys_of(1), jnp.int32(0))

@@ -98,7 +98,7 @@ def test_a_pool_of_earlier_images():
                 if place < 50:
                     want[name][place] = image
             seen[name] = (jnp.asarray(fake), jnp.asarray(places))
-        memory = cyclegan.keep(memory, jaxgan.gan.Seen({}, {}, seen))
+        memory = cyclegan.keep(memory, jaxgan.gan.Seen({}, {}, seen, 8))
     assert int(memory["count"]) == 72
     for name, pool in want.items():
         np.testing.assert_array_equal(memory[name], pool)
