@@ -83,9 +83,9 @@ def _r3gan(of: _R3GAN) -> Recipe:
         objective=Objective(
             z_size=64,
             loss="relativistic",
+            gamma=gamma,
             generated_labels="real" if of.classes else "uniform",
             transforms=(Augment(Cosine(0.0, of.p, over), color=0.5, cutout=1.0),),
-            penalties=(R1(gamma), R2(gamma)),
         ),
         optimization=Optimization(
             gen_learning_rate=rate, disc_learning_rate=rate, beta1=0.0, beta2=Cosine(0.9, 0.99, over)
@@ -148,7 +148,7 @@ _SMALL = (
         gen=networks.R3GANGen((128, 64, 32, 16), blocks=1),
         disc=networks.R3GANDisc((128, 64, 32, 16), blocks=1),
         batch_size=32,
-        penalties=(R1(Cosine(0.1, 0.02, 8_000)), R2(Cosine(0.1, 0.02, 8_000))),
+        gamma=Cosine(0.1, 0.02, 8_000),
         gen_learning_rate=Cosine(1e-3, 1e-4, 8_000),
         disc_learning_rate=Cosine(1e-3, 1e-4, 8_000),
         beta2=Cosine(0.9, 0.99, 8_000),
