@@ -115,6 +115,8 @@ def test_help_names_the_recipes_and_shows_their_own_defaults(called, capfd):
     assert "canton_lsgan " in text
     assert "--update {shared,alternating}" in text
     assert "(default: mnist)" in text
+    kinds = ("digits", "stacked_mnist", *(f"{of}:PATH" for of in ("folder", "prepared", "pairs", "domains")))
+    assert all(kind in text for kind in (*kinds, "grey:NAME", "inverse:NAME"))
     # Those that scripts outside the project rely on, and two more.
     designed = ("data", "data-dir", "steps", "batch-size", "seed", "workdir", "devices", "update")
     for flag in (*designed, "gen-learning-rate", "ema-decay"):
@@ -162,7 +164,7 @@ WRONG = {
     "steps that are no number": (["--steps", "many"], "--steps"),
     "unknown flag": (["--stepz", "3"], "--stepz"),
     "unknown choice": (["--update", "sideways"], "--update"),
-    "a rate that is not finite": (["--gen-learning-rate", "inf"], "--gen-learning-rate"),
+    "a rate that is not finite": (["digits", "--gen-learning-rate", "inf"], "--gen-learning-rate must be above 0"),
     "a seed that no key is made of": (["--seed", "-1"], "--seed"),
     "an empty name": (["--data", ""], "--data"),
     "a rate where the recipe has a schedule": (
@@ -170,8 +172,20 @@ WRONG = {
         "in r3gan_small it is a schedule, jaxgan.schedules:Cosine(start=0.001, end=0.0001, steps=8000); change it in",
     ),
     "a number where the recipe has a schedule": (["r3gan_small", "--beta2=0.9"], "--beta2: in r3gan_small"),
-    "a flag of what is an object": (["r3gan_small", "--penalties", "r1"], "no plain value, ['jaxgan.penalties:R1"),
-    "a rate below zero": (["--gen-learning-rate", "-1"], "--gen-learning-rate"),
+    "a flag of what is an object": (["wgan_gp", "--penalties", "r1"], "no plain value, ['jaxgan.penalties:WGANGP"),
+    "a rate below zero": (["digits", "--gen-learning-rate", "-1"], "--gen-learning-rate must be above 0"),
+    "a rate of zero": (
+        ["digits", "--gen-learning-rate", "0"],
+        "--gen-learning-rate must be above 0 and finite, not 0.0",
+    ),
+    "a weight where the recipe has a schedule of it": (
+        ["r3gan_small", "--gamma", "1"],
+        "--gamma: in r3gan_small it is",
+    ),
+    "pictures, and none named": (
+        ["pictures"],
+        "pictures is for pictures of your own; say where they are: --data folder:",
+    ),
     "a decay of noise that there is none of": (
         ["digits", "--instance-noise-decay", "0.9"],
         "--instance-noise-decay 0.9 has no effect in digits: the same is built with 1.0; leave it away",

@@ -57,7 +57,9 @@ def refused(script, args, capfd):
     with pytest.raises(SystemExit) as end:
         script.main([str(arg) for arg in args])
     assert end.value.code == 2
-    (line,) = capfd.readouterr().err.splitlines()
+    out, err = capfd.readouterr()
+    assert not out  # an error comes alone
+    (line,) = err.splitlines()
     return line
 
 
@@ -193,11 +195,33 @@ def test_networks_follow_the_pictures(tmp_path, capfd, kind):
     gan = recipe.build()
     assert image_shape(gan) == (height << stages - 1, width << stages - 1, recipe.channels)
     assert gan.gen.widths == gan.disc.widths == (128, 64, 32, 16, 16, 16, 16)[:stages]
-    found = capfd.readouterr().out.splitlines()
-    assert len(found) == 2
-    assert name in found[0]
+    assert len(recipe.found) == 2
+    assert name in recipe.found[0]
+    assert not capfd.readouterr().out  # before a run begins
     assert recipe.with_config(json.loads(json.dumps(recipe.config()))) == recipe  # as a run reads it again
     assert taken_apart(recipes.get("pictures").with_config(recipe.config()).build()) == taken_apart(gan)
+
+
+def test_a_run_begins_with_what_was_found_and_one_that_is_refused_says_why_alone(tmp_path, capfd):
+    name = folder_of(tmp_path / "in", {f"{i}.png": RGB for i in range(3)})
+    args = ["pictures", "--data", name, "--size", "8", "--width", "16", "--batch-size", "2", "--steps", "1", *QUICK[2:]]
+    train.main([*args, "--workdir", str(tmp_path / "run")])
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0] == f"{name}: 3 pictures, no classes, the median of their shorter sides 32 pixels"
+    assert lines[1].startswith(
+        "pictures: 8x8 pixels, RGB, width 16, gamma 0.096, learning rates 0.001 and 0.001, augment"
+    )
+    assert lines[2].startswith(f"{name}: 3 images of 8x8x3")
+    line = refused(train, [*args, "--seed", "1", "--workdir", tmp_path / "run"], capfd)
+    assert "holds another run (seed is 0 there, 1 here)" in line
+
+
+def test_a_file_of_ones_own_may_name_its_pictures_and_pictures_alone_may_not_be_guessed(tmp_path):
+    usual = recipes.get("pictures")
+    with pytest.raises(DataError, match="pictures is for pictures of your own; say where they are: `data` folder:PATH"):
+        train.for_data(usual, usual, None, ())
+    mine = usual.replace(data=folder_of(tmp_path / "in", {"1.png": RGB}))
+    assert train.for_data(mine, mine, None, ()).size == "32"
 
 
 def test_what_is_said_stays_and_the_rest_follows_the_rules(tmp_path):

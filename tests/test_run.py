@@ -62,6 +62,13 @@ def test_an_update_of_ones_own_is_said_to_get_all_batches_of_a_step(tmp_path, ra
     assert bool(re.search(told, said)) == (own and ratio > 1)
 
 
+@pytest.mark.parametrize(("batch_size", "more"), [(1_797, False), (1_798, True)])
+def test_a_batch_of_more_images_than_there_are_is_said(tmp_path, batch_size, more):
+    with contextlib.ExitStack() as stack:
+        said = introduction(prepare(recipe(batch_size=batch_size), tmp_path, 0, OPTIONS, (), stack))
+    assert ("note: a batch takes more images than there are, some of them several times" in said) == more
+
+
 def test_event_files_hold_the_same_scalars(finished):
     from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.record_writer import RecordWriter  # noqa: F401 (the format that is read here)

@@ -139,7 +139,7 @@ def given(args: Collection[str]) -> set[str]:
 def for_data(recipe: Recipe, usual: Recipe, data_dir: str | None, said: Collection[str]) -> Recipe:
     """A recipe as the flags make it, with as many classes as its data have, if these are not those of `usual`.
 
-    One that follows its data gets all that the flags have not `said`, and a line for it on the screen.
+    One that follows its data gets all that the flags have not `said`.
 
     Raises:
       DataError: the data cannot be had, or have no labels.
@@ -147,12 +147,9 @@ def for_data(recipe: Recipe, usual: Recipe, data_dir: str | None, said: Collecti
     """
     if recipe.by_data:
         try:
-            found, lines = recipe.by_data(recipe, data_dir, said)
+            return recipe.by_data(recipe, data_dir, said)
         except ValueError as error:
             raise error if isinstance(error, DataError) else RecipeError(error) from error
-        if processes.is_leader():
-            say("\n".join(lines))
-        return found
     if not recipe.classes or recipe.data == usual.data:
         return recipe
     found = recipe.open_data(data_dir)

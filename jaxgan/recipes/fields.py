@@ -15,7 +15,7 @@ RATE: Allowed = ("at least 0 and finite", lambda x: 0 <= x < math.inf)
 SHARE: Allowed = ("from 0 to 1", lambda x: 0 <= x <= 1)
 DECAY: Allowed = ("at least 0 and below 1", lambda x: 0 <= x < 1)
 FACTOR: Allowed = ("above 0 and at most 1", lambda x: 0 < x <= 1)
-CLIP: Allowed = ("above 0 and finite", lambda x: 0 < x < math.inf)
+ABOVE_0: Allowed = ("above 0 and finite", lambda x: 0 < x < math.inf)
 ANY: Allowed = ("", lambda x: True)
 # What a setting of a plain type must be: in words, and as types.
 PLAIN = {int: ("a whole number", int), float: ("a number", int | float), str: ("a name", str)}

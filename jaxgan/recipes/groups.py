@@ -17,7 +17,7 @@ from jaxgan.forward_pass import Losses, Pass
 from jaxgan.gan import Memory
 from jaxgan.penalties import Penalty, Regularizer
 from jaxgan.recipes.description import describe
-from jaxgan.recipes.fields import CLIP, DECAY, FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, check, setting
+from jaxgan.recipes.fields import ABOVE_0, DECAY, FACTOR, NOT_NEGATIVE, POSITIVE, RATE, SHARE, check, setting
 from jaxgan.recipes.frozen import frozen
 from jaxgan.schedules import HalfLife, PerStep, TimeDecay
 from jaxgan.schedules import Schedule as StepSchedule
@@ -87,7 +87,8 @@ class Data:
 
     data: str | Callable[[], Any] = setting(
         "digits",
-        "The images: digits (embedded), a TensorFlow dataset's name, stacked_mnist, folder:PATH, or prepared:PATH.",
+        "The images: digits (embedded), a TensorFlow dataset's name, stacked_mnist, folder:PATH, prepared:PATH; with "
+        "conditions: pairs:PATH, or grey:NAME of any of these; of two domains: domains:PATH, or inverse:NAME.",
     )
     split: str = setting("train", "The split of a TensorFlow dataset; train+test joins two.")
     border: int = setting(0, "Black pixels on each side of a real image, within the recipe's size.", NOT_NEGATIVE)
@@ -177,13 +178,15 @@ class Optimization:
     optimizer: Literal["adam", "rmsprop"] | Optimizer | dict[str, Optimizer] = setting(
         "adam", "Of both networks. RMSprop is Keras's: epsilon 1e-7, added to the root."
     )
-    gen_learning_rate: float | StepSchedule = setting(1e-4, "The learning rate of the generator.", RATE)
-    disc_learning_rate: float | StepSchedule = setting(1e-4, "The learning rate of the discriminator.", RATE)
+    gen_learning_rate: float | StepSchedule = setting(1e-4, "The learning rate of the generator.", ABOVE_0)
+    disc_learning_rate: float | StepSchedule = setting(1e-4, "The learning rate of the discriminator.", ABOVE_0)
     gen_time_decay: float = setting(0.0, "G's learning rate at its update t is divided by 1 + this * t (Keras).", RATE)
     disc_time_decay: float = setting(0.0, "Likewise for the discriminator.", RATE)
     beta1: float = setting(0.9, "The decay of the mean gradient in Adam; RMSprop keeps none, so 0.", DECAY)
     beta2: float | StepSchedule = setting(0.999, "The decay of the mean squared gradient (Adam and RMSprop).", DECAY)
-    clip: float | None = setting(None, "Each element of a gradient is clipped to [-clip, clip]; None: it is not.", CLIP)
+    clip: float | None = setting(
+        None, "Elements of a gradient are clipped to [-clip, clip]; None: they are not.", ABOVE_0
+    )
 
     def __post_init__(self):
         check(self)

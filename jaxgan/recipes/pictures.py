@@ -28,7 +28,7 @@ FEW = 10_000  # pictures below which they are augmented
 GAMMA, RATE, RATES, AUGMENT = 0.003, 0.128, (2e-4, 1e-3), 0.3
 
 
-def of_data(recipe: Recipe, data_dir: str | None = None, said: Collection[str] = ()) -> tuple[Recipe, list[str]]:
+def of_data(recipe: Recipe, data_dir: str | None = None, said: Collection[str] = ()) -> Recipe:
     """A recipe with what the rules above choose for its data.
 
     Args:
@@ -37,10 +37,10 @@ def of_data(recipe: Recipe, data_dir: str | None = None, said: Collection[str] =
       said: the settings that stay as they are.
 
     Returns:
-      The recipe, and two lines that say what was found and what was chosen.
+      The recipe, with two lines of what was found and what was chosen as its `found`.
 
     Raises:
-      DataError: the data cannot be had, or are smaller than the size that is said.
+      DataError: no data are named, they cannot be had, or are smaller than the size that is said.
       ValueError: no network has the size.
     """
     recipe, (height, width), line, count = fitted(recipe, data_dir, said)
@@ -53,11 +53,12 @@ def of_data(recipe: Recipe, data_dir: str | None = None, said: Collection[str] =
     }
     recipe = recipe.replace(**{name: value for name, value in chosen.items() if name not in said})
     of_channels = {1: "grey", 3: "RGB", 4: "RGBA"}[recipe.channels]
-    return recipe, [
+    lines = (
         line,
         f"{recipe.name}: {height}x{width} pixels, {of_channels}, width {recipe.width}, gamma {recipe.gamma}, learning "
         f"rates {recipe.gen_learning_rate} and {recipe.disc_learning_rate}, augment {recipe.augment}; each is a flag",
-    ]
+    )
+    return recipe.replace(found=lines)
 
 
 def fitted(recipe: Recipe, data_dir: str | None, said: Collection[str]) -> tuple[Recipe, tuple[int, int], str, int]:
@@ -66,6 +67,8 @@ def fitted(recipe: Recipe, data_dir: str | None, said: Collection[str]) -> tuple
     Returns:
       The recipe; its height and width; a line that says what was found; and how many pictures there are.
     """
+    if "data" not in said and recipe.data == RECIPE.data:
+        raise DataError(f"{recipe.name} is for pictures of your own; say where they are: `data` folder:PATH")
     found, side, channels = look(recipe, data_dir)
     if found.others or found.unpaired:
         raise DataError(

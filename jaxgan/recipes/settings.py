@@ -61,6 +61,7 @@ class Recipe:
       best_by: which score during training, or scalar of an event, decides the checkpoint that is kept as the best: its
         name, and "min" or "max".
       by_data: what makes it fit its data before it is trained, as `jaxgan.recipes.pictures.of_data`.
+      found: what that found and chose, in words; a run begins with these lines.
       file_sha256: of the file that defines it, where it is not one of `recipes.RECIPES`, and of what that imports.
     """
 
@@ -80,7 +81,8 @@ class Recipe:
     compute: Compute = dataclasses.field(default_factory=Compute)
     events: tuple[Any, ...] = ()
     best_by: tuple[str, Literal["min", "max"]] = BEST_BY
-    by_data: Callable[["Recipe", str | None, Collection[str]], tuple["Recipe", list[str]]] | None = None
+    by_data: Callable[["Recipe", str | None, Collection[str]], "Recipe"] | None = None
+    found: tuple[str, ...] = dataclasses.field(default=(), compare=False)
     file_sha256: str | None = None
 
     def __post_init__(self):

@@ -99,11 +99,11 @@ def recipe(size: int, batch_size: int = 64) -> Recipe:
     )
 
 
-def of_data(recipe: Recipe, data_dir: str | None = None, said: Collection[str] = ()) -> tuple[Recipe, list[str]]:
+def of_data(recipe: Recipe, data_dir: str | None = None, said: Collection[str] = ()) -> Recipe:
     """The small form for its data: size, channels and classes by the rules of `pictures`, and R1's gamma by size."""
     recipe, (height, width), line, _ = pictures.fitted(recipe, data_dir, said)
-    recipe = recipe.replace(penalties=penalties(height * width, recipe.batch_size))
-    return recipe, [line, f"{recipe.name}: {height}x{width} pixels, width {recipe.width}; each is a flag"]
+    said_too = f"{recipe.name}: {height}x{width} pixels, width {recipe.width}; each is a flag"
+    return recipe.replace(penalties=penalties(height * width, recipe.batch_size), found=(line, said_too))
 
 
 def small() -> Recipe:

@@ -40,6 +40,10 @@ class Recipe(Protocol):
     def init_weights(self) -> transfer.Weights: ...
     @property
     def best_by(self) -> tuple[str, Literal["min", "max"]]: ...
+    @property
+    def found(self) -> tuple[str, ...]:
+        """What was chosen by the data, in words."""
+        ...
 
     def build(self) -> GAN: ...
 
@@ -210,7 +214,7 @@ def config_of(recipe: Recipe, seed: int) -> tuple[dict[str, Any], dict[str, Any]
 
 
 def introduction(prepared: Prepared) -> str:
-    """What is about to be trained, on what and where, in two lines."""
+    """What the data decided, if anything; what is about to be trained, on what and where, in two lines; and notes."""
     p, devices, flags = prepared, prepared.devices, prepared.config["xla_flags"]
     n, shape = p.dataset.size, "x".join(map(str, p.dataset.shape))
     gen, disc = (sum(x.size for x in jax.tree.leaves(net.params)) for net in (p.state.gen, p.state.disc))
@@ -232,7 +236,7 @@ def introduction(prepared: Prepared) -> str:
         f"{own} gets the {ratio} batches of a step in one, and has to divide them: training_ratio is {ratio}": own,
         f"flags that may change numbers are part of this run: {' '.join(flags)}": flags,
     }
-    return "\n".join([what, how, *(f"note: {note}" for note, holds in notes.items() if holds)])
+    return "\n".join([*p.recipe.found, what, how, *(f"note: {note}" for note, holds in notes.items() if holds)])
 
 
 def _check_data(dataset: data.Source | data.Dataset, gan: GAN) -> None:
