@@ -1,6 +1,7 @@
 """StyleGAN2 against an independent PyTorch implementation: its parts, and whole updates, narrow and in float64."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +71,8 @@ def pairs(net, params):
         for i, strength in enumerate(net.strengths):
             give(strength, of[f"noise_{i}"])
     else:
-        for i, layer in enumerate([net.from_rgb, *(layer for block in net.blocks for layer in block), net.conv]):
+        blocks = zip(net.skips, net.firsts, net.seconds, strict=True)
+        for i, layer in enumerate([net.from_rgb, *itertools.chain(*blocks), net.conv]):
             give(layer.weight, params[f"EqualConv_{i}"]["kernel"], (3, 2, 0, 1))
             if layer.bias is not None:
                 give(layer.bias, params[f"EqualConv_{i}"]["Bias_0"]["bias"])

@@ -156,10 +156,10 @@ class Discriminator(nn.Module):
         super().__init__()
         down = widths[::-1]
         self.from_rgb = Conv(3, down[0], 1)
-        self.blocks = nn.ModuleList(
-            nn.ModuleList([Conv(a, b, 1, bias=False, down=True), Conv(a, a, 3), Conv(a, b, 3, down=True)])
-            for a, b in itertools.pairwise(down)
-        )
+        sizes = [*itertools.pairwise(down)]
+        self.skips = nn.ModuleList(Conv(a, b, 1, bias=False, down=True) for a, b in sizes)
+        self.firsts = nn.ModuleList(Conv(a, a, 3) for a, _ in sizes)
+        self.seconds = nn.ModuleList(Conv(a, b, 3, down=True) for a, b in sizes)
         self.conv = Conv(down[-1] + 1, down[-1], 3)
         self.dense = Dense(16 * down[-1], down[-1])
         self.logit = Dense(down[-1], w_size if classes else 1)
@@ -168,7 +168,7 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         x = active(self.from_rgb(images))
-        for skip, first, second in self.blocks:
+        for skip, first, second in zip(self.skips, self.firsts, self.seconds, strict=True):
             x = (skip(x) + active(second(active(first(x))))) / math.sqrt(2)
         groups = x.reshape(-1, self.group, *x.shape[1:])
         deviation = (groups.var(1, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))

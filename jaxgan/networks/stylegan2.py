@@ -152,7 +152,7 @@ class Synthesis(nn.Module):
     def __call__(self, w: Array, context: Context) -> Array:
         constant = self.param("constant", nn.initializers.normal(1.0), (*self.base, self.widths[0]), jnp.float32)
         x = jnp.broadcast_to(constant.astype(w.dtype), (w.shape[0], *constant.shape))
-        image, layer = None, 0
+        image, layer = jnp.zeros((1, 1, 1, 1), w.dtype), 0
         for stage, width in enumerate(self.widths):
             for up in (True, False) if stage else (False,):
                 x = ModulatedConv(width, 3, up)(x, w[:, layer])
@@ -162,7 +162,7 @@ class Synthesis(nn.Module):
                 layer += 1
             # The layer that follows has the same w.
             of_stage = Bias()(ModulatedConv(self.channels, 1, demodulate=False)(x, w[:, layer]))
-            image = of_stage if image is None else upsample(image) + of_stage
+            image = upsample(image) + of_stage if stage else of_stage
         return image
 
 

@@ -74,7 +74,7 @@ def recipe(size: int, batch_size: int = 64) -> Recipe:
     widths = tuple(min(16384 // (4 << stage), 512) for stage in range((size // 4).bit_length()))
     half_life = batch_size * 10_000 / 32
     return Recipe(
-        name="stylegan2" if size == 256 else f"stylegan2_{size}",
+        name="stylegan2" if size == 256 else f"stylegan2_ffhq{size}",
         about=f"StyleGAN2 (2020), FFHQ at {size}x{size}: styles, path length, adaptive augmentation",
         gen=networks.StyleGAN2Gen(widths),
         disc=networks.StyleGAN2Disc(widths),
@@ -85,7 +85,7 @@ def recipe(size: int, batch_size: int = 64) -> Recipe:
             penalties=penalties(size * size, batch_size),
             regularizers=(Lazy(path_length, 4),),
             game=stylegan2,
-            memory=memories(means(), adaptive(batch_size)),
+            memory=memories(means(), adaptive()),
             group=4,
         ),
         optimization=Optimization(gen_learning_rate=2.5e-3, disc_learning_rate=2.5e-3, beta1=0.0, beta2=0.99),
