@@ -179,9 +179,13 @@ def beside(pictures: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def save_gif(
-    path: str | os.PathLike[str], frames: Sequence[Path | np.ndarray], seconds: float = 6.0, comment: str = ""
+    path: str | os.PathLike[str],
+    frames: Sequence[Path | np.ndarray],
+    seconds: float = 6.0,
+    comment: str = "",
+    rest: float = 2.0,
 ) -> None:
-    """Writes pictures, uint8 [H, W, C] or PNG files, as one endless GIF of about `seconds`, resting on the last.
+    """Writes pictures, uint8 [H, W, C] or PNG files, as one endless GIF of about `seconds`, `rest` on the last.
 
     Files are opened one at a time; a reader never sees half a GIF. `comment` stands in the file.
     """
@@ -194,7 +198,7 @@ def save_gif(
             return picture.convert("P", palette=Image.Palette.ADAPTIVE)
 
     each = max(40, round(1000 * seconds / len(frames)))  # browsers slow anything faster down
-    durations = [each] * (len(frames) - 1) + [max(each, 2000)]
+    durations = [each] * (len(frames) - 1) + [max(each, round(1000 * rest))]
     first, *others = frames
     with atomic_write(path) as partial:
         read(first).save(

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.export
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgan.forward_pass import and_extra
 from jaxgan.gan import GAN, GANState, as_floats, generated_shape
@@ -133,14 +134,33 @@ def interpolate(
     _check_least(1, count=count)
     _check_least(2, steps=steps)
     z = draw_z(gan, key, jnp.arange(count + 1))
-    t = jnp.linspace(0, 1, steps)
-    weights = (jnp.cos(t * jnp.pi / 2), jnp.sin(t * jnp.pi / 2)) if gan.prior == "normal" else (1 - t, t)
-    path = weights[0][None, :, None] * z[:-1, None] + weights[1][None, :, None] * z[1:, None]
+    path = on_path(z[:-1], z[1:], jnp.linspace(0, 1, steps), gan.prior)
     labels = _labels(gan, key, count, labels)
     labels = None if labels is None else jnp.repeat(labels, steps, axis=0)
     pieces = _in_pieces(path.reshape(-1, gan.z_size), AT_ONCE)
     images = _generate(gan, state, averaged, pieces, labels, AT_ONCE)[: count * steps]
     return images.reshape(count, steps, *images.shape[1:])
+
+
+def between(latents: jax.Array | np.ndarray, steps: int, prior: str) -> jax.Array:
+    """A closed path through latents [N, ...], `steps` from each to the next, and from the last to the first.
+
+    Returns:
+      [N, steps, ...]; each path begins at a latent, and ends before the next.
+    """
+    latents = jnp.asarray(latents)
+    return on_path(latents, jnp.roll(latents, -1, axis=0), jnp.linspace(0, 1, steps, endpoint=False), prior)
+
+
+def on_path(start: jax.Array, end: jax.Array, t: jax.Array, prior: str) -> jax.Array:
+    """The latents between `start` and `end`, [N, ...], at the places t [steps], as `interpolate` has them.
+
+    Returns:
+      [N, steps, ...]: on an arc for the prior "normal", else on a straight line.
+    """
+    weights = (jnp.cos(t * jnp.pi / 2), jnp.sin(t * jnp.pi / 2)) if prior == "normal" else (1 - t, t)
+    of_step = [weight.reshape(1, -1, *[1] * (start.ndim - 1)) for weight in weights]
+    return of_step[0] * start[:, None] + of_step[1] * end[:, None]
 
 
 def export_generator(gan: GAN, state: GANState, averaged: bool = True) -> bytes:

@@ -13,7 +13,9 @@ import tyro
 
 import jaxgan
 from jaxgan import GAN, Batch, GANState, images
+from jaxgan.commands import latents
 from jaxgan.commands.cli import fail, one_line_errors, parse
+from jaxgan.commands.latents import Latents
 from jaxgan.commands.trained import Trained, check, check_data, load
 from jaxgan.data import DataError, Dataset, Source, identity
 from jaxgan.data.dataset import one_line
@@ -36,6 +38,7 @@ class Sample:
     """Draws images from the newest checkpoint of a run."""
 
     run: Annotated[Trained, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="run")]
+    latents: Annotated[Latents, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="latents")] = Latents()
     count: int | None = None
     """How many images (by default 64), patches (1) or paths (8)."""
     label: str | None = None
@@ -76,6 +79,9 @@ def main(args: list[str] | None = None) -> None:
         if flags.export:
             flags.export.write_bytes(export_generator(gan, state, flags.averaged))
             say(f"the generator: {flags.export}")
+        if flags.latents.any():
+            _chosen_latents(flags, out, gan, state, label, names)
+            return
         if not (out or flags.npz or flags.gif):
             return
         count = flags.count or (8 if flags.interpolate else 1 if flags.latent_grid else 64)
@@ -103,6 +109,28 @@ def main(args: list[str] | None = None) -> None:
         say(f"note: a row of each of the first {ROWS} of {gan.classes:,} classes; --count N draws any, --label one")
 
 
+def _chosen_latents(
+    flags: Sample, out: Path | None, gan: GAN, state: GANState, label: int | None, names: list[str]
+) -> None:
+    """Draws, saves and says what `latents` asks for."""
+    if gan.condition:
+        fail(f"the run's GAN makes each image of a {gan.condition}, not of a latent")
+    drawn = latents.draw(flags.latents, gan, state, flags.count, flags.run.seed, label, flags.averaged)
+    if out:
+        images.save_png(out, images.drawn(drawn.images, drawn.columns))
+    if flags.npz:
+        arrays: dict[str, Any] = {"images": drawn.images, "latents": drawn.latents}
+        arrays |= {} if drawn.labels is None else {"labels": drawn.labels}
+        arrays |= {"class_names": np.array(names)} if names else {}
+        with atomic_write(flags.npz) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+    video = None
+    if flags.latents.video:
+        video = latents.video(flags.latents, gan, state, drawn, flags.interpolate, flags.averaged)
+    for path in filter(None, (out, flags.npz, video)):
+        say(f"{len(drawn.images)} images: {path}")
+
+
 def _check(flags: Sample) -> Path | None:
     """Where the picture goes, if there is to be one; ends the program where a flag is wrong."""
     check(flags.run)
@@ -112,6 +140,11 @@ def _check(flags: Sample) -> Path | None:
         fail(f"--latent-grid must be two numbers of at least 1, not {flags.latent_grid[0]} {flags.latent_grid[1]}")
     if flags.interpolate is not None and flags.interpolate < 2:
         fail(f"--interpolate must be at least 2, the ends of a path, not {flags.interpolate}")
+    latents.check(flags.latents)
+    video = flags.latents.video
+    others = flags.latent_grid or flags.beside_real or flags.gif or (flags.interpolate and not video)
+    if flags.latents.any() and others:
+        fail("--latent-grid, --beside-real, --gif and --interpolate do not go with latents that are chosen")
     kinds = {"interpolation": flags.interpolate, "patch": flags.latent_grid, "beside-real": flags.beside_real}
     kinds = [name for name, asked in kinds.items() if asked]
     if len(kinds) > 1:
@@ -126,7 +159,7 @@ def _check(flags: Sample) -> Path | None:
     for flag, path, suffix in (("out", out, ".png"), ("npz", flags.npz, ".npz"), ("gif", flags.gif, ".gif")):
         if path and path.suffix != suffix:
             fail(f"--{flag} {path} must end in {suffix}")
-    for path in filter(None, (out, flags.npz, flags.gif, flags.export)):
+    for path in filter(None, (out, flags.npz, flags.gif, flags.export, video)):
         if not path.parent.is_dir():
             fail(f"{path}: there is no folder {path.parent}; make it first")
         if path.is_dir():

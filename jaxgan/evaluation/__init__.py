@@ -9,7 +9,16 @@ Features come from a network in JAX; the scores are functions of them in NumPy, 
 
 from jaxgan.evaluation.classes import classes_covered, inception_score, label_agreement
 from jaxgan.evaluation.distances import frechet_distance, kernel_distance, moments
-from jaxgan.evaluation.features import Embedded, Features, classifier, efficientnet_lite0, embed, for_data, inception_v3
+from jaxgan.evaluation.features import (
+    Embedded,
+    Features,
+    classifier,
+    efficientnet_lite0,
+    embed,
+    for_data,
+    inception_v3,
+    perceptual,
+)
 from jaxgan.evaluation.neighbours import Nearest, density_coverage, memorized, nearest, precision_recall
 from jaxgan.evaluation.paired import paired
 from jaxgan.evaluation.scores import memorizing, score
@@ -34,6 +43,7 @@ __all__ = [
     "moments",
     "nearest",
     "paired",
+    "perceptual",
     "precision_recall",
     "score",
 ]

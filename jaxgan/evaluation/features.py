@@ -122,6 +122,35 @@ def classifier(name: str) -> Features:
     return Features(name, _digest(about["sha256"], shape, VERSION), apply, tuple(about["classes"]))
 
 
+def perceptual(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """A distance of images as a classifier of the package sees them, which can be differentiated.
+
+    It is LPIPS without its learned weights (Zhang et al. 2018, arXiv:1801.03924): of each stage's maps, with the
+    channels of each pixel scaled to length 1, the mean over pixels of the squared difference; and the mean squared
+    difference of the images themselves, from -1 to 1. Images are not resized, so that it sees those of any size.
+
+    Args:
+      name: as for `classifier`.
+
+    Returns:
+      A function of two batches of images, floats [B, H, W, C] from 0 to 255, C being 1 or 3: [B].
+    """
+    about, variables = shipped.load(name)
+    net = shipped.Classifier(tuple(about["training"]["widths"]), len(about["classes"]))
+    channels = about["training"]["image_shape"][2]
+
+    def maps(images: jax.Array) -> list[jax.Array]:
+        x = brought_to(images, (images.shape[1], images.shape[2], channels)) / 255
+        found, _ = cast(Any, net.apply(variables, x, Context(), method="maps"))
+        return [x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=3, keepdims=True) + 1e-8) for x in found]
+
+    def distance(a: jax.Array, b: jax.Array) -> jax.Array:
+        of_stages = [jnp.mean(jnp.sum(jnp.square(x - y), 3), (1, 2)) for x, y in zip(maps(a), maps(b), strict=True)]
+        return sum(of_stages, jnp.mean(jnp.square((a - b) / 127.5), (1, 2, 3)))
+
+    return distance
+
+
 def inception_v3(weights: str | None = None) -> Features:
     """The features of InceptionV3 as FID uses it: pool3, 2048 of them, and the logits of ImageNet's classes.
 

@@ -32,15 +32,20 @@ class Classifier(nn.Module):
     widths: tuple[int, ...]  # the channels of each stage
     classes: int
 
-    @nn.compact
     def __call__(self, images: jax.Array, context: Context) -> tuple[jax.Array, jax.Array]:
-        x = (images - 0.5) / 0.25
+        maps, logits = self.maps(images, context)
+        return maps[-1].mean((1, 2)), logits
+
+    @nn.compact
+    def maps(self, images: jax.Array, context: Context) -> tuple[list[jax.Array], jax.Array]:
+        """The last map of each stage, [B, h, w, C]; and the logits."""
+        x, maps = (images - 0.5) / 0.25, []
         for width in self.widths:
             x = max_pool(Conv(width, 3, use_bias=False)(x))
             x = nn.relu(batch_norm(context, 0.9)(x))
             x = nn.relu(batch_norm(context, 0.9)(Conv(width, 3, use_bias=False)(x)))
-        features = x.mean((1, 2))
-        return features, nn.Dense(self.classes)(features)
+            maps.append(x)
+        return maps, nn.Dense(self.classes)(x.mean((1, 2)))
 
 
 def max_pool(x: jax.Array) -> jax.Array:
