@@ -33,7 +33,7 @@ def test_a_step_is_the_same_on_four_devices():
 
 def before_p_moves(gan):
     """A state in which D has been right about all real images, and the fourth update comes."""
-    memory = {"augment_p": jnp.float32(0.5), "sign_real": jnp.float32(3.0), "updates": jnp.int32(3)}
+    memory = {"augment_p": jnp.float32(0.5), "sign_real": jnp.float32(0.75), "updates": jnp.int32(3)}
     return small_state(gan).replace(memory=memory)
 
 
@@ -69,6 +69,10 @@ def test_adaptive_p_goes_by_the_sign_of_the_real_logits():
         p.append(float(state["augment_p"]))
     step = 256 / 500_000
     np.testing.assert_allclose(p, [0] * 3 + [step] * 4 + [2 * step] * 4 + [step] * 4 + [2 * step], rtol=1e-5)
+    before = {"augment_p": 0.5, "sign_real": 0.45, "updates": 3}  # and with this update the mean is 0.6
+    for target, by in ((0.5, step), (0.7, -step)):
+        after = adaptive(target=target).update(before, seen(0.6))
+        np.testing.assert_allclose(after["augment_p"], 0.5 + by, rtol=1e-6)
     for _ in range(16):
         state = memory.update(state, seen(-1))
     assert float(state["augment_p"]) == 0

@@ -81,6 +81,13 @@ class Disc(nn.Module):
         return nn.Dense(1)(x)[:, 0] + projection(x, labels, 3)
 
 
+def of_pictures():
+    """What the GAN of `pictures` has, in small, with its augmentation."""
+    gan = recipes.get("pictures").replace(size="8", width=16, augment=0.8).with_classes(3).build()
+    fields = ("gen", "disc", "loss", "penalties", "transforms", "generated_labels", "ema_decay")
+    return {name: getattr(gan, name) for name in fields}
+
+
 CHANGES = {
     # Penalties through batch normalisation and with their own draws, transforms, several updates of D.
     "ideas": {
@@ -96,6 +103,7 @@ CHANGES = {
     | {"disc": SmallDisc(3, norm=False)},
     "layers": {"gen": Gen(), "disc": Disc(), "training_ratio": 2, "accumulate": 2},
     "features": {"disc": Comparing()},
+    "pictures": of_pictures(),
 }
 
 
@@ -103,6 +111,8 @@ CHANGES = {
     ("name", "form", "update"),
     [
         ("relativistic", "shard_map", "shared"),
+        pytest.param("pictures", "shard_map", "shared", marks=SLOW),
+        pytest.param("pictures", "pmap", "shared", marks=SLOW),
         pytest.param("relativistic", "pmap", "alternating", marks=SLOW),
         pytest.param("wasserstein", "pmap", "alternating", marks=SLOW),
         pytest.param("wasserstein", "shard_map", "shared", marks=SLOW),
