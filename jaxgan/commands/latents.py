@@ -3,6 +3,8 @@
 import dataclasses
 import importlib
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -155,26 +157,32 @@ def video(
 
 def write_video(path: Path, pictures: list[np.ndarray]) -> Path:
     """Writes pictures, uint8 [H, W, C], as .mp4 or .gif; as .gif where there is no encoder, which a line says."""
-    try:
-        encoder: Any = importlib.import_module("imageio_ffmpeg") if path.suffix == ".mp4" else None
-    except ImportError:
-        encoder, other = None, path.with_suffix(".gif")
-        say(f'there is no encoder for {path} (pip install "jaxgan[video]"): a GIF instead, {other}')
+    encoder = _encoder() if path.suffix == ".mp4" else None
+    if path.suffix == ".mp4" and encoder is None:
+        other = path.with_suffix(".gif")
+        say(f'there is no ffmpeg for {path} (pip install "jaxgan[video]"): a GIF instead, {other}')
         path = other
     if encoder is None:
         images.save_gif(path, pictures, len(pictures) / RATE, rest=0)
         return path
-    height, width = (side - side % 2 for side in pictures[0].shape[:2])  # of the format, both are even
+    height, width = (side - side % 2 for side in pictures[0].shape[:2])  # the format has even sides
+    rgb = [np.broadcast_to(picture[:height, :width, :3], (height, width, 3)) for picture in pictures]
+    given = f"-y -loglevel error -f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {RATE} -i -"
+    made = "-an -c:v libx264 -crf 18 -pix_fmt yuv420p -f mp4"
     with atomic_write(path) as partial:
-        named = partial.with_name(f"{partial.name}.mp4")  # the encoder goes by the name
-        writer = encoder.write_frames(str(named), (width, height), fps=RATE, macro_block_size=2, quality=8)
-        writer.send(None)
-        for picture in pictures:
-            rgb = np.broadcast_to(picture[:height, :width, :3], (height, width, 3))
-            writer.send(np.ascontiguousarray(rgb))
-        writer.close()
-        named.replace(partial)
+        call = [encoder, *given.split(), *made.split(), str(partial)]
+        ended = subprocess.run(call, input=b"".join(x.tobytes() for x in rgb), capture_output=True)
+        if ended.returncode:
+            fail(f"--video {path}: {encoder} failed ({ended.stderr.decode(errors='replace').strip()[-200:]})")
     return path
+
+
+def _encoder() -> str | None:
+    """The program ffmpeg: that of the package imageio-ffmpeg, or the system's."""
+    try:
+        return str(importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe())
+    except (ImportError, RuntimeError):
+        return shutil.which("ffmpeg")
 
 
 def _chosen(

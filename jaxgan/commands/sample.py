@@ -154,7 +154,8 @@ def _check(flags: Sample) -> Path | None:
     if flags.export and importlib.util.find_spec("flatbuffers") is None:
         fail(f'--export {flags.export}: there is no flatbuffers here; pip install "jaxgan[export]"')
     out = flags.out
-    if flags.beside_real or not (flags.npz or flags.gif or flags.export):
+    if flags.beside_real or not (flags.npz or flags.gif or flags.export or video):
+        kinds = ["latents"] if flags.latents.any() else kinds
         out = out or flags.run.workdir / f"{(kinds or ['samples'])[0]}-seed{flags.run.seed}.png"
     for flag, path, suffix in (("out", out, ".png"), ("npz", flags.npz, ".npz"), ("gif", flags.gif, ".gif")):
         if path and path.suffix != suffix:
