@@ -1,14 +1,23 @@
-"""Fréchet and kernel distances: against closed forms, loops and torch-fidelity."""
+"""Fréchet, kernel and sliced distances: against closed forms, loops, SciPy and torch-fidelity."""
 
 import fidelity
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxgan.evaluation import distances
-from jaxgan.evaluation.distances import Moments, frechet_distance, kernel_distance, moments
+from jaxgan.evaluation.distances import (
+    Moments,
+    frechet_distance,
+    frechet_infinity,
+    gaussian_mmd,
+    kernel_distance,
+    moments,
+)
+from jaxgan.evaluation.sliced import sliced_wasserstein
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -162,6 +171,97 @@ def test_the_kernel_distance_is_the_same_when_turned_and_about_0_of_equal_distri
     assert abs(mean) < 5 * error
 
 
+def test_the_distance_of_infinitely_many_is_that_of_the_gaussians_themselves():
+    """The paper's own check: what is known of the distributions, and not of the samples."""
+    rng, deviations, true = np.random.default_rng(0), np.linspace(0.5, 2, 16), gaussian(np.zeros(16), np.eye(16))
+    known = frechet_distance(gaussian(np.full(16, 0.1), np.diag(deviations**2)), true)
+    assert known == pytest.approx(16 * 0.01 + np.sum((deviations - 1) ** 2), rel=1e-12)
+    for expected, draw in (
+        (known, lambda: 0.1 + deviations * rng.normal(size=(400, 16))),
+        (0, lambda: rng.normal(size=(400, 16))),  # equal distributions
+    ):
+        sets = [draw() for _ in range(200)]
+        finite, infinite = (np.array([of(x, true) for x in sets]) for of in (frechet_distance, frechet_infinity))
+        error = infinite.std() / np.sqrt(len(sets))
+        assert abs(infinite.mean() - expected) < 3 * error < 0.35 * (finite.mean() - expected)
+
+
+def test_it_is_where_scipys_line_through_the_distances_of_parts_begins():
+    x, y = drawn(0, n=101)
+    draws, sizes = np.random.RandomState(3), [50, 62, 75, 88, 101]
+    found = [frechet_distance(x[draws.permutation(101)[:size]], y) for size in sizes]
+    line = scipy.stats.linregress([1 / size for size in sizes], found)
+    assert line.slope > 0
+    assert frechet_infinity(x, y, points=5, seed=3) == pytest.approx(line.intercept, rel=1e-9)
+    assert frechet_infinity(x, moments(y), points=5, seed=3) == frechet_infinity(x, y, points=5, seed=3)
+    assert frechet_infinity(x[:, :1], x[:, :1]) == pytest.approx(0, abs=0.5)
+
+
+def gaussian_mmd_by_loops(x, y, sigma, scale):
+    """Jayasumana et al. 2024, equation 4, unbiased: without the pairs of an image and itself."""
+    x, y = ([v / np.sqrt(sum(v * v)) if v.any() else v for v in z] for z in (x, y))
+    kernel = lambda u, v: np.exp(-sum((p - q) ** 2 for p, q in zip(u, v, strict=True)) / (2 * sigma**2))  # noqa: E731
+    own = lambda s: np.mean([kernel(u, v) for i, u in enumerate(s) for j, v in enumerate(s) if i != j])  # noqa: E731
+    return scale * (own(x) + own(y) - 2 * np.mean([kernel(u, v) for u in x for v in y]))
+
+
+@pytest.mark.parametrize(("sigma", "scale"), [(10, 1000), (0.5, 1), (2, 7)])
+def test_the_gaussian_mmd_is_that_by_loops(sigma, scale, monkeypatch):
+    x, y = drawn(0, n=12)
+    x[3] = 0  # without a direction
+    expected = gaussian_mmd_by_loops(x, y, sigma, scale)
+    given = () if sigma == 10 else (sigma, scale)
+    assert gaussian_mmd(x, y, *given) == pytest.approx(expected, rel=1e-9)
+    monkeypatch.setattr("jaxgan.evaluation.pairs.BLOCK", 7)
+    assert gaussian_mmd(y, x, *given) == pytest.approx(expected, rel=1e-9)
+    assert gaussian_mmd(3 * x, y / 5, *given) == pytest.approx(expected, rel=1e-9)  # of directions alone
+
+
+def test_the_gaussian_mmd_is_unbiased_and_with_its_wide_kernel_sees_the_means():
+    rng = np.random.default_rng(0)
+    same = np.array([gaussian_mmd(*rng.normal(size=(2, 30, 6))) for _ in range(200)])
+    assert abs(same.mean()) < 3 * same.std() / np.sqrt(200)
+    assert same.mean() < 0.05 * 2 * 1000 / 30 / 100  # about what the diagonals would add
+    x, y = rng.normal(size=(2, 2000, 6)) + np.eye(6)[:2, None]
+    of_means = np.sum((np.mean(unit(x), axis=0) - np.mean(unit(y), axis=0)) ** 2)
+    assert gaussian_mmd(x, y) == pytest.approx(10 * of_means, rel=0.02)
+    both_ways = np.concatenate([x[:1000], -x[:1000]])
+    wide = np.concatenate([np.eye(6)[:1], -np.eye(6)[:1]]).repeat(500, axis=0)
+    assert abs(gaussian_mmd(both_ways, wide)) < 0.05  # as different as can be, but for the mean
+    assert gaussian_mmd(both_ways, wide, sigma=0.5) > 100
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(("n", "m"), [(7, 7), (12, 8), (9, 4), (1, 5), (6, 1)])
+def test_on_a_line_the_sliced_distance_is_wassersteins(n, m):
+    rng = np.random.default_rng(n)
+    x, y = rng.normal(size=n), 2 * rng.normal(size=m) + 1
+    many = np.lcm(n, m)  # each point as often as makes both sets as large
+    squared = np.mean((np.sort(np.repeat(x, many // n)) - np.sort(np.repeat(y, many // m))) ** 2)
+    got = sliced_wasserstein(x[:, None], y[:, None], directions=3)
+    assert got == pytest.approx(np.sqrt(squared), rel=1e-12)
+    assert got >= scipy.stats.wasserstein_distance(x, y) - 1e-12  # of order 1, by Jensen's inequality
+    assert sliced_wasserstein(x[:, None] + 5, x[::-1, None], directions=3) == pytest.approx(5, rel=1e-12)
+
+
+def test_sliced_distances_of_gaussians_that_are_known(monkeypatch):
+    """A shift by s is |s| / sqrt(D), another scale the difference of both; along a direction u both are seen."""
+    rng, shift = np.random.default_rng(0), np.array([3.0, 0, 0, 4])
+    x = rng.normal(size=(2000, 4))
+    assert sliced_wasserstein(x, x + shift, directions=2000) == pytest.approx(5 / 2, rel=0.03)
+    assert sliced_wasserstein(x, x[rng.permutation(2000)]) == pytest.approx(0, abs=1e-12)
+    other = 3 * rng.normal(size=(1600, 4)) + shift
+    assert sliced_wasserstein(x, other, directions=2000) == pytest.approx(np.sqrt(25 / 4 + (3 - 1) ** 2), rel=0.03)
+    got = sliced_wasserstein(x, other)
+    assert got == sliced_wasserstein(x, other) != sliced_wasserstein(x, other, seed=1)
+    assert sliced_wasserstein(other, x) == pytest.approx(got, rel=1e-12)
+    monkeypatch.setattr("jaxgan.evaluation.sliced.AT_ONCE", 7)
+    assert sliced_wasserstein(x, other) == pytest.approx(got, rel=1e-12)
+
+
 GOOD = np.zeros((4, 3)) + np.arange(4)[:, None]
 
 
@@ -180,6 +280,15 @@ GOOD = np.zeros((4, 3)) + np.arange(4)[:, None]
         (lambda: kernel_distance(GOOD, GOOD + np.inf), "b: some features are not finite"),
         (lambda: kernel_distance(GOOD, GOOD, subsets=0), "subsets is 0"),
         (lambda: kernel_distance(GOOD, GOOD, size=1), "size is 1"),
+        (lambda: frechet_infinity(GOOD, GOOD), "a: of 3 features 8 samples are needed, not 4"),
+        (lambda: frechet_infinity(np.tile(GOOD, (3, 1)), GOOD, points=1), "points is 1"),
+        (lambda: frechet_infinity(np.tile(GOOD, (3, 1)), GOOD[:, :2]), "of 3 features, the second of 2"),
+        (lambda: gaussian_mmd(GOOD, GOOD[:1]), "b: there are 1 samples"),
+        (lambda: gaussian_mmd(GOOD, GOOD, sigma=0), "sigma is 0"),
+        (lambda: gaussian_mmd(GOOD, GOOD, scale=-1), "scale is -1"),
+        (lambda: sliced_wasserstein(GOOD[:0], GOOD), "a: there are 0 samples"),
+        (lambda: sliced_wasserstein(GOOD, GOOD[:, :2]), "a has 3 features and b has 2"),
+        (lambda: sliced_wasserstein(GOOD, GOOD, directions=0), "directions is 0"),
     ],
 )
 def test_what_does_not_fit_is_an_error_in_one_line(call, message):

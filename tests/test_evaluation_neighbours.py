@@ -1,4 +1,4 @@
-"""Scores by nearest neighbours: against loops over pairs and torch-fidelity."""
+"""Scores by nearest neighbours: against loops over pairs, scikit-learn and torch-fidelity."""
 
 import fidelity
 import numpy as np
@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxgan.evaluation import pairs
-from jaxgan.evaluation.neighbours import density_coverage, memorized, nearest, neighbour_scores, precision_recall
+from jaxgan.evaluation.neighbours import (
+    authpct,
+    density_coverage,
+    memorized,
+    nearest,
+    neighbour_scores,
+    precision_recall,
+    realism,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -181,6 +189,56 @@ def test_memorized_is_the_share_below_the_percentile_of_unseen_images_and_of_cop
     assert memorized([0, 0.4], np.zeros(9)) == 0.5
 
 
+def realism_by_scikit_learn(real, fake, k):
+    """Kynkäänniemi et al. 2019, equation 3, with half of the balls."""
+    neighbors = pytest.importorskip("sklearn.neighbors")
+    radii = neighbors.NearestNeighbors(n_neighbors=k + 1).fit(real).kneighbors(real)[0][:, k]
+    some = radii <= np.median(radii)
+    return np.array([max(r / distance(y, x) for x, r in zip(real[some], radii[some], strict=True)) for y in fake])
+
+
+@pytest.mark.parametrize(("seed", "k"), [(0, 3), (3, 1), (2, 7)])
+@pytest.mark.parametrize("piece", [17, 2**22])
+def test_realism_is_that_by_scikit_learns_neighbours(seed, k, piece, monkeypatch):
+    monkeypatch.setattr(pairs, "BLOCK", piece)
+    real, fake = drawn(seed, 41)
+    got = realism(real, fake, k)
+    np.testing.assert_allclose(got, realism_by_scikit_learn(real, fake, k), rtol=1e-10)
+    assert 0 < np.mean(got >= 1) < precision_recall(real, fake, k).precision  # inside of half of the balls
+
+
+def test_realism_that_is_known():
+    """A square of side 1, whose balls reach to a corner beside it (k = 1), and an outlier, whose ball is left out."""
+    real = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1], [9, 9]])
+    fake = np.array([[0.5, 0.5], [0, 0.25], [1, 3], [1, 1], [8, 8]])
+    np.testing.assert_allclose(realism(real, fake, 1), [np.sqrt(2), 4, 0.5, np.inf, np.sqrt(1 / 98)])
+    assert precision_recall(real, np.tile(fake[4:], (5, 1)), 1).precision == 1  # which takes the outlier's word
+
+
+def authpct_by_loops(train, fake):
+    """Stein et al. 2023: whether the nearest training image has another one that is nearer than the sample."""
+    authentic = []
+    for y in fake:
+        i = min(range(len(train)), key=lambda i, y=y: distance(y, train[i]))
+        others = min(distance(train[i], x) for j, x in enumerate(train) if j != i)
+        authentic.append(distance(y, train[i]) > others)
+    return 100 * sum(authentic) / len(fake)
+
+
+def test_authpct_is_that_by_loops():
+    for seed in range(3):
+        train, fake = drawn(seed)
+        expected = authpct_by_loops(train, fake)
+        assert 20 < expected < 100
+        assert authpct(nearest(fake, train).closeness) == pytest.approx(expected)
+        half = np.concatenate([fake, train[: len(fake)]])  # copies are none
+        assert authpct(nearest(half, train).closeness) == pytest.approx(expected / 2)
+        # Each training image twice: by the authors' count all but copies would be authentic.
+        twice = np.concatenate([train, train])
+        assert authpct_by_loops(twice, fake) == 100
+        assert authpct(nearest(fake, twice).closeness) == pytest.approx(expected)
+
+
 GOOD = np.random.default_rng(0).normal(size=(8, 3))
 
 
@@ -200,6 +258,11 @@ GOOD = np.random.default_rng(0).normal(size=(8, 3))
         (lambda: neighbour_scores(GOOD, GOOD * np.nan), "fake: some features are not finite"),
         (lambda: nearest(GOOD, GOOD[:0]), "b: there are 0 samples, and 2 are needed"),
         (lambda: nearest(GOOD, GOOD[:, :1]), "b has 1 features and a has 3"),
+        (lambda: realism(GOOD[:3], GOOD), "real: there are 3 samples, and 4 are needed"),
+        (lambda: realism(GOOD, GOOD[:0]), "fake: there are 0 samples, and 1 are needed"),
+        (lambda: realism(GOOD, GOOD, k=0), "k is 0"),
+        (lambda: authpct([]), "samples: must be"),
+        (lambda: authpct([-1.0]), "samples: must be"),
         (lambda: memorized([], [1.0]), "samples: must be"),
         (lambda: memorized([1.0], [[1.0]]), "unseen: must be"),
         (lambda: memorized([1.0], [np.nan]), "unseen: must be"),

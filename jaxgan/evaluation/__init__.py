@@ -8,7 +8,7 @@ Features come from a network in JAX; the scores are functions of them in NumPy, 
 """
 
 from jaxgan.evaluation.classes import classes_covered, inception_score, label_agreement
-from jaxgan.evaluation.distances import frechet_distance, kernel_distance, moments
+from jaxgan.evaluation.distances import frechet_distance, frechet_infinity, gaussian_mmd, kernel_distance, moments
 from jaxgan.evaluation.features import (
     Embedded,
     Features,
@@ -19,14 +19,24 @@ from jaxgan.evaluation.features import (
     inception_v3,
     perceptual,
 )
-from jaxgan.evaluation.neighbours import Nearest, density_coverage, memorized, nearest, precision_recall
+from jaxgan.evaluation.neighbours import (
+    Nearest,
+    authpct,
+    density_coverage,
+    memorized,
+    nearest,
+    precision_recall,
+    realism,
+)
 from jaxgan.evaluation.paired import paired
 from jaxgan.evaluation.scores import memorizing, score
+from jaxgan.evaluation.sliced import sliced_wasserstein
 
 __all__ = [
     "Embedded",
     "Features",
     "Nearest",
+    "authpct",
     "classes_covered",
     "classifier",
     "density_coverage",
@@ -34,6 +44,8 @@ __all__ = [
     "embed",
     "for_data",
     "frechet_distance",
+    "frechet_infinity",
+    "gaussian_mmd",
     "inception_score",
     "inception_v3",
     "kernel_distance",
@@ -45,5 +57,7 @@ __all__ = [
     "paired",
     "perceptual",
     "precision_recall",
+    "realism",
     "score",
+    "sliced_wasserstein",
 ]

@@ -1,6 +1,6 @@
-"""Distances between two sets of features: Fréchet's (FID, with Inception's features) and the kernel distance (KID).
+"""Distances between two sets of features: Fréchet's (FID, with Inception's features), and kernels' (KID, and CMMD's).
 
-NumPy in float64: JAX has no float64 in a run, and both are small differences of large sums.
+NumPy in float64: JAX has no float64 in a run, and all are small differences of large sums.
 """
 
 from typing import NamedTuple
@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxgan.evaluation import pairs
 from jaxgan.evaluation.pairs import checked
 
 ROWS = 4096  # that are centred at once
@@ -75,6 +76,16 @@ def frechet_distance(a: Moments | ArrayLike, b: Moments | ArrayLike) -> float:
       ValueError: the two have different numbers of features, or a value is not finite.
     """
     a, b = (x if isinstance(x, Moments) else moments(x) for x in (a, b))
+    _check(a, b)
+    # S = V W V^T has the root V W^(1/2) V^T. The outer V of both roots change no singular value, and are left out.
+    (wa, va), (wb, vb) = _eigen(a.covariance), _eigen(b.covariance)
+    product = np.sqrt(wa)[:, None] * (va.T @ vb) * np.sqrt(wb)
+    overlap = np.linalg.svd(product, compute_uv=False).sum()
+    shift = np.asarray(a.mean, np.float64) - b.mean
+    return max(0.0, float(shift @ shift + wa.sum() + wb.sum() - 2 * overlap))
+
+
+def _check(a: Moments, b: Moments) -> None:
     for name, x in (("the first moments", a), ("the second moments", b)):
         if np.ndim(x.mean) != 1 or np.shape(x.covariance) != 2 * np.shape(x.mean):
             raise ValueError(f"{name}: mean {list(np.shape(x.mean))} and covariance {list(np.shape(x.covariance))}")
@@ -82,12 +93,50 @@ def frechet_distance(a: Moments | ArrayLike, b: Moments | ArrayLike) -> float:
             raise ValueError(f"{name}: some values are not finite")
     if len(a.mean) != len(b.mean):
         raise ValueError(f"the first moments are of {len(a.mean)} features, the second of {len(b.mean)}")
-    # S = V W V^T has the root V W^(1/2) V^T. The outer V of both roots change no singular value, and are left out.
-    (wa, va), (wb, vb) = _eigen(a.covariance), _eigen(b.covariance)
-    product = np.sqrt(wa)[:, None] * (va.T @ vb) * np.sqrt(wb)
-    overlap = np.linalg.svd(product, compute_uv=False).sum()
-    shift = np.asarray(a.mean, np.float64) - b.mean
-    return max(0.0, float(shift @ shift + wa.sum() + wb.sum() - 2 * overlap))
+
+
+def frechet_infinity(a: ArrayLike, b: Moments | ArrayLike, points: int = 15, seed: int = 0) -> float:
+    """The Fréchet distance of infinitely many samples (Chong and Forsyth 2020, arXiv:1911.07023): FID_inf.
+
+    The distance of N samples is about that of infinitely many and a multiple of 1 / N. It is measured of random parts
+    of the samples, of so many sizes, evenly spaced from half of them to all (of 10,000 samples these are the paper's
+    sizes); the least-squares line through it over 1 / N gives the distance where 1 / N is 0. What `b` lacks of
+    infinitely many is not taken away.
+
+    A half that has no more samples than features has a singular covariance, whose distances are on no line.
+
+    Args:
+      a: features [N, D], N above 2 D + 1.
+      b: features [M, D], or their moments.
+      points: how many sizes, from 2 up.
+      seed: of the parts; no version of NumPy changes them.
+
+    Returns:
+      The squared distance. Below 0 by chance where the distributions are nearly the same.
+
+    Raises:
+      ValueError: features are not such or not finite, or points is out of range.
+    """
+    (x,) = checked(a=(a, 2))
+    if len(x) // 2 <= x.shape[1]:
+        raise ValueError(f"a: of {x.shape[1]} features {2 * x.shape[1] + 2} samples are needed, not {len(x)}")
+    if points < 2:
+        raise ValueError(f"points is {points} and must be 2 or more")
+    reference = b if isinstance(b, Moments) else moments(b)
+    _check(moments(x), reference)
+    values, vectors = _eigen(reference.covariance)
+    root = np.sqrt(values)[:, None] * vectors.T
+    draws, sizes = np.random.RandomState(seed), np.linspace(len(x) // 2, len(x), points).astype(int)
+    found: list[float] = []
+    for size in sizes:
+        part = moments(x[draws.permutation(len(x))[:size]])
+        # The eigenvalues of S1 S2. Their roots are off by 1e-8 of the traces, which the line's own error is far above.
+        both = np.linalg.eigvalsh(root @ part.covariance @ root.T)
+        shift = part.mean - reference.mean
+        overlap = np.sqrt(both.clip(0)).sum()
+        found.append(float(shift @ shift + np.trace(part.covariance) + values.sum() - 2 * overlap))
+    over = 1 / sizes - np.mean(1 / sizes)
+    return float(np.mean(found) - over @ found / (over @ over) * np.mean(1 / sizes))
 
 
 def _eigen(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -154,3 +203,41 @@ def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _others(kernel: np.ndarray) -> np.ndarray:
     """The mean of each row of a square matrix without its diagonal."""
     return (kernel.sum(1) - kernel.diagonal()) / (len(kernel) - 1)
+
+
+def gaussian_mmd(a: ArrayLike, b: ArrayLike, sigma: float = 10, scale: float = 1000) -> float:
+    """The unbiased MMD^2 with the kernel exp(-|x - y|^2 / (2 sigma^2)), times `scale`, of features of length 1.
+
+    It is the form of CMMD (Jayasumana et al. 2024, arXiv:2401.09603), which takes CLIP's features, and the mean with
+    the diagonals, which grows as samples get fewer. As there, features are first divided by their lengths; those that
+    are all 0 stay so. No two are then further apart than 2, and with the wide kernel of CMMD it hardly differs from
+    scale / sigma^2 times the squared distance of the two means, so that it sees no difference of spread alone.
+
+    Args:
+      a: features [N, D], N above 1.
+      b: features [M, D], M above 1.
+      sigma: above 0.
+      scale: above 0.
+
+    Returns:
+      From about 0 up; below 0 by chance where the distributions are nearly the same.
+
+    Raises:
+      ValueError: features are not of these shapes or not finite, or sigma or scale is out of range.
+    """
+    if not (sigma > 0 and scale > 0):
+        raise ValueError(f"sigma is {sigma} and scale is {scale}; both must be above 0")
+    x, y = (_unit(z.astype(np.float64)) for z in checked(a=(a, 2), b=(b, 2)))
+
+    def off(first: np.ndarray, second: np.ndarray) -> float:
+        """The sum of kernel - 1 over all pairs: near 0, where sums of kernels near 1 would round the difference."""
+        return sum(float(np.expm1(block / (-2 * sigma**2)).sum()) for _, block in pairs.squares(first, second))
+
+    n, m = len(x), len(y)
+    within = off(x, x) / (n * (n - 1)) + off(y, y) / (m * (m - 1))  # of an image with itself it is 0
+    return scale * (within - 2 * off(x, y) / (n * m))
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(x, axis=1, keepdims=True)
+    return x / np.where(lengths > 0, lengths, 1)

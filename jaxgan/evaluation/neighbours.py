@@ -1,4 +1,4 @@
-"""Scores from distances to nearest neighbours: precision, recall, density, coverage, and copies of training images.
+"""Scores from distances to nearest neighbours: precision, recall, density, coverage, realism, and copies of images.
 
 NumPy in float64. `pairs` says how distances are computed, and what rounding remains: none for copies.
 """
@@ -98,6 +98,35 @@ def neighbour_scores(real: ArrayLike, fake: ArrayLike, precision_k: int = 3, den
     )
 
 
+def realism(real: ArrayLike, fake: ArrayLike, k: int = 3) -> np.ndarray:
+    """How realistic each fake is by itself (Kynkäänniemi et al. 2019, arXiv:1904.06991, equation 3).
+
+    The largest, over real images, of the radius of the image's ball, as in `precision_recall`, divided by the distance
+    to it: 1 or more is inside a ball. Of the balls those that are wider than the median are left out, so that one
+    around an outlier makes nothing realistic.
+
+    Args:
+      real: features [N, D], N above k.
+      fake: features [M, D], M above 0.
+      k: from 1 up.
+
+    Returns:
+      float64 [M], from 0 up; infinite for copies of real images whose balls are there and wider than 0.
+
+    Raises:
+      ValueError: features are not of these shapes or not finite, or k is out of range.
+    """
+    real, fake = pairs.shifted(real=(real, _above(k)), fake=(fake, 1))
+    (radii,) = pairs.radii(real, [k])
+    small = radii <= np.median(radii)
+    real, radii, found = real[small], radii[small], np.empty(len(fake))
+    for rows, block in pairs.squares(fake, real):
+        which = np.argmax(radii / np.maximum(block, np.finfo(np.float64).tiny), axis=1)
+        squares, of = pairs.apart(fake[rows], real[which]), radii[which]
+        found[rows] = np.sqrt(np.divide(of, squares, out=np.full(len(of), np.inf), where=squares > 0))
+    return found
+
+
 class Nearest(NamedTuple):
     """How near points are to the nearest of a set.
 
@@ -149,13 +178,38 @@ def memorized(samples: ArrayLike, unseen: ArrayLike) -> float:
     Raises:
       ValueError: a list is empty, is no list, or has a value that is negative or no number.
     """
-    samples, unseen = (np.asarray(x, np.float64) for x in (samples, unseen))
-    for name, x in (("samples", samples), ("unseen", unseen)):
-        if x.ndim != 1 or not len(x) or np.isnan(x).any() or x.min() < 0:
-            raise ValueError(f"{name}: must be [N] with N above 0, of numbers from 0 up")
+    samples, unseen = _closeness(samples=samples, unseen=unseen)
     others = unseen[unseen > 0]
     close = np.quantile(others, 0.01, method="lower") if len(others) else 0.0
     return float(np.mean((samples == 0) | (samples < close)))
+
+
+def authpct(closeness: ArrayLike) -> float:
+    """The percentage of samples that are authentic: AuthPct (Stein et al. 2023, arXiv:2306.04675), of Alaa et al. 2022.
+
+    A sample is authentic (arXiv:2102.08921, section 3.3) where it is further from its nearest training image than that
+    one is from its own nearest other: of closeness above 1. Unlike the authors', ours does not count a copy of that
+    training image as another one: where data have duplicates, it would make everything near them authentic.
+
+    Args:
+      closeness: [N], of each sample to its nearest training image, as `nearest` gives.
+
+    Returns:
+      From 0 to 100: of copies 0. Of real images that were not trained on it is no fixed number, but often near 50 or
+      above it; so it is to be read beside theirs.
+
+    Raises:
+      ValueError: it is empty, is no list, or has a value that is negative or no number.
+    """
+    return float(100 * np.mean(_closeness(samples=closeness)[0] > 1))
+
+
+def _closeness(**lists: ArrayLike) -> list[np.ndarray]:
+    found = [np.asarray(x, np.float64) for x in lists.values()]
+    for name, x in zip(lists, found, strict=True):
+        if x.ndim != 1 or not len(x) or np.isnan(x).any() or x.min() < 0:
+            raise ValueError(f"{name}: must be [N] with N above 0, of numbers from 0 up")
+    return found
 
 
 def _above(k: int) -> int:

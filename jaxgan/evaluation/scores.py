@@ -5,14 +5,24 @@ from typing import Literal
 import numpy as np
 
 from jaxgan.evaluation.classes import classes_covered, inception_score, label_agreement
-from jaxgan.evaluation.distances import frechet_distance, kernel_distance
+from jaxgan.evaluation.distances import frechet_distance, frechet_infinity, gaussian_mmd, kernel_distance
 from jaxgan.evaluation.features import Embedded, Track, untracked
-from jaxgan.evaluation.neighbours import memorized, nearest, neighbour_scores
+from jaxgan.evaluation.neighbours import authpct, memorized, nearest, neighbour_scores, realism
+from jaxgan.evaluation.sliced import sliced_wasserstein
 
 CLOSE = 2_000  # images whose nearest training images are looked for
+MOST_REALISTIC = 1_000.0  # what a copy's realism, which is infinite, counts as
 
 # What is better, by the score's name; of the others it depends.
-LOWER = ("frechet_distance", "kernel_distance", "memorized", "l1")
+LOWER = (
+    "frechet_distance",
+    "frechet_infinity",
+    "kernel_distance",
+    "gaussian_mmd",
+    "sliced_wasserstein",
+    "memorized",
+    "l1",
+)
 HIGHER = (
     "inception_score",
     "classes_covered",
@@ -21,13 +31,22 @@ HIGHER = (
     "recall",
     "density",
     "coverage",
+    "realism",
     "psnr",
 )
 BEST_BY: tuple[str, Literal["min", "max"]] = (
     "frechet_distance",
     "min",
 )  # of checkpoints, where a recipe says nothing else
-TITLES = {"frechet_distance": "Fréchet distance", "l1": "L1", "psnr": "PSNR (dB)"}  # of the others it is the name
+TITLES = {
+    "frechet_distance": "Fréchet distance",
+    "frechet_infinity": "Fréchet distance, infinitely many",
+    "gaussian_mmd": "Gaussian MMD",
+    "sliced_wasserstein": "sliced Wasserstein",
+    "authpct": "AuthPct",
+    "l1": "L1",
+    "psnr": "PSNR (dB)",
+}  # of the others it is the name
 
 
 def score(
@@ -35,8 +54,8 @@ def score(
 ) -> dict[str, float]:
     """The scores of images against a reference of real ones.
 
-    Nearest neighbours depend on how many there are, so precision, recall, density and coverage are of as many of the
-    one as of the other: a fixed choice of the larger set.
+    Nearest neighbours depend on how many there are, so precision, recall, density, coverage and realism are of as many
+    of the one as of the other: a fixed choice of the larger set.
 
     Args:
       images: as from `embed`.
@@ -46,22 +65,31 @@ def score(
       what: what the images are.
 
     Returns:
-      By name: frechet_distance, kernel_distance and kernel_distance_error; precision, recall, density and coverage;
-      and where the features have classes inception_score, classes_covered and, with `labels`, label_agreement.
+      By name: frechet_distance, and where there are more than twice as many images as features frechet_infinity;
+      kernel_distance, kernel_distance_error, gaussian_mmd and sliced_wasserstein; precision, recall, density, coverage
+      and realism, which is the median of the images', each `MOST_REALISTIC` at most; and where the features have
+      classes inception_score, classes_covered and, with `labels`, label_agreement.
 
     Raises:
       ValueError: there are too few images, or the features do not fit or are not finite.
     """
     fake, real, probabilities = images.features, reference.features, images.probabilities
     found: dict[str, float] = {}
-    for part in track(("frechet", "kernel", "neighbours", "classes"), what):
+    for part in track(("frechet", "kernel", "sliced", "neighbours", "classes"), what):
         if part == "frechet":
             found["frechet_distance"] = frechet_distance(fake, real)
+            if len(fake) // 2 > fake.shape[1]:
+                found["frechet_infinity"] = frechet_infinity(fake, real)
         elif part == "kernel":
             found["kernel_distance"], found["kernel_distance_error"] = kernel_distance(fake, real)
+            found["gaussian_mmd"] = gaussian_mmd(fake, real)
+        elif part == "sliced":
+            found["sliced_wasserstein"] = sliced_wasserstein(fake, real)
         elif part == "neighbours":
             count = min(len(fake), len(real))
-            found |= neighbour_scores(choice(real, count), choice(fake, count))._asdict()
+            sets = choice(real, count), choice(fake, count)
+            found |= neighbour_scores(*sets)._asdict()
+            found["realism"] = float(np.median(np.minimum(realism(*sets), MOST_REALISTIC)))
         elif probabilities is not None:
             found["inception_score"] = inception_score(probabilities).mean
             found["classes_covered"] = float(classes_covered(probabilities))
@@ -70,23 +98,25 @@ def score(
     return found
 
 
-def memorizing(images: Embedded, train: Embedded, unseen: np.ndarray) -> dict[str, float]:
+def memorizing(images: Embedded, train: Embedded, unseen: np.ndarray | None) -> dict[str, float]:
     """How near images are to the training images, beside unseen real ones; of a fixed choice of `CLOSE` images.
 
     Args:
       images: as from `embed`.
       train: the training images, with the same features.
-      unseen: [M], the closeness of unseen real images, as `nearest` gives.
+      unseen: [M], the closeness of unseen real images, as `nearest` gives; None where there are none.
 
     Returns:
       nearest_train: the median distance of an image to the nearest training image.
-      memorized: as `jaxgan.evaluation.memorized` gives.
+      memorized: as `jaxgan.evaluation.memorized` gives; without unseen images it is left out.
+      authpct: as `jaxgan.evaluation.authpct` gives.
 
     Raises:
       ValueError: as in `score`.
     """
     found = nearest(choice(images.features, CLOSE), train.features)
-    return {"nearest_train": float(np.median(found.distances)), "memorized": memorized(found.closeness, unseen)}
+    copies = {} if unseen is None else {"memorized": memorized(found.closeness, unseen)}
+    return {"nearest_train": float(np.median(found.distances)), **copies, "authpct": authpct(found.closeness)}
 
 
 def title(name: str) -> str:
