@@ -108,12 +108,17 @@ def check_flags(flags: Any, **least: int) -> None:
 
 def check_json(path: Path | None) -> None:
     """Ends the program where `--json` is no file that can be written."""
-    if path and (path.suffix != ".json" or path.is_dir()):
-        fail(f"--json {path} must be a file that ends in .json")
+    check_file("--json", path, ".json")
+
+
+def check_file(flag: str, path: Path | None, suffix: str) -> None:
+    """Ends the program where what a flag names is no file of that suffix that can be written."""
+    if path and (path.suffix != suffix or path.is_dir()):
+        fail(f"{flag} {path} must be a file that ends in {suffix}")
     if path and not path.parent.is_dir():
         fail(f"{path}: there is no folder {path.parent}; make it first")
     if path and not os.access(path.parent, os.W_OK | os.X_OK):
-        fail(f"--json {path}: {path.parent} is not writable")
+        fail(f"{flag} {path}: {path.parent} is not writable")
 
 
 def fail(message: object, status: int = 2) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Real images that samples are compared with: a split of a recipe's data, or a half of it."""
+"""Real images that samples are compared with: a split of a recipe's data, or of anybody's, or a half of it."""
 
 import dataclasses
 import functools
@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxgan import data
+from jaxgan.commands.pictures import Pictures
 from jaxgan.evaluation.scores import choice, halves
 from jaxgan.recipes.settings import Recipe
 
@@ -47,8 +48,8 @@ class Real:
         return dataclasses.replace(self, split=("first half", "second half")[which], images=images, labels=labels)
 
 
-def load(recipe: Recipe, split: str, data_dir: str | None) -> Real:
-    """The images of a split of a recipe's data.
+def load(recipe: Recipe | Pictures, split: str, data_dir: str | None) -> Real:
+    """The images of a split of a recipe's data, or of pictures.
 
     Raises:
       DataError: they cannot be had.
@@ -68,7 +69,7 @@ def _in_memory(source: data.Source) -> data.Dataset:
     return source.part(choice(np.arange(source.size), count)).load()
 
 
-def without_border(recipe: Recipe, images: np.ndarray) -> np.ndarray:
+def without_border(recipe: Recipe | Pictures, images: np.ndarray) -> np.ndarray:
     """Images without the black pixels that a recipe puts around its data: [N, H, W, C] -> [N, H - 2b, W - 2b, C]."""
     border = recipe.border
     if not border:

@@ -17,7 +17,7 @@ import numpy as np
 import tyro
 
 import jaxgan
-from jaxgan import GANState, evaluation
+from jaxgan import GAN, GANState, evaluation
 from jaxgan.commands import scoring
 from jaxgan.commands.scoring import Scorer, ScorerOptions, scorer
 from jaxgan.data import DataError
@@ -82,7 +82,7 @@ def run_scored(
             states, chosen_by = _states(recipe, workdir)
         with processes.synchronized(), fixed_numerics():
             if processes.is_leader():
-                _conclude(dataclasses.replace(by, track=shown), workdir, states, chosen_by, summary)
+                _conclude(dataclasses.replace(by, track=shown), recipe.build(), workdir, states, chosen_by, summary)
     return read_summary(workdir)
 
 
@@ -166,6 +166,7 @@ def _states(recipe: Recipe, workdir: Path) -> tuple[dict[str, GANState], str | N
 
 def _conclude(
     by: Scorer,
+    gan: GAN,
     workdir: Path,
     states: Mapping[str, GANState],
     chosen_by: str | None,
@@ -173,7 +174,7 @@ def _conclude(
 ) -> None:
     """Scores the states, and adds what is found to summary.json: of the best also what it was chosen by."""
     say(f"scoring the {' and the '.join('last' if which == 'final' else which for which in states)} generator")
-    gan, found = by.recipe.build(), {}
+    found = {}
     try:
         count = by.default_count()
         if by.not_by_features:

@@ -3,6 +3,7 @@
 A score is a dict that says all it depends on, so that two can be compared, or are refused to be:
 
     step, weights          which generator it is of
+    samples                or which pictures: data, count, and the SHA-256 of those that were taken
     count, seed            how many samples, and what decides their latents
     features               the name and the SHA-256
     version                of how scores are computed
@@ -27,11 +28,12 @@ import jaxgan
 from jaxgan import GAN, GANState, evaluation
 from jaxgan.commands.feature_files import choose
 from jaxgan.commands.held_out import HeldOut
+from jaxgan.commands.pictures import Pictures
 from jaxgan.commands.real_images import LEAST, Real, load, without_border
 from jaxgan.data import DataError
 from jaxgan.evaluation import cache
 from jaxgan.evaluation.features import Embedded, Features, Track, untracked
-from jaxgan.evaluation.scores import CLOSE, HIGHER, LOWER, choice, halves, memorizing
+from jaxgan.evaluation.scores import CLOSE, HIGHER, LOWER, OTHERS, choice, halves, memorizing
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run.numerics import root_key
 from jaxgan.sampling import sample_labels
@@ -56,24 +58,26 @@ class ScorerOptions:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scorer:
-    """Scores the samples of a recipe's runs. What it needs of the data is read when it is asked for.
+    """Scores the samples of a recipe's runs, or pictures. What it needs of the data is read when it is asked for.
 
     Data with a split named test have it as their held-out images. Of other data one half counts as held out, though a
     run was trained on it.
 
     Attributes:
-      recipe: of the runs.
+      recipe: of the runs; or the real pictures that samples are compared with.
       features: what samples and real images are seen with.
       reference: which real images samples are compared with; the floor is that of the others.
       data_dir: where TensorFlow Datasets keeps its data.
       track: shows progress, as in `evaluation.embed`.
+      whole: whether samples are compared with all images of the split that runs are trained on; there is no floor then.
     """
 
-    recipe: Recipe
+    recipe: Recipe | Pictures
     features: Features
     reference: Split = "test"
     data_dir: str | None = None
     track: Track = untracked
+    whole: bool = False
     _memory: dict[str, cache.Arrays] = dataclasses.field(default_factory=dict[str, cache.Arrays])
 
     @functools.cached_property
@@ -111,9 +115,15 @@ class Scorer:
     @property
     def real(self) -> Real:
         """The real images that samples are compared with; without features, those whose conditions they are made of."""
+        if self.whole:
+            return self._all
         if self.not_by_features:
             return self._test
         return self.test if self.reference == "test" else self.train
+
+    @functools.cached_property
+    def _all(self) -> Real:
+        return dataclasses.replace(self.trained, split="all of them")
 
     @property
     def others(self) -> Real:
@@ -174,15 +184,17 @@ class Scorer:
 
     def default_count(self) -> int:
         """How many samples are drawn: as many as there are images for the floor, or `COUNT`."""
+        if self.whole:
+            return COUNT
         return min(COUNT, len((self.real if self.not_by_features else self.others).images))
 
     def floor(self, count: int) -> dict[str, float]:
         """The scores of the other real images, as many as `count` or as there are.
 
         With their number, `count`, and the share of held-out images that are copies of training images, `duplicates`.
-        There is none of distances to targets.
+        There is none of distances to targets, and none where all images are compared with.
         """
-        if self.not_by_features:
+        if self.not_by_features or self.whole:
             return {"count": 0}
         others, chosen = self.others, choice(np.arange(len(self.others.images)), count)
         labels = others.labels if self.recipe.classes and others.classes == self.features.classes else None
@@ -196,20 +208,33 @@ class Scorer:
             unseen, (calibration, unseen_closeness) = self._unseen(), self._unseen_closeness()
             found["nearest_train"] = float(np.median(unseen.distances))
             found["memorized"] = evaluation.memorized(unseen_closeness, calibration)
+            found["authpct"] = evaluation.authpct(unseen.closeness)
             found["duplicates"] = float(np.mean(unseen.closeness == 0))
             return {name: np.asarray(value) for name, value in found.items()} | {"count": np.asarray(len(chosen))}
 
-        decided_by = ["floor", self.real.sha256, others.sha256, self.trained.sha256, len(chosen)]
+        names = sorted((*LOWER, *HIGHER, *OTHERS))  # a floor of fewer scores, by an older program, is another file
+        decided_by = ["floor", names, self.real.sha256, others.sha256, self.trained.sha256, len(chosen)]
         decided_by += [None if labels is None else labels.tolist()]
         found = {name: float(value) for name, value in self._kept(decided_by, make).items()}
         return found | {"count": int(found["count"])}
 
-    def score(self, images: np.ndarray, labels: np.ndarray | None = None) -> dict[str, float]:
+    def see(self, images: np.ndarray) -> Embedded:
+        """The features of samples, uint8 [N, H, W, C].
+
+        Raises:
+          ValueError: they are of another kind.
+        """
+        return evaluation.embed(self.features, images, self.track, f"features of {len(images):,} samples")
+
+    def score(
+        self, images: np.ndarray, labels: np.ndarray | None = None, seen: Embedded | None = None
+    ) -> dict[str, float]:
         """The scores of samples, by name.
 
         Args:
           images: uint8 [N, H, W, C], as from `draw`; those of a recipe with a condition made of `conditions.given(N)`.
           labels: int [N], the classes that they were asked for; left out where the features know other classes.
+          seen: as from `see`, where that has been called.
 
         Raises:
           ValueError: there are too few images.
@@ -217,11 +242,12 @@ class Scorer:
         """
         if self.not_by_features:
             return self.conditions.distances(images)
-        what = f"{len(images):,} samples"
-        embedded = evaluation.embed(self.features, images, self.track, f"features of {what}")
+        embedded = seen or self.see(images)
         labels = labels if self.real.classes == self.features.classes else None
-        found = evaluation.score(embedded, self.embed(self.real), labels, self.track, f"scores of {what}")
-        found |= memorizing(embedded, self.embed(self.trained), self._unseen_closeness()[0])
+        what = f"scores of {len(images):,} samples"
+        found = evaluation.score(embedded, self.embed(self.real), labels, self.track, what)
+        unseen = None if self.whole else self._unseen_closeness()[0]
+        found |= memorizing(embedded, self.embed(self.trained), unseen)
         return found | self.conditions.distances(images)
 
 
@@ -261,8 +287,24 @@ def score_state(
       Exception: those of `Scorer.score`.
     """
     images, labels = draw(scorer, gan, state, root_key(seed), count, weights != "last")
-    of = {"step": int(state.step), "weights": weights, "count": count, "seed": seed}
-    return of | kind(scorer, count) | {"scores": scorer.score(images, labels), "floor": scorer.floor(count)}
+    return of_state(state, weights, count, seed) | score_images(scorer, images, labels)
+
+
+def of_state(state: GANState, weights: str, count: int, seed: int) -> dict[str, Any]:
+    """Which samples of which generator a score is of."""
+    return {"step": int(state.step), "weights": weights, "count": count, "seed": seed}
+
+
+def score_images(
+    scorer: Scorer, images: np.ndarray, labels: np.ndarray | None = None, seen: Embedded | None = None
+) -> dict[str, Any]:
+    """The score of images, with what it can be compared by and its floor; of the arguments of `Scorer.score`.
+
+    Raises:
+      Exception: those of `Scorer.score`.
+    """
+    scores = scorer.score(images, labels, seen)
+    return kind(scorer, len(images)) | {"scores": scores, "floor": scorer.floor(len(images))}
 
 
 def kind(scorer: Scorer, count: int) -> dict[str, Any]:
@@ -324,9 +366,12 @@ def table(score: dict[str, Any]) -> str:
     reference, scores, least = score["reference"], score["scores"], score["floor"]
     against = f"{reference['count']:,} real images ({reference['data']}, {reference['split']})"
     few = ", too few to compare distances with" if 0 < least["count"] < score["count"] else ""
+    if "samples" in score:
+        of = f"{score['count']:,} of {score['samples']['count']:,} pictures of {score['samples']['data']}"
+    else:
+        of = f"step {score['step']:,}, {score['weights']} weights: {score['count']:,} samples"
     lines = [
-        f"step {score['step']:,}, {score['weights']} weights: {score['count']:,} samples against "
-        f"{against}, features {score['features']['name']}",
+        f"{of} against {against}, features {score['features']['name']}",
         f"{'':<24}{'samples':>11}{'floor':>12}   {of_floor(least)}{few}",
         *duplicates(least),
     ]

@@ -23,7 +23,7 @@ from jaxgan.run.workdir import read_config
 class Trained:
     """Which run, and which of its generators."""
 
-    workdir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="WORKDIR")]
+    folder: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="WORKDIR", help_behavior_hint="")] = None
     """The run's folder."""
     seed: int = 0
     """Decides the samples' latents: sample i is the same for every count."""
@@ -39,6 +39,11 @@ class Trained:
     """Take that file as it is, though it has been changed since the run began."""
     traceback: bool = False
     """Show the whole traceback of an error."""
+
+    @property
+    def workdir(self) -> Path:
+        """The run's folder; ends the program where none was given."""
+        return self.folder or fail("name the WORKDIR of a run of experiments.train")
 
 
 def check(flags: Trained) -> None:

@@ -88,6 +88,16 @@ def nearest(a: np.ndarray, b: np.ndarray, beyond: float = -np.inf) -> tuple[np.n
     return np.concatenate([apart(a[i : i + 1000], b[index[i : i + 1000]]) for i in range(0, len(a), 1000)]), index
 
 
+def nearest_few(a: np.ndarray, b: np.ndarray, k: int) -> np.ndarray:
+    """Which of `b` are the k nearest to each point of `a`, the nearest first, [N, k]; k from 1 to M."""
+    found = np.empty((len(a), k), np.int64)
+    for rows, block in squares(a, b):
+        near = np.argpartition(block, k - 1, axis=1)[:, :k]
+        order = np.argsort(apart(a[rows, None], b[near]), axis=1, kind="stable")
+        found[rows] = np.take_along_axis(near, order, axis=1)
+    return found
+
+
 def radii(x: np.ndarray, ks: Sequence[int]) -> list[np.ndarray]:
     """For each k, from 1 to N - 1, the squared distance of each point to its k-th nearest other point, [N]."""
     most = max(ks)

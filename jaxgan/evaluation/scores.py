@@ -13,7 +13,7 @@ from jaxgan.evaluation.sliced import sliced_wasserstein
 CLOSE = 2_000  # images whose nearest training images are looked for
 MOST_REALISTIC = 1_000.0  # what a copy's realism, which is infinite, counts as
 
-# What is better, by the score's name; of the others it depends.
+# What is better, by the score's name; of `OTHERS` it depends.
 LOWER = (
     "frechet_distance",
     "frechet_infinity",
@@ -34,6 +34,7 @@ HIGHER = (
     "realism",
     "psnr",
 )
+OTHERS = ("kernel_distance_error", "nearest_train", "authpct")
 BEST_BY: tuple[str, Literal["min", "max"]] = (
     "frechet_distance",
     "min",
