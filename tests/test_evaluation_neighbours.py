@@ -211,7 +211,9 @@ def test_realism_that_is_known():
     """A square of side 1, whose balls reach to a corner beside it (k = 1), and an outlier, whose ball is left out."""
     real = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1], [9, 9]])
     fake = np.array([[0.5, 0.5], [0, 0.25], [1, 3], [1, 1], [8, 8]])
-    np.testing.assert_allclose(realism(real, fake, 1), [np.sqrt(2), 4, 0.5, np.inf, np.sqrt(1 / 98)])
+    for scale in (1, 1e6, 1e-6):
+        expected = [np.sqrt(2), 4, 0.5, np.inf, np.sqrt(1 / 98)]
+        np.testing.assert_allclose(realism(scale * real, scale * fake, 1), expected)
     assert precision_recall(real, np.tile(fake[4:], (5, 1)), 1).precision == 1  # which takes the outlier's word
 
 

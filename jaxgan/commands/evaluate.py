@@ -12,7 +12,8 @@ from jaxgan.commands import pictures, scoring
 from jaxgan.commands.cli import check_file, check_json, fail, keep_programs, one_line_errors, parse
 from jaxgan.commands.feature_files import choose
 from jaxgan.commands.nearest_sheet import sheet
-from jaxgan.commands.scoring import Scorer
+from jaxgan.commands.real_images import LEAST
+from jaxgan.commands.scorer import Scorer
 from jaxgan.commands.trained import Trained, check, check_data, load
 from jaxgan.images import save_png
 from jaxgan.run.numerics import fixed_numerics, root_key, start_devices
@@ -70,8 +71,8 @@ def main(args: list[str] | None = None) -> None:
 
 def _check(flags: Evaluate) -> None:
     """Ends the program where a flag is wrong, or means nothing beside the others."""
-    if flags.count is not None and flags.count < scoring.LEAST:
-        fail(f"--count must be at least {scoring.LEAST}, not {flags.count}")
+    if flags.count is not None and flags.count < LEAST:
+        fail(f"--count must be at least {LEAST}, not {flags.count}")
     check_json(flags.json)
     check_file("--nearest", flags.nearest, ".png")
     if bool(flags.run.folder) == bool(flags.samples or flags.against):
@@ -116,20 +117,20 @@ def _pictures(flags: Evaluate) -> Scored:
     if several := pictures.splits(name, where):
         fail(f"--samples {name} has the splits {', '.join(several)}; name one set of pictures, a folder or an .npz")
     pictures.check_alike(samples, real)
-    few = samples if samples.size < scoring.LEAST else real
-    if few.size < scoring.LEAST:
-        fail(f"{few.name}: {few.size} pictures are too few to be compared; {scoring.LEAST} are needed")
+    few = samples if samples.size < LEAST else real
+    if few.size < LEAST:
+        fail(f"{few.name}: {few.size} pictures are too few to be compared; {LEAST} are needed")
     if flags.count and flags.count > samples.size:
         fail(f"--count {flags.count}: {name} has {samples.size:,} pictures")
     of_real = pictures.Pictures(against, classes=len(real.classes) * (samples.classes == real.classes))
     apart = of_real.keeps_apart(where)
     if apart and not flags.floor:
         fail(f"--no-floor: {against} has the splits train and test, and --reference says which is compared with")
-    whole = not apart and (not flags.floor or real.size < 2 * scoring.LEAST)
+    whole = not apart and (not flags.floor or real.size < 2 * LEAST)
     if whole and flags.scores.reference == "train":
         fail(f"--reference train: there is no floor, and all of {against} is compared with")
     if whole and flags.floor:
-        say(f"note: {real.size} pictures of {against} are too few to be halved, and there is no floor", "stderr")
+        say(f"note: the {real.size} pictures of {against} are too few to be halved, and there is no floor")
     data = None if pictures.is_npz(against) else against
     features = choose(flags.scores.features, flags.scores.inception_weights, data)
     by = Scorer(of_real, features, flags.scores.reference, where, shown, whole)

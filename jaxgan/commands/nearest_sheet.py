@@ -3,7 +3,7 @@
 import numpy as np
 
 from jaxgan import evaluation
-from jaxgan.commands.scoring import Scorer
+from jaxgan.commands.scorer import Scorer
 from jaxgan.evaluation.features import Embedded
 from jaxgan.evaluation.pairs import nearest_few, shifted
 from jaxgan.evaluation.scores import CLOSE, choice

@@ -19,7 +19,8 @@ import tyro
 import jaxgan
 from jaxgan import GAN, GANState, evaluation
 from jaxgan.commands import scoring
-from jaxgan.commands.scoring import Scorer, ScorerOptions, scorer
+from jaxgan.commands.scorer import Scorer
+from jaxgan.commands.scoring import ScorerOptions, scorer
 from jaxgan.data import DataError
 from jaxgan.evaluation.neighbours import neighbour_scores
 from jaxgan.evaluation.scores import choice

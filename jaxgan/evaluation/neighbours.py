@@ -121,7 +121,8 @@ def realism(real: ArrayLike, fake: ArrayLike, k: int = 3) -> np.ndarray:
     small = radii <= np.median(radii)
     real, radii, found = real[small], radii[small], np.empty(len(fake))
     for rows, block in pairs.squares(fake, real):
-        which = np.argmax(radii / np.maximum(block, np.finfo(np.float64).tiny), axis=1)
+        with np.errstate(over="ignore"):  # of a copy
+            which = np.argmax(radii / np.maximum(block, np.finfo(np.float64).tiny), axis=1)
         squares, of = pairs.apart(fake[rows], real[which]), radii[which]
         found[rows] = np.sqrt(np.divide(of, squares, out=np.full(len(of), np.inf), where=squares > 0))
     return found
