@@ -16,8 +16,9 @@ from jaxgan import data, evaluation
 
 PAGE = Path(__file__).parents[1] / "docs/evaluation.md"
 COUNT = 2_000
-COLUMNS = ["frechet_distance", "kernel_distance", "inception_score", "classes_covered"]
-COLUMNS += ["precision", "recall", "density", "coverage", "memorized"]
+SCORES = ["frechet_distance", "frechet_infinity", "kernel_distance", "gaussian_mmd", "sliced_wasserstein"]
+SCORES += ["inception_score", "classes_covered", "precision", "recall", "density", "coverage", "realism"]
+SCORES += ["nearest_train", "memorized", "authpct"]
 
 
 pytestmark = [pytest.mark.slow, needs_tfds]
@@ -33,12 +34,12 @@ def table():
     few = good[np.isin(train.labels[order[:COUNT]], [1, 7])][:20]
     moved = np.roll(seen[:COUNT], 1, axis=2)
     generators = {
-        "good (real images)": good,
-        "collapsed (20 images of two classes)": few[np.arange(COUNT) % 20],
-        "memorising (training images)": seen[:COUNT],
-        "memorising, moved by a pixel": moved,
-        "blurred (standard deviation of 1.2 pixels)": scipy.ndimage.gaussian_filter(good, (0, 1.2, 1.2, 0)),
-        "noisy (standard deviation of 60)": np.clip(good + noise, 0, 255).astype(np.uint8),
+        "good": good,
+        "collapsed": few[np.arange(COUNT) % 20],
+        "memorising": seen[:COUNT],
+        "memorising, moved": moved,
+        "blurred": scipy.ndimage.gaussian_filter(good, (0, 1.2, 1.2, 0)),
+        "noisy": np.clip(good + noise, 0, 255).astype(np.uint8),
     }
     features = evaluation.classifier("mnist")
     reference, seen = evaluation.embed(features, test.images), evaluation.embed(features, seen)
@@ -50,10 +51,10 @@ def table():
 
 
 def markdown():
-    """The table as the page has it."""
-    lines = ["| generator | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for name, scores in table().items():
-        lines.append(f"| {name} | " + " | ".join(f"{scores[column]:.3g}" for column in COLUMNS) + " |")
+    """The table as the page has it: a row of each score, a column of each generator."""
+    lines = ["| score | " + " | ".join(table()) + " |", "|---" * (len(table()) + 1) + "|"]
+    for score in SCORES:
+        lines.append(f"| {score} | " + " | ".join(f"{scores[score]:.3g}" for scores in table().values()) + " |")
     return "\n".join(lines)
 
 
@@ -63,10 +64,13 @@ def test_each_fault_is_told_by_the_score_that_is_meant_for_it():
     assert min(good[name] for name in ("precision", "recall", "coverage")) > 0.85
     assert good["classes_covered"] == 10
     assert good["memorized"] < 0.02
+    assert abs(good["frechet_infinity"]) < good["frechet_distance"]
     # All that fail but the memorising one are further from the reference.
     for bad in (collapsed, blurred, noisy):
         assert bad["frechet_distance"] > 5 * good["frechet_distance"]
-        assert bad["kernel_distance"] > 5 * abs(good["kernel_distance"])
+        assert bad["frechet_infinity"] > 5 * good["frechet_distance"]
+        for name in ("kernel_distance", "gaussian_mmd", "sliced_wasserstein"):
+            assert bad[name] > 5 * abs(good[name])
     # Few images, but good ones.
     assert collapsed["recall"] < 0.05
     assert collapsed["coverage"] < 0.1
@@ -77,11 +81,15 @@ def test_each_fault_is_told_by_the_score_that_is_meant_for_it():
     assert memorising["memorized"] > 0.99
     assert memorising["frechet_distance"] < 3 * good["frechet_distance"]  # other 2,000 real images differ as much
     assert moved["memorized"] > 0.2
+    assert memorising["authpct"] < 1
+    assert moved["authpct"] < 0.5 * good["authpct"]
     # All kinds of images, but none of them good.
     for bad in (blurred, noisy):
         assert bad["precision"] < good["precision"] - 0.15
         assert bad["density"] < 0.6 * good["density"]
+        assert bad["realism"] < 0.6 * good["realism"]
         assert bad["recall"] < 0.1
+        assert bad["authpct"] > good["authpct"]  # which is no praise
         assert bad["inception_score"] < good["inception_score"]
         assert bad["classes_covered"] == 10
 

@@ -84,7 +84,7 @@ def test_the_distances_are_those_by_hand():
             evaluation.paired(images, wrong)
 
 
-def test_a_run_of_few_pairs_is_scored_by_its_held_out_targets_alone(folder, tmp_path, monkeypatch, capfd):
+def test_a_run_of_few_pairs_is_scored_by_its_held_out_targets_alone(folder, tmp_path, monkeypatch, capfd, refused):
     small, reads = recipe(f"pairs:{folder}"), []
     held_out = type(small).held_out
     monkeypatch.setattr(type(small), "held_out", lambda *args: reads.append(args[1:]) or held_out(*args))
@@ -114,6 +114,8 @@ def test_a_run_of_few_pairs_is_scored_by_its_held_out_targets_alone(folder, tmp_
     assert [tables.title(name) for name in ("l1", "psnr")] == ["L1", "PSNR (dB)"]
     assert tables.measured(found).endswith("features none")
     capfd.readouterr()
+    said = refused(evaluate.main, tmp_path / "w", "--nearest", tmp_path / "x.png")
+    assert "x.png goes by features, and there are none: pairs:" in said
     assert scored_run.run_scored(small, tmp_path / "w", 0, OPTIONS, scored=Scored(2)) == summary
     assert "scoring" not in capfd.readouterr().out
 

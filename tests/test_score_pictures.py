@@ -62,7 +62,10 @@ def test_the_samples_of_a_run_have_the_scores_that_the_run_has(scored, tmp_path,
     run(recipe(), tmp_path / "w", 0, Options(devices=1, sample_every=100))
     drawn = made / "drawn.npz"
     sample.main([str(tmp_path / "w"), "--count", "300", "--npz", str(drawn)])
-    evaluate.main([str(tmp_path / "w"), "--count", "300", "--json", str(tmp_path / "w.json")])
+    sheet = tmp_path / "sheet.png"
+    evaluate.main([str(tmp_path / "w"), "--count", "300", "--json", str(tmp_path / "w.json"), "--nearest", str(sheet)])
+    with Image.open(sheet) as picture:
+        assert picture.size > (500, 500)
     trained = recipe().load_data()  # of the generator's size
     np.savez(made / "trained.npz", images=trained.images, labels=trained.labels)
     of_run = json.loads((tmp_path / "w.json").read_text())
@@ -125,6 +128,19 @@ def test_without_a_floor_all_real_pictures_are_compared_with(scored, capfd):
     said = capfd.readouterr()
     assert "are too few to be halved, and there is no floor" in said.out
     assert ", all of them), features digits" in said.out
+
+
+def test_pictures_in_grey_among_those_in_colour_are_in_colour(scored, made):
+    """As PNGs of few colours are saved; of one size, and no others."""
+    (made / "mixed").mkdir()
+    for i, image in enumerate(np.repeat(DIGITS.images[:140], 3, axis=3)):
+        save_png(made / "mixed" / f"{i:03d}.png", image[..., : 1 if i % 9 == 4 else 3])
+    np.savez(made / "rgb.npz", images=np.repeat(DIGITS.images[:140], 3, axis=3))
+    mixed, rgb = (scored(of, "rgb.npz", "--features", "digits") for of in ("mixed", "rgb.npz"))
+    assert mixed["samples"]["sha256"] == rgb["samples"]["sha256"]
+    save_png(made / "mixed" / "large.png", np.zeros((9, 8, 3), np.uint8))
+    with pytest.raises(DataError, match="images must be of one shape, but 000"):
+        pictures.opened(f"folder:{made / 'mixed'}").load()
 
 
 def test_splits_are_taken_as_they_are(scored):

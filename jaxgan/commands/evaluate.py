@@ -97,10 +97,10 @@ def _drawn(flags: Evaluate) -> Scored:
     by = scoring.scorer(recipe, flags.run.data_dir, flags.scores, shown)
     check_data(flags.run, by.trained.data, by.trained.known_as)
     count = flags.count or by.default_count()
+    if by.not_by_features and flags.nearest:
+        fail(f"--nearest {flags.nearest} goes by features, and there are none: {by.not_by_features}")
     if by.not_by_features:
         say(f"scored by targets alone: {by.not_by_features}", "stderr")
-        if flags.nearest:
-            fail(f"--nearest {flags.nearest}: {by.not_by_features}")
     say(f"drawing {count:,} samples")
     of = {"recipe": recipe.name, "run_seed": read_config(flags.run.workdir).get("seed")}
     weights, seed = flags.run.weights, flags.run.seed

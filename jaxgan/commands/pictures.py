@@ -8,8 +8,11 @@ import numpy as np
 from jaxgan import data
 from jaxgan.data import DataError, Dataset, Source
 from jaxgan.data.arrays import npz
+from jaxgan.data.folder import look
+from jaxgan.data.pixels import Shape
 from jaxgan.evaluation.scores import choice
 
+LOOKED_AT = 100_000  # files, at most, for their sizes
 KINDS = ("folder:", "prepared:")  # whose paths may end as they like
 
 
@@ -54,7 +57,19 @@ def opened(name: str, data_dir: str | None = None, split: str = "train") -> Sour
         raise DataError(f"{name} is a file; name folder:PATH for a folder of pictures, or an .npz with an array images")
     if os.path.isdir(name):
         raise DataError(f"{name} is a folder; give folder:{name}")
-    return data.open_source(name, data_dir, split=split)
+    return data.open_source(name, data_dir, _in_one_kind(name), split)
+
+
+def _in_one_kind(name: str) -> Shape | None:
+    """(H, W, C) of the pictures of a folder, where those in grey are among those in colour; else None.
+
+    Of other data, or of pictures of several sizes, nothing is changed.
+    """
+    if not name.startswith("folder:"):
+        return None
+    sizes, grey = look(name, LOOKED_AT)
+    mixed = len(np.unique(sizes, axis=0)) == 1 and grey.any() and not grey.all()
+    return (int(sizes[0, 0]), int(sizes[0, 1]), 3) if mixed else None
 
 
 def splits(name: str, data_dir: str | None = None) -> tuple[str, ...]:
