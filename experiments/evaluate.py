@@ -1,4 +1,4 @@
-"""Scores the images of a trained generator: `python -m experiments.evaluate WORKDIR [--weights best] …`."""
+"""Scores a trained generator, or any pictures: `python -m experiments.evaluate WORKDIR [--weights best] …`."""
 
 from jaxgan.commands.cli import run_script
 from jaxgan.commands.evaluate import main

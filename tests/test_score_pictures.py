@@ -80,7 +80,7 @@ def test_the_samples_of_a_run_have_the_scores_that_the_run_has(scored, tmp_path,
     assert of_pictures["samples"] == {"data": str(drawn), "count": 300, "sha256": sha256}
 
 
-def test_a_folder_and_a_file_of_the_same_pictures_have_the_same_scores(scored, capsys):
+def test_a_folder_and_a_file_of_the_same_pictures_have_the_same_scores(scored, made, capsys):
     """In halves of the real ones, of which one makes the floor; the numbers are those of the library's functions."""
     of_folder, of_file = (
         scored("some", "real.npz", "--features", "digits"),
@@ -107,7 +107,11 @@ def test_a_folder_and_a_file_of_the_same_pictures_have_the_same_scores(scored, c
     new = {"frechet_infinity", "gaussian_mmd", "sliced_wasserstein", "realism", "authpct"}
     assert of_file["scores"].keys() >= new <= of_file["floor"].keys()
     assert "label_agreement" not in of_file["scores"]  # the real ones have no labels
-    assert "label_agreement" in scored("some.npz", "digits")["scores"]
+    known = scored("some.npz", "digits")
+    assert known["scores"]["label_agreement"] > 0.98 < known["floor"]["label_agreement"]
+    np.savez(made / "parity.npz", images=DIGITS.images[:220], labels=DIGITS.labels[:220] % 2)
+    other = scored("parity.npz", "digits")  # other classes than those of the real ones
+    assert "label_agreement" not in other["scores"].keys() | other["floor"].keys()
 
 
 def test_without_a_floor_all_real_pictures_are_compared_with(scored, capfd):
@@ -194,9 +198,9 @@ def test_copies_of_the_real_pictures_are_told_and_shown(scored, made, tmp_path, 
 @pytest.mark.parametrize("piece", [5, 2**22])
 def test_the_nearest_few_are_those_by_sorting(piece, monkeypatch):
     monkeypatch.setattr(pairs, "BLOCK", piece)
-    a, b = np.random.default_rng(0).normal(size=(2, 30, 4))
+    a, b = np.random.default_rng(0).normal(size=(2, 300, 4))
     distances = np.linalg.norm(a[:, None] - b, axis=-1)
-    for k in (1, 4, 30):
+    for k in (1, 40, 300):
         np.testing.assert_array_equal(pairs.nearest_few(a, b, k), np.argsort(distances, axis=1)[:, :k])
 
 
