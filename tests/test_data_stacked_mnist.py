@@ -7,7 +7,7 @@ import pytest
 from small_data import TFDS, error_of, needs_tfds
 
 from jaxgan import data, recipes
-from jaxgan.commands import scoring
+from jaxgan.commands import scorer, scoring
 from jaxgan.data import Dataset
 from jaxgan.data import tfds as room
 from jaxgan.gan import image_shape
@@ -80,7 +80,7 @@ def test_the_test_split_is_that_of_mnist():
 
 def test_a_run_on_it_is_scored_by_the_features_of_colour_images(mnist, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(scoring, "LEAST", 20)
+    monkeypatch.setattr(scorer, "LEAST", 20)
     recipe = recipes.get("canton_lsgan").replace(data="stacked_mnist")
     images = recipe.load_data().images
     assert images.shape == (50, *image_shape(recipe.build())) == (50, 32, 32, 3)

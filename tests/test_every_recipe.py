@@ -12,7 +12,7 @@ import pytest
 from small_data import opened
 
 from jaxgan import data, recipes
-from jaxgan.commands import scoring, train
+from jaxgan.commands import scorer, train
 from jaxgan.evaluation import kernel_distance, scores
 from jaxgan.gan import image_shape
 from jaxgan.run.metrics import UNIT
@@ -63,7 +63,7 @@ def test_on_the_embedded_digits(name, run):
 @pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared TensorFlow datasets in {TFDS}")
 def test_on_its_own_data(run, monkeypatch):
     """Of their test split, since fewer images are read and scored in less time."""
-    monkeypatch.setattr(scoring, "COUNT", 1_000)
+    monkeypatch.setattr(scorer, "COUNT", 1_000)
     monkeypatch.setattr(scores, "kernel_distance", functools.partial(kernel_distance, subsets=3))
     config, summary = run("tf2_gan", "--data-dir", TFDS, "--split", "test", "--evaluate-every", 1000)
     assert (config["data"], config["update"]) == ("mnist", "shared")
