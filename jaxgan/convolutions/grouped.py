@@ -12,12 +12,15 @@ zeros from group to group. The loop is one convolution in the program, however m
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from jaxgan.convolutions import cpu
 from jaxgan.convolutions.linear import Map, Maps, Pads, Sizes, some, with_transposes
 
 AXIS = 3  # of the groups
+FEW = 2  # groups, for which a loop costs more in copies than it saves in the length of the program
+LARGE = 32  # pixels a side, above which XLA's gradient of a kernel takes twice as long as products of patches
 
 
 def native_conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
@@ -29,7 +32,9 @@ def native_conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax
 
 
 def _kernel_gradient(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
-    """Of one group; with stride 1 XLA's is the fastest for channels as few as a group has."""
+    """Of one group; with stride 1 XLA's is the fastest for channels as few as a group has, but on large maps."""
+    if stride == 1 and max(x.shape[1:3]) > LARGE:
+        return cpu.kernel_gradient_by_rows(x, y, stride, pads, taps)
     form = cpu.native_kernel_gradient if stride == 1 else cpu.kernel_gradient
     return form(x, y, stride, pads, taps)
 
@@ -45,7 +50,10 @@ def _by_groups(function: Map) -> Map:
         def add(i: jax.Array, done: jax.Array) -> jax.Array:
             return lax.dynamic_update_index_in_dim(done, of_group(i), i, AXIS)
 
-        groups, shape = a.shape[AXIS], jax.eval_shape(of_group, 0).shape
+        groups = a.shape[AXIS]
+        if groups <= FEW:
+            return jnp.stack([of_group(i) for i in range(groups)], AXIS)
+        shape = jax.eval_shape(of_group, 0).shape
         return lax.fori_loop(0, groups, add, some((*shape[:AXIS], groups, *shape[AXIS:]), a))
 
     return by_groups
