@@ -59,6 +59,7 @@ GROUPED = [  # groups, channels and features of each, map, kernel, stride, paddi
     (2, 4, 4, 3, 1, 1, "SAME"),
     (2, 2, 2, 5, 2, 3, "SAME"),
     (2, 16, 16, 4, 3, 1, "SAME"),
+    (3, 2, 3, 33, 3, 1, "SAME"),
 ]
 
 
