@@ -4,9 +4,9 @@ Here the groups are an axis of all arrays, the last but one: x [B, H, W, G, c], 
 y [B, h, w, G, f]. So each of the three maps of `linear` sees in its arguments how many there are.
 
 XLA's own, on a CPU, take up to a few hundred times as long as the arithmetic in their gradients, and several times as
-long forwards. There each group is a convolution in the form that is fast for it (`cpu`), in a loop where they are more than two. One
-product for all groups at once needs their patches, and is slower, as is a dense kernel with zeros from group to group.
-The loop is one convolution in the program, however many groups there are.
+long forwards. There each group is a convolution in the form that is fast for it (`cpu`), in a loop where they are more
+than two. One product for all groups at once needs their patches, and is slower, as is a dense kernel with zeros from
+group to group. The loop is one convolution in the program, however many groups there are.
 """
 
 from typing import Any
