@@ -19,15 +19,12 @@ from jaxgan.gan import GAN, GANState, as_floats, image_shape
 from jaxgan.images import to_uint8
 from jaxgan.networks.layers import Context
 from jaxgan.randomness import draw_labels, draw_z
-from jaxgan.styles import has_styles, styles, synthesize_floats
+from jaxgan.styles import has_styles, layers_of, styles, synthesize_floats
 
 STARTS = 256  # latents, of which the nearest is begun with
-RATE, WARM, COOL = (
-    0.2,
-    0.05,
-    0.25,
-)  # of Adam, in deviations of a latent; the shares of steps in which it rises and falls
-NOISY, NOISE = 0.75, 1.0  # the share of steps with noise, and how much at first, in the same deviations
+RATE = 0.2  # of Adam, in deviations of a latent
+WARM, COOL = 0.05, 0.25  # the shares of steps in which the rate rises and falls
+NOISY, NOISE = 0.75, 1.0  # the share of steps with noise, and how much at first, in deviations of a latent
 
 Distance = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -36,7 +33,7 @@ class Projected(NamedTuple):
     """What was found for N images.
 
     Attributes:
-      latents: float32 [N, w_size], [N, layers, w_size], or [N, z_size].
+      latents: float32 [N, layers, w_size] where the generator has styles, else [N, z_size].
       labels: int32 [N], the class of each; None where there are none.
       images: uint8 [N, H, W, C], theirs.
       path: uint8 [frames, N, H, W, C], on the way there; the first is that of the start.
@@ -90,9 +87,13 @@ def project(
     variables = state.averaged_gen if averaged else state.gen.variables
     of_z, of_noise = jax.random.split(key)
 
+    def in_layers(latents: jax.Array) -> jax.Array:
+        """The one w of an image for all its layers."""
+        return jnp.broadcast_to(latents, (len(latents), layers_of(gan, variables), latents.shape[2]))
+
     def make(latents: jax.Array, labels: jax.Array | None) -> jax.Array:
         if has_styles(gan):
-            return synthesize_floats(gan, variables, latents, state.step)
+            return synthesize_floats(gan, variables, in_layers(latents), state.step)
         return and_extra(gan.gen.apply(variables, latents, labels, Context(step=state.step)))[0]
 
     def in_bytes(images: jax.Array) -> jax.Array:
@@ -108,7 +109,7 @@ def project(
         latents = z
         if has_styles(gan):
             w = styles(gan, state, z, labels, averaged=averaged)
-            latents = w if each_layer else w[:, 0]
+            latents = w if each_layer else w[:, :1]
 
         def from_one(one: tuple[jax.Array, Any]) -> jax.Array:
             latent, label = one
@@ -133,7 +134,7 @@ def project(
 
             gradient = jax.grad(loss)(noise)  # in units of the deviation
             moved, adam_state = adam.update(gradient, adam_state)
-            now = distance(in_bytes(make(latents, labels)), wanted)
+            now = distance(jnp.clip(in_bytes(make(latents, labels)), 0, 255), wanted)
             return (latents + deviation * moved, adam_state), now
 
         return jax.lax.scan(step, (latents, adam_state), first + jnp.arange(count))
@@ -141,7 +142,7 @@ def project(
     @jax.jit
     def look(latents: jax.Array) -> tuple[jax.Array, jax.Array]:
         images = make(latents, labels)
-        return to_uint8(images, gan.image_range or (low, high)), distance(in_bytes(images), wanted)
+        return to_uint8(images, (low, high)), distance(jnp.clip(in_bytes(images), 0, 255), wanted)
 
     parts = [len(part) for part in np.array_split(np.arange(steps), frames)]
     path, distances, adam_state, done = [look(latents)[0]], [], adam.init(latents), 0
@@ -152,7 +153,7 @@ def project(
         done += count
     images, last = look(latents)
     return Projected(
-        latents=np.asarray(latents),
+        latents=np.asarray(in_layers(latents) if has_styles(gan) else latents),
         labels=None if labels is None else np.asarray(labels),
         images=np.asarray(images),
         path=np.stack([np.asarray(x) for x in path]),

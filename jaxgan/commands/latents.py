@@ -34,7 +34,7 @@ class Latents:
     seeds: str | None = None
     """Image k is the first that --seed k draws: 3,7,12-20."""
     npz_latents: Path | None = None
-    """The images of latents in a file, as experiments.project writes it: `latents`, of z or of w, and `labels`."""
+    """The images of latents in a file, as --npz and experiments.project write it: `latents`, z or w, and `labels`."""
     truncation: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="PSI [PSI …]")] = None
     """Brings w nearer to its mean: 1 leaves it, 0 is the mean. Several make a strip."""
     mix: Annotated[str | None, tyro.conf.arg(metavar="SEEDS")] = None
@@ -191,15 +191,12 @@ def _chosen(
     """z, or None where a file has w; w where the generator has styles; and labels."""
     if flags.npz_latents:
         latents, labels = _read(flags.npz_latents, gan)
-        is_z = latents.ndim == 2 and not (styles.has_styles(gan) and latents.shape[1] != gan.z_size)
+        is_z = latents.ndim == 2
+        if (is_z and latents.shape[1] != gan.z_size) or not (is_z or styles.has_styles(gan)):
+            fail(f"--npz-latents {flags.npz_latents}: its latents are {list(latents.shape[1:])}, not [{gan.z_size}]")
         if labels is None and gan.classes and is_z:
             labels = jnp.full(len(latents), label or 0, jnp.int32)
         z, w = (latents, None) if is_z else (None, latents)
-        if z is None and not styles.has_styles(gan):
-            fail(f"--npz-latents {flags.npz_latents}: its latents are {list(latents.shape[1:])}, not [{gan.z_size}]")
-        if w is not None and w.ndim == 2:
-            layers = jax.eval_shape(lambda: styles.styles(gan, state, jnp.zeros((1, gan.z_size)), _some(gan))).shape[1]
-            w = jnp.repeat(w[:, None], layers, axis=1)
     else:
         numbers = seeds_of(flags.seeds) if flags.seeds else None
         if numbers is not None:
@@ -223,10 +220,6 @@ def _of_seeds(gan: GAN, seeds: list[int], label: int | None) -> tuple[jax.Array,
     drawn = [sample_labels(gan, key, 1) for key in keys]
     labels = jnp.concatenate([x for x in drawn if x is not None])
     return z, labels if label is None else jnp.full_like(labels, label)
-
-
-def _some(gan: GAN) -> jax.Array | None:
-    return jnp.zeros((1,), jnp.int32) if gan.classes else None
 
 
 def _read(path: Path, gan: GAN) -> tuple[jax.Array, jax.Array | None]:

@@ -22,12 +22,19 @@ from jaxgan.run.screen import say, shown
 
 
 @dataclasses.dataclass(frozen=True)
+class Targets:
+    """Of which pictures."""
+
+    pictures: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE …")] = ()
+    """Files of the size of the run's images; or one .npz with `images`, as experiments.sample writes it."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Project:
     """Finds the latents whose images are nearest to some pictures, in the newest checkpoint of a run."""
 
     run: Annotated[Trained, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="run")]
-    pictures: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE …")]
-    """Files of the size of the run's images; or one .npz with `images`, as experiments.sample writes it."""
+    targets: Annotated[Targets, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="targets")] = Targets()
     steps: int = 500
     """Of the descent."""
     each_layer: bool = False
@@ -57,7 +64,7 @@ def main(args: list[str] | None = None) -> None:
     begin = time.perf_counter()
     with one_line_errors(flags.run.traceback), fixed_numerics():
         recipe, gan, state = load(flags.run)
-        targets = read(flags.pictures, gan)
+        targets = read(flags.targets.pictures, gan)
         seen_with = flags.features or (for_data(recipe.data) if isinstance(recipe.data, str) else OTHER)
         try:
             found = project(
@@ -86,7 +93,8 @@ def main(args: list[str] | None = None) -> None:
     with atomic_write(npz) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
     for i, (first, last) in enumerate(found.distances[[0, -1]].T):
-        name = flags.pictures[i] if len(flags.pictures) == len(targets) else f"{flags.pictures[0]} [{i}]"
+        named = len(flags.targets.pictures) == len(targets)
+        name = flags.targets.pictures[i] if named else f"{flags.targets.pictures[0]} [{i}]"
         say(f"{name}: distance {last:.4g}, {first:.4g} at the start")
     say(f"{time.perf_counter() - begin:.1f} s; each row a picture, the way to it, and what was found: {out}; {npz}")
 

@@ -27,9 +27,11 @@ PATH_WEIGHT = 2.0
 
 
 def stylegan2(p: Pass) -> Losses:
-    """The usual game, which tells the memory the mean of w."""
+    """The usual game, which tells the memory the mean of w, and the log the mean length of paths that it remembers."""
     made = p.gen(p.z, p.generated_labels)
-    return adversarial(p, made)._replace(means={"w": jnp.mean(made[1][:, 0], axis=0)})
+    losses = adversarial(p, made)
+    metrics = {**losses.metrics, "path_length_mean": p.memory["path_length"]}
+    return losses._replace(means={"w": jnp.mean(made[1][:, 0], axis=0)}, metrics=metrics)
 
 
 def path_length(forward: Forward, gen: Gen) -> tuple[jax.Array, dict[str, jax.Array]]:
