@@ -209,7 +209,7 @@ def test_a_run_begins_with_what_was_found_and_one_that_is_refused_says_why_alone
     lines = capfd.readouterr().out.splitlines()
     assert lines[0] == f"{name}: 3 pictures, no classes, the median of their shorter sides 32 pixels"
     assert lines[1].startswith(
-        "pictures: 8x8 pixels, RGB, width 16, gamma 0.096, learning rates 0.001 and 0.001, augment"
+        "pictures: 8x8 pixels, RGB, width 16, gamma 0.0039, learning rates 0.001 and 0.001, augment"
     )
     assert lines[2].startswith(f"{name}: 3 images of 8x8x3")
     line = refused(train, [*args, "--seed", "1", "--workdir", tmp_path / "run"], capfd)
@@ -229,12 +229,12 @@ def test_what_is_said_stays_and_the_rest_follows_the_rules(tmp_path):
     words = ["pictures", "--data", name, "--width", "640", "--batch-size", "16", "--augment", "0", "--gamma=0.1"]
     chosen = train.read_flags(train.Train, "experiments.train", words)[2]
     recipe = train.for_data(chosen, recipes.get("pictures"), None, train.given(words))
-    assert recipe.gamma == 0.1  # which is what it is for CIFAR-10, where nothing is said
+    assert recipe.gamma == 0.1
     assert recipe.augment == 0
     assert recipe.gen_learning_rate == recipe.disc_learning_rate == 0.0002  # 0.128 / 640
     unsaid = train.for_data(chosen, recipes.get("pictures"), None, {"width"})
-    assert (unsaid.gamma, unsaid.augment) == (0.19, 0.3)  # 0.003 * 32 * 32 / 16, of two digits
-    assert unsaid.build().penalties == (R1(0.19), R2(0.19))
+    assert (unsaid.gamma, unsaid.augment) == (0.25, 0.3)  # 2 * (32 / 64)^3
+    assert unsaid.build().penalties == (R1(0.25), R2(0.25))
     assert unsaid.build().transforms == (Augment(0.3),)
 
 

@@ -32,7 +32,7 @@ class Pictures:
 def main(args: list[str] | None = None) -> None:
     """Prints milliseconds and memory of each, and the ratio to the fastest of PyTorch's."""
     flags = parse(Pictures, "experiments.bench.pictures", args)
-    recipe = recipes.get("pictures").replace(size=str(flags.size), gamma=0.38)
+    recipe = recipes.get("pictures").replace(size=str(flags.size), gamma=2.0)
     with one_line_errors(), tempfile.TemporaryDirectory() as cache:
         from jaxgan.benchmark.torch_r3gan import time_update
 

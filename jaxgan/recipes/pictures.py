@@ -5,8 +5,9 @@ What nobody says is chosen by these rules, and stands in `config.json`:
 - size: the power of two at or below the median of the pictures' shorter sides, from 16 to 256.
 - channels: 1 where all pictures are grey, else 3; what is transparent is shown on white. Four have to be asked for.
 - classes: the folders that the pictures lie in, or none.
-- gamma, of R1 and of R2: 0.003 * pixels / batch size. It is the rule of StyleGAN2-ADA (Karras et al. 2020,
-  arXiv:2006.06676, appendix C: 0.0002 * pixels / batch size, for R1 alone), with the factor that `r3gan_small` has.
+- gamma, of R1 and of R2: 2 * (pixels / 64^2)^1.5. R3GAN (Huang et al. 2024, arXiv:2501.05441) has 2 for FFHQ at 64
+  pixels and 150 at 256, where this gives 128. StyleGAN2-ADA's rule (Karras et al. 2020, arXiv:2006.06676, appendix C:
+  0.0002 * pixels / batch size, for R1 alone) is for another loss, and too little here (docs/little-data.md).
 - learning rates: 0.128 / width, at most 1e-3 and at least 2e-4, which are those of `r3gan_small` and of R3GAN, whose
   widths are 128 and 768.
 - augment: StyleGAN2-ADA's augmentation where there are fewer than 10,000 pictures, each of its operations with
@@ -25,7 +26,8 @@ from jaxgan.recipes.settings import Recipe
 
 SMALLEST, LARGEST = 16, 256  # sizes that are chosen
 FEW = 10_000  # pictures below which they are augmented
-GAMMA, RATE, RATES, AUGMENT = 0.003, 0.128, (2e-4, 1e-3), 0.3
+GAMMA = 2.0  # at 64 pixels
+RATE, RATES, AUGMENT = 0.128, (2e-4, 1e-3), 0.3
 
 
 def of_data(recipe: Recipe, data_dir: str | None = None, said: Collection[str] = ()) -> Recipe:
@@ -46,7 +48,7 @@ def of_data(recipe: Recipe, data_dir: str | None = None, said: Collection[str] =
     recipe, (height, width), line, count = fitted(recipe, data_dir, said)
     rate = min(RATES[1], max(RATES[0], round(RATE / recipe.width, 6)))
     chosen: dict[str, Any] = {
-        "gamma": float(f"{GAMMA * height * width / recipe.batch_size:.2g}"),
+        "gamma": float(f"{GAMMA * (height * width / 64**2) ** 1.5:.2g}"),
         "gen_learning_rate": rate,
         "disc_learning_rate": rate,
         "augment": AUGMENT if count < FEW else 0.0,
@@ -111,7 +113,7 @@ RECIPE = Recipe(
     disc=networks.R3GANDisc((128, 64, 32, 16), blocks=1),
     networks=Networks(size="32", channels=3, width=128),
     source=Data(data="cifar10", batch_size=32),
-    objective=Objective(z_size=64, loss="relativistic", gamma=0.1, generated_labels="real"),
+    objective=Objective(z_size=64, loss="relativistic", gamma=0.25, generated_labels="real"),
     optimization=Optimization(gen_learning_rate=1e-3, disc_learning_rate=1e-3, beta1=0.0, beta2=0.99),
     schedule=Schedule(steps=10_000, ema_half_life=20_000),
     by_data=of_data,
