@@ -7,7 +7,7 @@ What nobody says is chosen by these rules, and stands in `config.json`:
 - classes: the folders that the pictures lie in, or none.
 - gamma, of R1 and of R2: 2 * (pixels / 64^2)^1.5. R3GAN (Huang et al. 2024, arXiv:2501.05441) has 2 for FFHQ at 64
   pixels and 150 at 256, where this gives 128. StyleGAN2-ADA's rule (Karras et al. 2020, arXiv:2006.06676, appendix C:
-  0.0002 * pixels / batch size, for R1 alone) is for another loss, and too little here (docs/little-data.md).
+  0.0002 * pixels / batch size, for R1 alone) is for another loss.
 - learning rates: 0.128 / width, at most 1e-3 and at least 2e-4, which are those of `r3gan_small` and of R3GAN, whose
   widths are 128 and 768.
 - augment: StyleGAN2-ADA's augmentation where there are fewer than 10,000 pictures, each of its operations with
