@@ -66,11 +66,22 @@ def quick_programs(monkeypatch):
     monkeypatch.setattr(compiler, "get_compile_options", quick)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_command_of_a_module_leaves_its_way_of_writing():
+    """A command called in this process would keep naming flags in what later tests read."""
+    from jaxgan.run import screen
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(screen, "write", screen.write)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_command_leaves_its_way_of_writing(monkeypatch):
-    """A command called in this process would keep naming flags in what later tests read."""
-    if screen := sys.modules.get("jaxgan.run.screen"):
-        monkeypatch.setattr(screen, "write", screen.write)
+    """Nor in the tests of its own module."""
+    from jaxgan.run import screen
+
+    monkeypatch.setattr(screen, "write", screen.write)
 
 
 @pytest.fixture(scope="module")
