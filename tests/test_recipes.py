@@ -32,6 +32,8 @@ TABLE = {
     "gan_elements": ("mnist", 32, 64, "normal", (-1, 1), "alternating", 1e-4, 1e-4, 0.5, 0.9),
 }
 
+SMALL = ("r3gan_small", "r3gan_small_conditional", "stylegan2_small")  # slow to compile, and tested elsewhere too
+
 
 @pytest.mark.parametrize("name", TABLE)
 def test_the_documents_own_settings_and_range_of_images(name):
@@ -122,10 +124,7 @@ def test_a_runs_config_says_which_recipe_it_was(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name in (*LARGE, "r3gan_small", "r3gan_small_conditional") else ())
-        for name in recipes.RECIPES
-    ],
+    [pytest.param(name, marks=pytest.mark.slow if name in (*LARGE, *SMALL) else ()) for name in recipes.RECIPES],
 )
 def test_every_recipe_has_a_step(name):
     """By its shapes. A step changes none of them. With the other update some run in `test_every_recipe`."""
