@@ -19,7 +19,7 @@ from jaxgan.gan import GAN, GANState, as_floats, image_shape
 from jaxgan.images import to_uint8
 from jaxgan.networks.layers import Context
 from jaxgan.randomness import draw_labels, draw_z
-from jaxgan.styles import has_styles, layers_of, styles, synthesize_floats
+from jaxgan.styles import has_styles, shape_of_styles, styles, synthesize_floats
 
 STARTS = 256  # latents, of which the nearest is begun with
 RATE = 0.2  # of Adam, in deviations of a latent
@@ -89,7 +89,7 @@ def project(
 
     def in_layers(latents: jax.Array) -> jax.Array:
         """The one w of an image for all its layers."""
-        return jnp.broadcast_to(latents, (len(latents), layers_of(gan, variables), latents.shape[2]))
+        return jnp.broadcast_to(latents, (len(latents), *shape_of_styles(gan, variables)))
 
     def make(latents: jax.Array, labels: jax.Array | None) -> jax.Array:
         if has_styles(gan):
@@ -98,6 +98,10 @@ def project(
 
     def in_bytes(images: jax.Array) -> jax.Array:
         return (images - low) * (255 / (high - low))
+
+    def apart(images: jax.Array) -> jax.Array:
+        """The distances of images as they are seen, with no value beyond the largest."""
+        return distance(jnp.clip(in_bytes(images), 0, 255), wanted)
 
     wanted = in_bytes(as_floats(gan, jnp.asarray(targets)))
 
@@ -134,15 +138,14 @@ def project(
 
             gradient = jax.grad(loss)(noise)  # in units of the deviation
             moved, adam_state = adam.update(gradient, adam_state)
-            now = distance(jnp.clip(in_bytes(make(latents, labels)), 0, 255), wanted)
-            return (latents + deviation * moved, adam_state), now
+            return (latents + deviation * moved, adam_state), apart(make(latents, labels))
 
         return jax.lax.scan(step, (latents, adam_state), first + jnp.arange(count))
 
     @jax.jit
     def look(latents: jax.Array) -> tuple[jax.Array, jax.Array]:
         images = make(latents, labels)
-        return to_uint8(images, (low, high)), distance(jnp.clip(in_bytes(images), 0, 255), wanted)
+        return to_uint8(images, (low, high)), apart(images)
 
     parts = [len(part) for part in np.array_split(np.arange(steps), frames)]
     path, distances, adam_state, done = [look(latents)[0]], [], adam.init(latents), 0

@@ -67,7 +67,8 @@ def synthesize(gan: GAN, state: GANState, w: jax.Array, averaged: bool = True) -
     Raises:
       ValueError: the generator has no styles, or those are of another shape.
     """
-    variables, w = _variables(state, averaged), _checked(gan, _variables(state, averaged), jnp.asarray(w))
+    variables, w = _variables(state, averaged), jnp.asarray(w)
+    _check_shape(gan, variables, w)
     pieces = [w[start : start + AT_ONCE] for start in range(0, len(w), AT_ONCE)]
     pieces[-1] = jnp.pad(pieces[-1], ((0, AT_ONCE - len(pieces[-1])), *[(0, 0)] * (w.ndim - 1)))
     return jnp.concatenate([_images(gan, variables, piece, state.step) for piece in pieces])[: len(w)]
@@ -81,13 +82,13 @@ def _images(gan: GAN, variables: Any, w: jax.Array, step: jax.Array) -> jax.Arra
 
 def synthesize_floats(gan: GAN, variables: Any, w: jax.Array, step: jax.Array) -> jax.Array:
     """The same as floats, in the GAN's `image_range`."""
-    w = _checked(gan, variables, w)
+    _check_shape(gan, variables, w)
     return and_extra(gan.gen.apply(variables, w, Context(step=step), method="synthesize"))[0]
 
 
-def layers_of(gan: GAN, variables: Any) -> int:
-    """How many layers have a w of their own."""
-    return jax.eval_shape(lambda: _some_styles(gan, variables)).shape[1]
+def shape_of_styles(gan: GAN, variables: Any) -> tuple[int, ...]:
+    """How many layers have a w of their own, and its length."""
+    return jax.eval_shape(lambda: _some_styles(gan, variables)).shape[1:]
 
 
 def mixed(coarse: jax.Array, fine: jax.Array, layers: int) -> jax.Array:
@@ -129,12 +130,11 @@ def directions(gan: GAN, state: GANState, key: jax.Array, count: int = 10_000) -
     return (vectors * np.sign(largest)).astype(np.float32), np.sqrt(np.maximum(values[::-1], 0)).astype(np.float32)
 
 
-def _checked(gan: GAN, variables: Any, w: jax.Array) -> jax.Array:
+def _check_shape(gan: GAN, variables: Any, w: jax.Array) -> None:
     _check(gan)
-    layers, size = jax.eval_shape(lambda: _some_styles(gan, variables)).shape[1:]
-    if w.ndim != 3 or w.shape[1:] != (layers, size):
+    layers, size = shape_of_styles(gan, variables)
+    if w.shape[1:] != (layers, size):
         raise ValueError(f"styles must be [N, {layers}, {size}], not {list(w.shape)}")
-    return w
 
 
 def _check(gan: GAN) -> None:

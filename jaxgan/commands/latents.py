@@ -192,7 +192,8 @@ def _chosen(
     if flags.npz_latents:
         latents, labels = _read(flags.npz_latents, gan)
         is_z = latents.ndim == 2
-        if (is_z and latents.shape[1] != gan.z_size) or not (is_z or styles.has_styles(gan)):
+        fits = latents.shape[1] == gan.z_size if is_z else styles.has_styles(gan)
+        if not fits:
             fail(f"--npz-latents {flags.npz_latents}: its latents are {list(latents.shape[1:])}, not [{gan.z_size}]")
         if labels is None and gan.classes and is_z:
             labels = jnp.full(len(latents), label or 0, jnp.int32)

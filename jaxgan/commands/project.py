@@ -54,6 +54,7 @@ def main(args: list[str] | None = None) -> None:
     """Parses the flags, descends, saves, and says how near each came."""
     flags = parse(Project, "experiments.project", args)
     check(flags.run)
+    paths = flags.targets.pictures
     check_flags(flags, steps=FRAMES)
     out, npz = flags.out or flags.run.workdir / "projected.png", flags.npz or flags.run.workdir / "projected.npz"
     for flag, path, suffix in (("out", out, ".png"), ("npz", npz, ".npz")):
@@ -64,7 +65,7 @@ def main(args: list[str] | None = None) -> None:
     begin = time.perf_counter()
     with one_line_errors(flags.run.traceback), fixed_numerics():
         recipe, gan, state = load(flags.run)
-        targets = read(flags.targets.pictures, gan)
+        targets = read(paths, gan)
         seen_with = flags.features or (for_data(recipe.data) if isinstance(recipe.data, str) else OTHER)
         try:
             found = project(
@@ -93,8 +94,7 @@ def main(args: list[str] | None = None) -> None:
     with atomic_write(npz) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
     for i, (first, last) in enumerate(found.distances[[0, -1]].T):
-        named = len(flags.targets.pictures) == len(targets)
-        name = flags.targets.pictures[i] if named else f"{flags.targets.pictures[0]} [{i}]"
+        name = paths[i] if len(paths) == len(targets) else f"{paths[0]} [{i}]"
         say(f"{name}: distance {last:.4g}, {first:.4g} at the start")
     say(f"{time.perf_counter() - begin:.1f} s; each row a picture, the way to it, and what was found: {out}; {npz}")
 

@@ -33,9 +33,8 @@ def native_conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax
 
 def _kernel_gradient(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
     """Of one group; with stride 1 XLA's is the fastest for channels as few as a group has, but on large maps."""
-    if stride == 1 and max(x.shape[1:3]) > LARGE:
-        return cpu.kernel_gradient_by_rows(x, y, stride, pads, taps)
-    form = cpu.native_kernel_gradient if stride == 1 else cpu.kernel_gradient
+    native = stride == 1 and max(x.shape[1:3]) <= LARGE
+    form = cpu.native_kernel_gradient if native else cpu.kernel_gradient
     return form(x, y, stride, pads, taps)
 
 
