@@ -5,7 +5,7 @@ These are functions of JAX, which compose with `jax.jit`, `jax.vmap` and `jax.ex
 
 import functools
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgan import convolutions
 from jaxgan.forward_pass import and_extra
 from jaxgan.gan import GAN, GANState, as_floats, generated_shape
 from jaxgan.images import to_uint8
@@ -175,14 +176,48 @@ def export_generator(gan: GAN, state: GANState, averaged: bool = True) -> bytes:
       state: the state whose generator is exported, with its weights.
       averaged: whether to export the averaged generator, or its last weights.
     """
+    generate, args = _to_export(gan, state, averaged)
+    (b,) = jax.export.symbolic_shape("b")
+    args = [jax.ShapeDtypeStruct((b, *shape), dtype) for _, shape, dtype in args]
+    return bytes(jax.export.export(jax.jit(generate), platforms=["cpu", "cuda", "tpu"])(*args).serialize())
+
+
+def export_onnx(gan: GAN, state: GANState, averaged: bool = True) -> bytes:
+    """The generator as an ONNX model, for programs without JAX, such as those with ONNX Runtime.
+
+    Its inputs and its output are those of `export_generator`, by the names `z`, `labels` and `images`. It is made with
+    the package `jax2onnx`.
+
+    Args:
+      gan: the static description.
+      state: the state whose generator is exported, with its weights.
+      averaged: whether to export the averaged generator, or its last weights.
+    """
+    from jax2onnx import to_onnx
+
+    generate, args = _to_export(gan, state, averaged)
+    with convolutions.native():  # ONNX has an operation for a convolution, and none for the forms of this package
+        model = to_onnx(
+            generate,
+            [jax.ShapeDtypeStruct(("b", *shape), dtype) for _, shape, dtype in args],
+            model_name="generator",
+            input_names=[name for name, _, _ in args],
+            output_names=["images"],
+        )
+    return bytes(model.SerializeToString())
+
+
+Argument = tuple[str, tuple[int, ...], Any]  # its name, its shape but for the number of images, and its dtype
+
+
+def _to_export(gan: GAN, state: GANState, averaged: bool) -> tuple[Callable[..., jax.Array], list[Argument]]:
+    """A generator as a function of arrays alone, and what these are."""
     if gan.condition:
         raise ValueError(f"a generator of images of a {gan.condition} cannot be exported yet")
     variables = state.averaged_gen if averaged else state.gen.variables
-    (b,) = jax.export.symbolic_shape("b")
-    args = [jax.ShapeDtypeStruct((b, gan.z_size), jnp.float32)]
-    args += [jax.ShapeDtypeStruct((b,), jnp.int32)] if gan.classes else []
-    generate = jax.jit(lambda z, labels=None: _apply(gan, variables, z, labels, state.step))
-    return bytes(jax.export.export(generate, platforms=["cpu", "cuda", "tpu"])(*args).serialize())
+    args: list[Argument] = [("z", (gan.z_size,), jnp.float32)]
+    args += [("labels", (), jnp.int32)] if gan.classes else []
+    return lambda z, labels=None: _apply(gan, variables, z, labels, state.step), args
 
 
 def _generate(

@@ -1,11 +1,13 @@
 """Events between the turns of a run: when they are called, what they see, and that they leave no trace."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 from small_run import OPTIONS, metrics_of, recipe
 
-from jaxgan.run import Event, Options, RunError, loop, report, run
+from jaxgan.run import Event, Options, RunError, loop, report, run, weights_and_biases
 from jaxgan.run.arrays import state_sha256
 from jaxgan.run.events import Snapshot, call_all
 
@@ -123,7 +125,9 @@ def test_what_is_no_event_is_refused_before_anything_is_written(tmp_path):
 
 
 def test_what_an_event_may_not_return(tmp_path):
-    snapshot = Snapshot(1, None, tmp_path, False, None, {"loss_gen": np.float32(1)})
+    def call(*events):
+        return call_all(events, Snapshot(1, None, tmp_path, False, None, {"loss_gen": np.float32(1)}))
+
     for found, message in (
         ({"step": 1}, "'step' is the name of another metric"),
         ({"loss_gen": 1}, "'loss_gen' is the name of another metric"),
@@ -133,7 +137,57 @@ def test_what_an_event_may_not_return(tmp_path):
         ({"scored_by": 3.0}, "'scored_by' must be a text, not 3.0"),
         (3.0, "must return a dict of scalars or None, not float"),
     ):
-        events = [Event("one", 1, lambda m: {"first": 0}), Event("two", 1, lambda m, found=found: found)]
         with pytest.raises(RunError, match=f"event 'two'.*{message}"):
-            call_all(events, snapshot)
-    assert call_all([Event("x", 1, lambda m: {"x": jax.numpy.float32(2)})], snapshot) == ({"x": 2.0}, {})
+            call(Event("one", 1, lambda m: {"first": 0}), Event("two", 1, lambda m, found=found: found))
+    seen = []
+    events = [Event("x", 1, lambda m: {"x": jax.numpy.float32(2)}), Event("y", 1, lambda m: seen.append(dict(m.found)))]
+    assert (call(*events), seen) == (({"x": 2.0}, {}), [{"x": 2.0}])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the package
+def test_weights_and_biases_has_metrics_what_events_found_and_grids_of_a_run_that_goes_on(plain, tmp_path):
+    """Read from the file that it keeps while it is offline, a log of LevelDB's form."""
+    pytest.importorskip("wandb")
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    def fail(snapshot):
+        if snapshot.step == 6 and not (tmp_path / "failed").exists():
+            (tmp_path / "failed").touch()
+            raise KeyError("mine")
+        return {"found": snapshot.step + 0.5}
+
+    events = (Event("first", 2, fail), weights_and_biases(2, project="mine", mode="offline"))
+    options = Options(devices=1, log_every=1, sample_every=4)
+    with pytest.raises(KeyError, match="mine"):
+        run(recipe(events=events), tmp_path, 0, options)
+    summary = run(recipe(events=events), tmp_path, 0, options)
+    assert summary["state_sha256"] == plain["state_sha256"]
+
+    def records(path):
+        data, at, whole = path.read_bytes(), 7, b""
+        while at + 7 <= len(data):
+            at += 32768 - at % 32768 if 32768 - at % 32768 < 7 else 0
+            size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+            whole += data[at + 7 : at + 7 + size]
+            at += 7 + size
+            if kind in (1, 4):  # a record's only part, or its last
+                yield Record.FromString(whole)
+                whole = b""
+
+    paths = sorted((tmp_path / "wandb").glob("offline-run*/*.wandb"), key=lambda path: path.stat().st_mtime_ns)
+    found = [record for path in paths for record in records(path)]
+    assert [record.WhichOneof("record_type") for record in found].count("exit") == len(paths)
+    start = next(record.run for record in found if record.WhichOneof("record_type") == "run")
+    known = (start.run_id, start.project, start.display_name)
+    assert known == ((tmp_path / "wandb" / "id.txt").read_text(), "mine", tmp_path.name)
+    assert "batch_size" in {update.key for update in start.config.update}
+    items = [record.history.item for record in found if record.history.item]
+    lines = [{item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in of} for of in items]
+    assert [line["_step"] for line in lines] == [2, 4, 8, 9]  # at 6 the run ended before
+    metrics = {m["step"]: m for m in metrics_of(tmp_path)}
+    for line in lines:
+        step = line["_step"]
+        assert line["found"] == step + 0.5
+        assert round(line["loss_gen"], 4) == round(metrics[step]["loss_gen"], 4)
+        assert ("samples.path" in line) == (step in (4, 8, 9))

@@ -13,6 +13,7 @@ from common import small_gan
 
 import jaxgan
 from jaxgan import recipes, sampling
+from jaxgan.forward_pass import and_extra
 from jaxgan.images import to_uint8
 from jaxgan.networks import Context
 from jaxgan.networks.layers import ConvTranspose, as_map
@@ -31,7 +32,8 @@ def small():
 
 
 def made(gan, variables, z, labels=None):
-    return np.asarray(to_uint8(gan.gen.apply(variables, z, labels, Context()), gan.image_range)).astype(int)
+    images, _ = and_extra(gan.gen.apply(variables, z, labels, Context()))
+    return np.asarray(to_uint8(images, gan.image_range)).astype(int)
 
 
 def assert_same_images(got, expected):
@@ -185,3 +187,26 @@ def test_an_exported_generator_makes_the_same_images_and_black_of_a_label_that_i
         assert_same_images(images[::2], made(gan, state.averaged_gen, z, labels)[::2])
     with pytest.raises(ValueError, match="args\\[0\\]"):
         exported(z[:, :4], labels)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the packages that write ONNX
+@pytest.mark.parametrize("name", ["digits_conditional", "stylegan2_small", "r3gan_small"])
+def test_an_onnx_model_makes_the_same_images_of_any_number_of_latents(name):
+    """By ONNX Runtime. StyleGAN2's noise is part of the model: twice the same."""
+    pytest.importorskip("jax2onnx")
+    import onnxruntime
+
+    gan = recipes.get(name).build()
+    state = jaxgan.init(gan, jax.random.key(0))
+    strong = jax.tree_util.tree_map_with_path(
+        lambda path, x: x + 1 if "noise" in jax.tree_util.keystr(path) else x, state.averaged_gen
+    )
+    state = state.replace(averaged_gen=strong)
+    model = onnxruntime.InferenceSession(sampling.export_onnx(gan, state))
+    for count in (1, 5):
+        labels = sampling.sample_labels(gan, KEY, count)
+        z = draw_z(gan, KEY, jnp.arange(count))
+        arrays = {"z": z} if labels is None else {"z": z, "labels": labels}
+        (got,) = model.run(["images"], {name: np.asarray(array) for name, array in arrays.items()})
+        assert got.dtype == np.uint8
+        assert_same_images(got, made(gan, strong, z, labels))

@@ -9,8 +9,8 @@ from typing import Any, TextIO
 
 
 def set_up() -> None:
-    """Makes this process a command's: Orbax's threads are silent."""
-    for logger in ("absl", "asyncio", "concurrent.futures"):  # what fails is raised, too
+    """Makes this process a command's: Orbax's threads are silent, and so is what writes ONNX."""
+    for logger in ("absl", "asyncio", "concurrent.futures", "onnx_ir"):  # what fails is raised, too
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     if sys.unraisablehook is sys.__unraisablehook__:
         sys.unraisablehook = _without_closed_loops

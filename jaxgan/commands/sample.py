@@ -27,7 +27,7 @@ from jaxgan.recipes.settings import Recipe
 from jaxgan.run.numerics import fixed_numerics, root_key
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import read_config
-from jaxgan.sampling import export_generator, grid_labels, sample_labels
+from jaxgan.sampling import export_generator, export_onnx, grid_labels, sample_labels
 
 COLUMNS = 8
 ROWS = 100  # of a picture with a row of each class, at most
@@ -54,7 +54,7 @@ class Sample:
     gif: Path | None = None
     """Where to save the paths of --interpolate as a GIF."""
     export: Path | None = None
-    """Where to save the generator as a program of jax.export, to be used without this package (see the README)."""
+    """Where to save the generator, to be used without this package: FILE.onnx for ONNX, else of jax.export (README)."""
     beside_real: bool = False
     """Put as many real images of the run's data beside the generated ones; --data and --data-dir are for this."""
 
@@ -77,7 +77,9 @@ def main(args: list[str] | None = None) -> None:
         names = names if len(names) == gan.classes else []
         label = _label(flags.label, gan, names)
         if flags.export:
-            flags.export.write_bytes(export_generator(gan, state, flags.averaged))
+            export = export_onnx if _is_onnx(flags.export) else export_generator
+            with atomic_write(flags.export) as partial:
+                partial.write_bytes(export(gan, state, flags.averaged))
             say(f"the generator: {flags.export}")
         if flags.latents.any():
             _chosen_latents(flags, out, gan, state, label, names)
@@ -151,8 +153,10 @@ def _check(flags: Sample) -> Path | None:
         fail("--latent-grid, --interpolate and --beside-real are different pictures; ask for one at a time")
     if flags.gif and not flags.interpolate:
         fail(f"--gif {flags.gif} shows the paths of --interpolate; say --interpolate STEPS too")
-    if flags.export and importlib.util.find_spec("flatbuffers") is None:
-        fail(f'--export {flags.export}: there is no flatbuffers here; pip install "jaxgan[export]"')
+    if flags.export:
+        package, extra = ("jax2onnx", "onnx") if _is_onnx(flags.export) else ("flatbuffers", "export")
+        if importlib.util.find_spec(package) is None:
+            fail(f'--export {flags.export}: there is no {package} here; pip install "jaxgan[{extra}]"')
     out = flags.out
     if flags.beside_real or not (flags.npz or flags.gif or flags.export or video):
         kinds = ["latents"] if flags.latents.any() else kinds
@@ -166,6 +170,10 @@ def _check(flags: Sample) -> Path | None:
         if path.is_dir():
             fail(f"{path} is a folder; name a file")
     return out
+
+
+def _is_onnx(path: Path) -> bool:
+    return path.suffix == ".onnx"
 
 
 def _label(asked: str | None, gan: GAN, names: list[str]) -> int | None:

@@ -253,7 +253,8 @@ def noise(shape: tuple[int, ...], layer: int, context: Context) -> Array:
     """N(0, 1) for each pixel of maps of a shape [B, H, W, C]: [B, H, W, 1], or [1, H, W, 1] without keys."""
     size = (*shape[1:3], 1)
     if context.keys is None:
-        return jax.random.normal(jax.random.fold_in(jax.random.key(0), layer), (1, *size))
+        with jax.ensure_compile_time_eval():  # a constant, for programs that cannot draw by a key, as ONNX
+            return jax.random.normal(jax.random.fold_in(jax.random.key(0), layer), (1, *size))
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 3 + layer), size))(context.keys)
 
 

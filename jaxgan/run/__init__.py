@@ -29,6 +29,7 @@ from jaxgan.run.prepare import Options, Prepared, Recipe, introduction, prepare
 from jaxgan.run.processes import ProcessError, ProcessLost
 from jaxgan.run.report import Report
 from jaxgan.run.screen import say
+from jaxgan.run.weights_and_biases import weights_and_biases
 from jaxgan.run.workdir import WorkdirError, read_summary, write_json
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "WorkdirError",
     "run",
     "run_together",
+    "weights_and_biases",
 ]
 
 
@@ -142,6 +144,9 @@ def run_together(
 
 
 def _report(prepared: Prepared, stack: contextlib.ExitStack, shown: bool = True) -> Report:
+    """The leader's report; when `stack` is left, it and the events are closed."""
+    for event in prepared.events:
+        stack.callback(event.close)
     steps = prepared.recipe.steps
     return stack.enter_context(Report(prepared.workdir, prepared.start, steps, prepared.images_per_step, shown))
 

@@ -34,6 +34,7 @@ class Snapshot:
       device_state: the state on the run's devices, until the next turn overwrites it. Use `state`.
       device_metrics: the metrics there. Use `metrics`.
       device_samples: the images of a sample grid, uint8 [N, H, W, C], where one is due.
+      found: the scalars that the events before this one have found at this step; a scored run's scores are the first.
     """
 
     step: int
@@ -43,6 +44,7 @@ class Snapshot:
     device_state: GANState
     device_metrics: Mapping[str, jax.Array]
     device_samples: jax.Array | None = None
+    found: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
 
     @functools.cached_property
     def state(self) -> GANState:
@@ -65,12 +67,14 @@ class Event:
       call: given the snapshot; it returns scalars for that step's line of metrics.jsonl, by name, or None. Where scores
         are among them, `scored_by` may be a text, all that they depend on: only those of one text are compared.
       scalars: names of them; a run whose own metrics have one of these ends at its first turn.
+      close: called when a run has ended, also where it was stopped or has met an error.
     """
 
     name: str
     every: int
     call: Callable[[Snapshot], Mapping[str, float | str] | None]
     scalars: tuple[str, ...] = ()
+    close: Callable[[], None] = lambda: None
 
 
 @jax.jit
@@ -106,11 +110,13 @@ def check_names(events: Sequence[Event], metrics: Iterable[str]) -> None:
 def call_all(events: Sequence[Event], snapshot: Snapshot) -> tuple[dict[str, float], dict[str, str]]:
     """Calls the events, in order; gives their scalars, and by name what each was measured in, where its event says so.
 
+    The scalars are the snapshot's `found`, which so grows from event to event.
+
     Raises:
       RunError: what an event returns is not scalars by new names.
       Exception: whatever an event raises.
     """
-    scalars: dict[str, float] = {}
+    scalars = snapshot.found
     units: dict[str, str] = {}
     for event in events:
         found = event.call(snapshot)
