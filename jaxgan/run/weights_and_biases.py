@@ -38,8 +38,8 @@ def weights_and_biases(every: int, **options: Any) -> Event:
         kept = folder / "id.txt"
         if not kept.exists():
             kept.write_text(uuid.uuid4().hex)
-        known: dict[str, Any] = {"id": kept.read_text(), "resume": "allow", "reinit": "create_new", "dir": workdir}
-        return wandb.init(**{"name": workdir.name, "config": read_config(workdir), **known, **options})
+        arguments: dict[str, Any] = {"name": workdir.name, "config": read_config(workdir), "dir": workdir, **options}
+        return wandb.init(id=kept.read_text(), resume="allow", reinit="create_new", **arguments)
 
     def log(snapshot: Snapshot) -> None:
         workdir = snapshot.workdir
