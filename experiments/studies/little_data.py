@@ -1,6 +1,6 @@
 """Few pictures, and what helps: `python -m experiments.studies.little_data [ROW …]`.
 
-`pictures` at 64 pixels on the emoji that `experiments.studies.emoji` arranges, in three folders: all training pictures,
+`pictures`, and in a row `stylegan2_small`, at 64 pixels on the emoji that `experiments.studies.emoji` arranges, in three folders: all training pictures,
 500 of them, and the rest. All have the same held-out pictures, which samples are compared with. Rows that are not named
 keep what was measured before; started again, a study goes on where it was stopped, or to more `--steps`.
 
@@ -30,7 +30,7 @@ from jaxgan.transforms import DIFF_AUGMENT
 
 BY = ScorerOptions(features="efficientnet")
 ORIGIN = "rest"
-# By name: what the table calls it, the folder of its pictures, and its changes to `pictures`.
+# By name: what the table calls it, the folder of its pictures, and its changes to `pictures`, or to another recipe.
 ROWS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "augmented": ("2,990, augmented", "all", {}),
     "plain": ("2,990", "all", {"augment": 0.0}),
@@ -39,6 +39,7 @@ ROWS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "diff_augment": ("2,990, DiffAugment", "all", {"augment": 0.0, "transforms": DIFF_AUGMENT}),
     ORIGIN: ("the other 2,490, augmented", "rest", {}),
     "few_from_rest": ("500, augmented, from the weights of the row above", "few", {"init_from": ORIGIN}),
+    "stylegan2": ("2,990, `stylegan2_small`", "all", {"recipe": "stylegan2_small"}),
 }
 SEEDS = {"augmented": 3, "plain": 3}  # of the others one
 
@@ -82,11 +83,12 @@ STUDY = study.Study(
 
 
 def row(name: str, flags: Flags) -> Recipe:
-    """The recipe of a row, as `experiments.train pictures` makes it for the row's pictures."""
+    """The recipe of a row, as `experiments.train` makes it for the row's pictures."""
     _, folder, changes = ROWS[name]
+    usual = recipes.get(changes.get("recipe", "pictures"))
+    changes = {key: value for key, value in changes.items() if key != "recipe"}
     if "init_from" in changes:
         changes = changes | {"init_from": str(flags.runs / changes["init_from"] / "seed-0")}
-    usual = recipes.get("pictures")
     recipe = usual.replace(data=f"folder:{flags.pictures / folder}", steps=flags.steps, **changes)
     return for_data(recipe, usual, None, changes)
 
