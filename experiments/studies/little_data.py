@@ -1,8 +1,9 @@
 """Few pictures, and what helps: `python -m experiments.studies.little_data [ROW …]`.
 
-`pictures`, and in a row `stylegan2_small`, at 64 pixels on the emoji that `experiments.studies.emoji` arranges, in three folders: all training pictures,
-500 of them, and the rest. All have the same held-out pictures, which samples are compared with. Rows that are not named
-keep what was measured before; started again, a study goes on where it was stopped, or to more `--steps`.
+`pictures`, and in one row `stylegan2_small`, at 64 pixels on the emoji that `experiments.studies.emoji` arranges, in
+three folders: all training pictures, 500 of them, and the rest. All have the same held-out pictures, which samples are
+compared with. Rows that are not named keep what was measured before; started again, a study goes on where it was
+stopped, or to more `--steps`.
 
     python -m experiments.studies.emoji PACKAGE --out runs/emoji/all
     python -m experiments.studies.emoji PACKAGE --out runs/emoji/few --pictures 500
