@@ -1,48 +1,79 @@
-"""An update of `pictures` at 64 pixels beside PyTorch's: `python -m experiments.bench.pictures [--json FILE]`.
+"""An update at 64 pixels beside PyTorch's: `python -m experiments.bench.pictures [--recipe stylegan2_small]`.
 
 In one table: ours with the augmentation of few pictures and without; PyTorch eager and compiled, without it. Each is a
-process of its own, and they take turns. PyTorch's is the usual alternating update (`jaxgan.benchmark.torch_r3gan`).
+process of its own, and they take turns. PyTorch's are the usual alternating updates (`jaxgan.benchmark.torch_r3gan` and
+`torch_stylegan2`). Those of StyleGAN2 are means of 16, one of which has R1, and four the lengths of paths.
 """
 
 import dataclasses
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any, Literal
 
 from jaxgan import recipes
 from jaxgan.benchmark import timing
 from jaxgan.benchmark.updates import jax_update
 from jaxgan.commands.cli import one_line_errors, parse, run_script
+from jaxgan.recipes.settings import Recipe
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import write_json
 
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """Measures an update of `pictures` at 64 pixels, ours and PyTorch's."""
+    """Measures an update of a recipe for one's own pictures, ours and PyTorch's."""
 
+    recipe: Literal["pictures", "stylegan2_small"] = "pictures"
+    """Which one."""
     size: int = 64
     """Of the pictures."""
     rounds: int = 5
-    """In each of which all are measured, for two updates at least."""
+    """In each of which all are measured, for two seconds at least."""
     json: Path | None = None
     """Where the results are written too."""
+
+
+def r3gan(size: int, cache: str) -> tuple[int, dict[str, timing.Work]]:
+    """How many updates are repeated as one, and what is measured: of `pictures`."""
+    from jaxgan.benchmark.torch_r3gan import time_update
+
+    recipe = recipes.get("pictures").replace(size=str(size), gamma=2.0)
+    theirs = (time_update, recipe.gen.widths, recipe.gen.blocks, recipe.batch_size, recipe.gamma, recipe.classes)
+    return 1, {
+        "jaxgan": (jax_update, recipe, cache),
+        "jaxgan, augment 0.3": (jax_update, recipe.replace(augment=0.3), cache),
+        "torch eager": (*theirs, False),
+        "torch.compile": (*theirs, True),
+    }
+
+
+def stylegan2(size: int, cache: str) -> tuple[int, dict[str, timing.Work]]:
+    """The same of `stylegan2_small`."""
+    from jaxgan.benchmark.torch_stylegan2 import time_update
+
+    recipe = recipes.get("stylegan2_small").replace(size=str(size))
+    gen, gamma = recipe.gen, recipe.penalties[0].penalty.gamma
+    theirs = (time_update, gen.widths, gen.w_size, gen.layers, recipe.batch_size, gamma)
+    return 16, {
+        "jaxgan": (sixteen, recipe.replace(transforms=()), cache),
+        "jaxgan, augmented": (sixteen, recipe, cache),
+        "torch eager": (*theirs, False),
+        "torch.compile": (*theirs, True),
+    }
+
+
+def sixteen(recipe: Recipe, cache: str) -> timing.Prepared:
+    """As `jax_update`, but that 16 updates are repeated as one."""
+    dispatch, facts, last = jax_update(recipe, cache)
+    return lambda count: dispatch(16 * count), facts, last
 
 
 def main(args: list[str] | None = None) -> None:
     """Prints milliseconds and memory of each, and the ratio to the fastest of PyTorch's."""
     flags = parse(Pictures, "experiments.bench.pictures", args)
-    recipe = recipes.get("pictures").replace(size=str(flags.size), gamma=2.0)
     with one_line_errors(), tempfile.TemporaryDirectory() as cache:
-        from jaxgan.benchmark.torch_r3gan import time_update
-
-        theirs = (time_update, recipe.gen.widths, recipe.gen.blocks, recipe.batch_size, recipe.gamma, recipe.classes)
-        work: dict[str, timing.Work] = {
-            "jaxgan": (jax_update, recipe, cache),
-            "jaxgan, augment 0.3": (jax_update, recipe.replace(augment=0.3), cache),
-            "torch eager": (*theirs, False),
-            "torch.compile": (*theirs, True),
-        }
+        updates, work = (r3gan if flags.recipe == "pictures" else stylegan2)(flags.size, cache)
         with timing.workers(work) as (ready, failed):
             samples: dict[str, list[float]] = {name: [] for name in ready}
             for number in range(flags.rounds):
@@ -50,9 +81,9 @@ def main(args: list[str] | None = None) -> None:
                 for name, worker in ready.items():
                     samples[name].append(min(timing.measure(worker, 2.0)))
             ends = {name: worker.facts | timing.end(worker) for name, worker in ready.items()}
-    found = {
+    found: dict[str, dict[str, Any]] = {
         name: {
-            "milliseconds": round(1e3 * statistics.median(of), 1),
+            "milliseconds": round(1e3 * statistics.median(of) / updates, 1),
             "peak_mib": round((ends[name]["peak_bytes"] - ends[name]["base_bytes"]) / 2**20),
             "of_jaxgan": round(statistics.median(a / b for a, b in zip(of, samples["jaxgan"], strict=True)), 3),
         }
@@ -63,7 +94,7 @@ def main(args: list[str] | None = None) -> None:
     for name, error in failed.items():
         say(f"{name}: {error}")
     if flags.json:
-        write_json(flags.json, {"size": flags.size, "batch_size": recipe.batch_size, "updates": found})
+        write_json(flags.json, {"recipe": flags.recipe, "size": flags.size, "batch_size": 32, "updates": found})
 
 
 if __name__ == "__main__":

@@ -6,11 +6,14 @@ convolution in groups, as the authors do it. Maps are [B, C, H, W] here.
 
 import itertools
 import math
+import time
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from jaxgan.benchmark.timing import Facts, Prepared, peak_of_process
 
 
 class Dense(nn.Module):
@@ -191,3 +194,64 @@ def path_lengths(images: Tensor, w: Tensor, directions: Tensor) -> Tensor:
     y = directions / math.sqrt(images.shape[2] * images.shape[3])
     (gradient,) = torch.autograd.grad((images * y).sum(), w, create_graph=True)
     return gradient.square().sum(2).mean(1).sqrt()
+
+
+def time_update(
+    widths: Sequence[int], w_size: int, layers: int, batch_size: int, gamma: float, compiled: bool
+) -> Prepared:
+    """16 updates on random images, prepared to be timed on a CPU: one with R1, four with the lengths of paths.
+
+    G runs once for both networks, and D's update sees its images detached; both regularisers are in the same backward
+    pass as the loss. Without augmentation and averages. Optimisers are fused, and real images stand ready as floats.
+    """
+    begin, base = time.perf_counter(), peak_of_process()
+    gen, disc = Generator(widths, w_size, w_size, layers), Discriminator(widths, w_size, layers)
+    synthesis, run_disc = (torch.compile(gen.synthesis), torch.compile(disc)) if compiled else (gen.synthesis, disc)
+    optimizers: dict[nn.Module, torch.optim.Optimizer] = {
+        net: torch.optim.Adam(net.parameters(), 2.5e-3, (0.0, 0.99), fused=True) for net in (gen, disc)
+    }
+    sizes = [4, *(4 << stage for stage in range(1, len(widths)) for _ in range(2))]
+    real = torch.rand(batch_size, 3, sizes[-1], sizes[-1])
+    count, mean_length = 2 * len(widths), torch.zeros(())
+
+    def descend(net: nn.Module, loss: Tensor) -> None:
+        optimizers[net].zero_grad(set_to_none=True)
+        loss.backward()
+        optimizers[net].step()
+
+    def styles(images: int) -> Tensor:
+        one, other = (gen.mapping(torch.randn(images, w_size), None)[:, None].expand(-1, count, -1) for _ in range(2))
+        first = torch.where(torch.rand(images, 1) < 0.9, torch.randint(1, count, (images, 1)), count)
+        return torch.where((torch.arange(count)[None] < first)[..., None], one, other)
+
+    def noise(images: int) -> list[Tensor]:
+        return [torch.randn(images, 1, size, size) for size in sizes]
+
+    def update(step: int) -> None:
+        nonlocal mean_length
+        fake = synthesis(styles(batch_size), noise(batch_size))
+        there = real.detach().requires_grad_(step % 16 == 0)
+        on_real = run_disc(there)
+        loss = F.softplus(-on_real).mean() + F.softplus(run_disc(fake.detach())).mean()
+        descend(disc, loss if step % 16 else loss + 16 * r1(on_real, there, gamma))
+        disc.requires_grad_(False)  # G's loss needs no gradient of D's weights
+        loss = F.softplus(-run_disc(fake)).mean()
+        if step % 4 == 0:
+            half = batch_size // 2
+            w = styles(half)
+            images = synthesis(w, noise(half))
+            lengths = path_lengths(images, w, torch.randn_like(images))
+            loss = loss + 8 * (lengths - mean_length).square().mean()
+            mean_length = mean_length.lerp(lengths.mean().detach(), 0.01)
+        descend(gen, loss)
+        disc.requires_grad_(True)
+
+    def dispatch(count: int) -> None:
+        for step in range(16 * count):
+            update(step)
+
+    facts: Facts = {"base_bytes": base, "torch": torch.__version__}
+    if compiled:
+        dispatch(1)
+        facts["compile_seconds"] = time.perf_counter() - begin
+    return dispatch, facts, lambda: {"peak_bytes": peak_of_process()}
