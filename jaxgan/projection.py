@@ -91,7 +91,7 @@ def project(
         """The one w of an image for all its layers."""
         return jnp.broadcast_to(latents, (len(latents), *shape_of_styles(gan, variables)))
 
-    def make(latents: jax.Array, labels: jax.Array | None) -> jax.Array:
+    def make(variables: Any, latents: jax.Array, labels: jax.Array | None) -> jax.Array:
         if has_styles(gan):
             return synthesize_floats(gan, variables, in_layers(latents), state.step)
         return and_extra(gan.gen.apply(variables, latents, labels, Context(step=state.step)))[0]
@@ -99,14 +99,13 @@ def project(
     def in_bytes(images: jax.Array) -> jax.Array:
         return (images - low) * (255 / (high - low))
 
-    def apart(images: jax.Array) -> jax.Array:
+    def apart(images: jax.Array, wanted: jax.Array) -> jax.Array:
         """The distances of images as they are seen, with no value beyond the largest."""
         return distance(jnp.clip(in_bytes(images), 0, 255), wanted)
 
-    wanted = in_bytes(as_floats(gan, jnp.asarray(targets)))
-
+    # Weights and images are arguments of the programs: with constants, XLA would compute while it compiles.
     @jax.jit
-    def begin() -> tuple[jax.Array, jax.Array | None, jax.Array]:
+    def begin(variables: Any, wanted: jax.Array) -> tuple[jax.Array, jax.Array | None, jax.Array]:
         """The nearest of the starts for each target, their labels, and the deviation of a latent."""
         indices = jnp.arange(STARTS)
         z, labels = draw_z(gan, of_z, indices), draw_labels(gan, of_z, indices)
@@ -117,44 +116,47 @@ def project(
 
         def from_one(one: tuple[jax.Array, Any]) -> jax.Array:
             latent, label = one
-            image = in_bytes(make(latent[None], None if label is None else label[None]))
+            image = in_bytes(make(variables, latent[None], None if label is None else label[None]))
             return distance(jnp.broadcast_to(image, wanted.shape), wanted)
 
         nearest = jnp.argmin(jax.lax.map(from_one, (latents, labels), batch_size=1), axis=0)
         return latents[nearest], None if labels is None else labels[nearest], jnp.std(latents, axis=0, keepdims=True)
 
-    latents, labels, deviation = begin()
+    given = variables, in_bytes(as_floats(gan, jnp.asarray(targets)))
+    latents, labels, deviation = begin(*given)
     adam = optax.adam(lambda count: RATE * _share(jnp.asarray(count) / steps))
 
     @functools.partial(jax.jit, static_argnames="count")
-    def descend(latents: jax.Array, adam_state: Any, first: jax.Array, count: int) -> tuple[Any, jax.Array]:
+    def descend(
+        variables: Any, wanted: jax.Array, latents: jax.Array, adam_state: Any, first: jax.Array, count: int
+    ) -> tuple[Any, jax.Array]:
         def step(carry: tuple[jax.Array, Any], i: jax.Array) -> tuple[tuple[jax.Array, Any], jax.Array]:
             latents, adam_state = carry
             fading = jnp.square(jnp.maximum(0.0, 1 - i / (NOISY * steps)))
             noise = NOISE * fading * jax.random.normal(jax.random.fold_in(of_noise, i), latents.shape)
 
             def loss(units: jax.Array) -> jax.Array:
-                return jnp.sum(distance(in_bytes(make(latents + deviation * units, labels)), wanted))
+                return jnp.sum(distance(in_bytes(make(variables, latents + deviation * units, labels)), wanted))
 
             gradient = jax.grad(loss)(noise)  # in units of the deviation
             moved, adam_state = adam.update(gradient, adam_state)
-            return (latents + deviation * moved, adam_state), apart(make(latents, labels))
+            return (latents + deviation * moved, adam_state), apart(make(variables, latents, labels), wanted)
 
         return jax.lax.scan(step, (latents, adam_state), first + jnp.arange(count))
 
     @jax.jit
-    def look(latents: jax.Array) -> tuple[jax.Array, jax.Array]:
-        images = make(latents, labels)
-        return to_uint8(images, (low, high)), apart(images)
+    def look(variables: Any, wanted: jax.Array, latents: jax.Array) -> tuple[jax.Array, jax.Array]:
+        images = make(variables, latents, labels)
+        return to_uint8(images, (low, high)), apart(images, wanted)
 
     parts = [len(part) for part in np.array_split(np.arange(steps), frames)]
-    path, distances, adam_state, done = [look(latents)[0]], [], adam.init(latents), 0
+    path, distances, adam_state, done = [look(*given, latents)[0]], [], adam.init(latents), 0
     for count in track(parts, "steps"):
-        (latents, adam_state), found = descend(latents, adam_state, jnp.int32(done), count)
-        path.append(look(latents)[0])
+        (latents, adam_state), found = descend(*given, latents, adam_state, jnp.int32(done), count)
+        path.append(look(*given, latents)[0])
         distances.append(found)
         done += count
-    images, last = look(latents)
+    images, last = look(*given, latents)
     return Projected(
         latents=np.asarray(in_layers(latents) if has_styles(gan) else latents),
         labels=None if labels is None else np.asarray(labels),
