@@ -39,7 +39,7 @@ def drawn(
     """A picture of samples: a `grid` of images, or a scatter plot of points in the plane.
 
     Args:
-      samples: uint8 [N, H, W, C], C being 1, 3 or 4; or floats [N, 2].
+      samples: uint8 [N, H, W, C], C being 1, 3 or 4; or floats [N, 2], or [N, 1], which are on a line.
       columns: as for `grid`.
       names: of the grid's rows; () for none.
       beside: what stands with each image, its condition before it and its target after it: one or two arrays like it.
@@ -51,8 +51,8 @@ def drawn(
       ValueError: the samples are neither images nor points.
     """
     samples = np.asarray(samples)
-    if samples.dtype != np.uint8 and samples.ndim == 2 and samples.shape[1] == 2:
-        return scatter(samples)
+    if samples.dtype != np.uint8 and samples.ndim == 2 and samples.shape[1] in (1, 2):
+        return scatter(np.pad(samples, ((0, 0), (0, 2 - samples.shape[1]))))
     if samples.dtype != np.uint8 or samples.ndim != 4 or samples.shape[-1] not in (1, 3, 4):
         what = f"samples of type {samples.dtype} and shape {list(samples.shape[1:])}"
         raise ValueError(f"{what} are not drawn, only images of 1, 3 or 4 channels and points in the plane")

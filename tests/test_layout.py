@@ -19,7 +19,7 @@ ORDER = [
     ["gan"],
     ["accumulation", "augmentation", "sampling", "data", "evaluation", "styles"],
     ["projection", "train_step"],
-    ["parallel"],
+    ["jacobian", "parallel"],
     ["run"],
     ["recipes"],
     ["programs"],

@@ -149,11 +149,7 @@ def carry_out(
 
         def write() -> None:
             write_json(path, {name: results[name] for name in study.rows if name in results})
-            if page.exists():
-                between = re.compile(rf"(?<=<!-- {study.name} -->\n).*?(?=<!-- end -->)", re.DOTALL)
-                content = between.sub(lambda _: f"{table(study, results)}\n", page.read_text())
-                with atomic_write(page) as partial:
-                    partial.write_text(content)
+            write_table(study, results, page)
 
         if timed and rounds:
             times = updates.times(timed, rounds)
@@ -187,6 +183,15 @@ def table(study: Study, results: Mapping[str, Record]) -> str:
     if others:
         lines += ["", f"Scored otherwise, and not to be compared: {'; '.join(study.rows[name] for name in others)}."]
     return "\n".join(lines)
+
+
+def write_table(study: Study, results: Mapping[str, Record], page: Path) -> None:
+    """Writes the table between <!-- NAME --> and <!-- end --> of a page, if there is such a page."""
+    if page.exists():
+        between = re.compile(rf"(?<=<!-- {study.name} -->\n).*?(?=<!-- end -->)", re.DOTALL)
+        content = between.sub(lambda _: f"{table(study, results)}\n", page.read_text(), count=1)
+        with atomic_write(page) as partial:
+            partial.write_text(content)
 
 
 def values(of: Record, name: str) -> list[Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxgan.data import derived, folder, pairs, pixels, prepared, tfds
+from jaxgan.data import derived, folder, pairs, pixels, points, prepared, tfds
 from jaxgan.data.dataset import DataError, Dataset
 from jaxgan.data.source import Source, with_border
 
@@ -47,6 +47,7 @@ def open_source(
         an image dataset of TensorFlow Datasets, "stacked_mnist" (made of its MNIST, three digits in each image),
         "folder:PATH" for all image files below PATH, "prepared:PATH" for what `experiments.prepare` has written (of
         both, PATH may hold train and test, which are its splits),
+        "points:NAME" for points in the plane (`jaxgan.data.points`),
         "pairs:PATH" for images with conditions, or "domains:PATH" for two sets of images (`jaxgan.data.pairs`);
         "grey:NAME" and "inverse:NAME" make pairs and domains of any of the others (`jaxgan.data.derived`).
       data_dir: where TensorFlow Datasets keeps its data; by default its own ~/tensorflow_datasets.
@@ -66,6 +67,8 @@ def open_source(
     kind, _, path = name.partition(":")
     if kind in derived.MADE:
         return derived.MADE[kind](open_source(path, data_dir, image_shape, split, border, fit))
+    if kind == "points":
+        return points.points(path)
     shape = _within(image_shape, border)
     if kind in FOLDERS:
         found = _folder(name, FOLDERS[kind], shape, split, fit)
@@ -95,7 +98,7 @@ def splits(name: str, data_dir: str | None = None) -> tuple[str, ...]:
         at = of if os.path.isdir(of) else os.path.expanduser(of)
         apart = bool(of) and all(os.path.isdir(os.path.join(at, split)) for split in ("train", "test"))
         return ("train", "test") if apart else ()
-    if name == "digits":
+    if name == "digits" or kind == "points":
         return ()
     _check_no_folder(name)
     if name.startswith(("pairs:", "domains:")):

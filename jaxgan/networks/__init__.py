@@ -14,6 +14,7 @@ from jaxgan.networks.keras_dcgan import KerasDCGANDisc, KerasDCGANGen
 from jaxgan.networks.keras_mnist import KerasMNISTDisc, KerasMNISTGen
 from jaxgan.networks.layers import Context
 from jaxgan.networks.plain import PlainDisc, PlainGen
+from jaxgan.networks.points import DiracDisc, DiracGen, PointsDisc, PointsGen
 from jaxgan.networks.r3gan import R3GANDisc, R3GANGen
 from jaxgan.networks.sngan import SNGANDisc, SNGANGen
 from jaxgan.networks.stylegan2 import StyleGAN2Disc, StyleGAN2Gen
@@ -28,6 +29,8 @@ __all__ = [
     "DenseDigitsGen",
     "DigitsDisc",
     "DigitsGen",
+    "DiracDisc",
+    "DiracGen",
     "GANElementsDisc",
     "GANElementsGen",
     "KerasDCGANDisc",
@@ -36,6 +39,8 @@ __all__ = [
     "KerasMNISTGen",
     "PlainDisc",
     "PlainGen",
+    "PointsDisc",
+    "PointsGen",
     "R3GANDisc",
     "R3GANGen",
     "SNGANDisc",

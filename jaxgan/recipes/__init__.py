@@ -1,7 +1,7 @@
 """A recipe by its name, by its file, or of a run. A recipe says what is trained, on what, and how.
 
-Those of the package are in `systems` and `modern`, and `pictures` for any pictures; games of another shape in a file
-each, as a recipe of one's own is; and all together in `RECIPES`.
+Those of the package are in `systems` and `modern`, `pictures` for any pictures, and `points` for points in the plane;
+games of another shape in a file each, as a recipe of one's own is; and all together in `RECIPES`.
 
 A recipe of your own is a file that defines `RECIPE`: `python -m experiments.train my_idea.py` (docs/extending.md).
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 from jaxgan.recipes import bigan, cyclegan, infogan, pictures, pix2pix, user_files
 from jaxgan.recipes.modern import MODERN
+from jaxgan.recipes.points import POINTS
 from jaxgan.recipes.settings import FORMAT, Recipe
 from jaxgan.recipes.stylegan2 import STYLEGAN2
 from jaxgan.recipes.systems import SYSTEMS
@@ -21,7 +22,7 @@ CHANGED = (
     "may be others; `accept_changed_file` takes it as it is"
 )
 GAMES = {game.RECIPE.name: game.RECIPE for game in (bigan, infogan, pix2pix, cyclegan)}
-RECIPES = SYSTEMS | MODERN | STYLEGAN2 | {"pictures": pictures.RECIPE} | GAMES
+RECIPES = SYSTEMS | MODERN | STYLEGAN2 | {"pictures": pictures.RECIPE} | GAMES | POINTS
 
 
 class RecipeError(ValueError):

@@ -88,7 +88,8 @@ class Data:
     data: str | Callable[[], Any] = setting(
         "digits",
         "The images: digits (embedded), a TensorFlow dataset's name, stacked_mnist, folder:PATH, prepared:PATH; with "
-        "conditions: pairs:PATH, or grey:NAME of any of these; of two domains: domains:PATH, or inverse:NAME.",
+        "conditions: pairs:PATH, or grey:NAME of any of these; of two domains: domains:PATH, or inverse:NAME; points "
+        "in the plane: points:ring, points:grid, points:swiss_roll.",
     )
     split: str = setting("train", "The split of a TensorFlow dataset; train+test joins two.")
     border: int = setting(0, "Black pixels on each side of a real image, within the recipe's size.", NOT_NEGATIVE)
