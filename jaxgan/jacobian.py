@@ -70,13 +70,20 @@ def leading_eigenvalues(
     Raises:
       scipy.sparse.linalg.ArpackNoConvergence: they were not found.
     """
-    from scipy.sparse.linalg import LinearOperator, eigs
+    from scipy.sparse.linalg import aslinearoperator, eigs
 
     start, update = update_map(gan, state, batch)
     along = jax.jit(lambda d: jax.jvp(update, (start,), (d,))[1] - d)
     n = len(start)
-    product = LinearOperator(
-        (n, n), matvec=lambda d: np.asarray(along(jnp.asarray(d.ravel(), start.dtype)), np.float64), dtype=np.float64
-    )
+
+    class Product:
+        """The Jacobian less the identity, as SciPy asks for it."""
+
+        shape, dtype = (n, n), np.dtype(np.float64)
+
+        def matvec(self, d: np.ndarray) -> np.ndarray:
+            return np.asarray(along(jnp.asarray(d.ravel(), start.dtype)), np.float64)
+
     first = np.random.default_rng(0).normal(size=n)
-    return eigs(product, count, which=by, v0=first, return_eigenvectors=False)
+    found = eigs(aslinearoperator(Product()), count, which=by, v0=first, return_eigenvectors=False)
+    return np.asarray(found)

@@ -50,7 +50,7 @@ def test_the_paths_do_what_the_eigenvalues_say():
             ends[update, remedy] = np.hypot(*went[-50:].T)
     assert 0.5 < ends["shared", "none"].min() < ends["shared", "none"].max() < 1  # it stays at this distance
     assert ends["alternating", "none"].min() > 0.1
-    assert max(ends["shared", "R1"].max(), ends["alternating", "R1"].max()) < 1e-6
+    assert max(ends["shared", "R1"].max(), ends["alternating", "R1"].max()) < 1e-4
     assert min(ends["shared", "WGAN-GP"].min(), ends["alternating", "WGAN-GP"].min()) > 0.1
 
 

@@ -48,7 +48,7 @@ class Recipe:
       gen: the generator, a module as in `jaxgan.GAN`; its own attributes are its width, depth and the like.
       disc: the discriminator.
       classes: how many classes the images have; 0 is an unconditional GAN.
-      image_range: the range of the generator's images, which is that of its last activation.
+      image_range: the range of the generator's images, which is that of its last activation; None for floats.
       others: what else each example has, as in `jaxgan.GAN`: (name, shape) of each.
       condition: which of these the networks get in place of labels; "" for none.
       networks: for which pictures `gen` and `disc` are, where these can be made for any, as R3GAN's.
@@ -70,7 +70,7 @@ class Recipe:
     disc: nn.Module
     about: str = ""
     classes: int = 0
-    image_range: tuple[float, float] = (-1.0, 1.0)
+    image_range: tuple[float, float] | None = (-1.0, 1.0)
     others: tuple[tuple[str, tuple[int, ...]], ...] = ()
     condition: str = ""
     networks: Networks = dataclasses.field(default_factory=Networks)
