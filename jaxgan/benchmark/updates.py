@@ -64,6 +64,12 @@ def jax_update(recipe: Recipe, cache: str, same_bits: bool = False) -> Prepared:
     return dispatch, facts, lambda: _peak() | _traced(dispatch)
 
 
+def jax_updates(recipe: Recipe, cache: str, count: int) -> Prepared:
+    """The same, so many updates being repeated as one: a period of what a recipe does not do in every step."""
+    dispatch, facts, last = jax_update(recipe, cache)
+    return lambda times: dispatch(count * times), facts, last
+
+
 def compiled_update(recipe: Recipe, cache: str, read: Callable[[jax.stages.Compiled], Facts]) -> Prepared:
     """The same; the facts are `compile_seconds`, `forward`, and what `read` finds in the compiled program.
 
