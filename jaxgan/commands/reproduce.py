@@ -41,6 +41,7 @@ UPDATES = {
     "sngan_small": (None, 1),
     "r3gan_small": (None, 1),
     "r3gan_small_conditional": (None, 1),
+    "stylegan2_small": (None, 1),
 }
 
 # What the command `sample` draws besides samples, by the ends of the files' names.
@@ -104,6 +105,8 @@ def main() -> None:
 def _reproduce(name: str, seeds: int, flags: Reproduce) -> Record:
     """Trains and scores a recipe under some seeds, and draws the first: what the table says of it."""
     recipe, folder = recipes.get(name), flags.runs / name
+    if recipe.by_data:
+        recipe = recipe.by_data(recipe, flags.data_dir, ("data",))
     steps = recipe.steps if flags.full else UPDATES[name][0] or recipe.steps
     # A run that has gone further, with --full say, is not cut short.
     saved = [int(p.name) for p in (folder / "seed-0" / "checkpoints").glob("*") if p.name.isdecimal()]
