@@ -108,8 +108,8 @@ def _on_devices(form, count, gan):
 
 
 def real_images(gan, count, seed=0):
-    shape = (count, *image_shape(gan))
-    return jnp.asarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8))
+    shape, rng = (count, *image_shape(gan)), np.random.default_rng(seed)
+    return jnp.asarray(rng.integers(0, 256, shape, np.uint8) if gan.image_range else rng.random(shape, np.float32))
 
 
 def real_batch(gan, count, seed=0):

@@ -87,6 +87,10 @@ def test_points_are_those_of_their_distributions():
     assert data.load("points:ring").sha256() == data.load("points:ring").sha256()
     with pytest.raises(DataError, match="there are points:ring, points:grid, points:swiss_roll and points:dirac"):
         data.load("points:square")
+    with pytest.raises(
+        DataError, match=r"the generator makes no images, but floats of shape \[2\]; such data are points"
+    ):
+        recipes.get("ring").replace(data="digits").open_data()
 
 
 @pytest.mark.slow

@@ -44,8 +44,9 @@ class Scored:
     by: Annotated[ScorerOptions, tyro.conf.arg(name="")] = ScorerOptions()
 
     def every(self, recipe: Recipe) -> int:
-        """Steps between scores; 0 for none."""
-        return max(1_000, recipe.steps // 10) if self.evaluate_every is None else self.evaluate_every
+        """Steps between scores; 0 for none, as by default of what are no images."""
+        usual = max(1_000, recipe.steps // 10) if recipe.image_range else 0
+        return usual if self.evaluate_every is None else self.evaluate_every
 
 
 def run_scored(

@@ -132,6 +132,8 @@ def _within(shape: pixels.Shape | None, border: int) -> pixels.Shape | None:
         raise DataError(f"`border` must be at least 0, not {border}")
     if shape is None:
         return None
+    if len(shape) != 3:
+        raise DataError(f"the generator makes no images, but floats of shape {list(shape)}; such data are points:NAME")
     height, width, channels = shape
     if min(height, width) < 1 or channels not in (1, 3, 4):
         raise DataError(
