@@ -53,12 +53,13 @@ def stylegan2(size: int, cache: str) -> tuple[int, dict[str, timing.Work]]:
     """The same of `stylegan2_small`."""
     from jaxgan.benchmark.torch_stylegan2 import time_update
 
-    recipe = recipes.get("stylegan2_small").replace(size=str(size))
+    changes = {"size": str(size)}
+    recipe = recipes.get("stylegan2_small").replace(**changes)
     gen, gamma = recipe.gen, recipe.penalties[0].penalty.gamma
     theirs = (time_update, gen.widths, gen.w_size, gen.layers, recipe.batch_size, gamma)
     return PERIOD, {
-        "jaxgan": (jax_updates, recipe.replace(transforms=()), cache, PERIOD),
-        "jaxgan, augmented": (jax_updates, recipe, cache, PERIOD),
+        "jaxgan": (jax_updates, recipe.name, {**changes, "transforms": ()}, cache, PERIOD),
+        "jaxgan, augmented": (jax_updates, recipe.name, changes, cache, PERIOD),
         "torch eager": (*theirs, False),
         "torch.compile": (*theirs, True),
     }

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxgan
+from jaxgan import recipes as named
 from jaxgan.benchmark.timing import CAPACITY, Facts, Prepared, compare, peak_of_process
 from jaxgan.gan import GAN, Batch, image_shape
 from jaxgan.networks import Context
@@ -64,9 +65,12 @@ def jax_update(recipe: Recipe, cache: str, same_bits: bool = False) -> Prepared:
     return dispatch, facts, lambda: _peak() | _traced(dispatch)
 
 
-def jax_updates(recipe: Recipe, cache: str, count: int) -> Prepared:
-    """The same, so many updates being repeated as one: a period of what a recipe does not do in every step."""
-    dispatch, facts, last = jax_update(recipe, cache)
+def jax_updates(name: str, changes: Mapping[str, Any], cache: str, count: int) -> Prepared:
+    """The same of a recipe of the package with changes, so many updates being repeated as one.
+
+    By its name, since functions within functions, as a memory may have, do not pass from process to process.
+    """
+    dispatch, facts, last = jax_update(named.get(name).replace(**changes), cache)
     return lambda times: dispatch(count * times), facts, last
 
 
