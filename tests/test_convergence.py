@@ -64,7 +64,7 @@ def test_krylov_iteration_finds_the_leading_ones_of_all_eigenvalues(x64):
     start, update = update_map(gan, state, batch)
     every = eigvals(np.asarray(jax.jacobian(update)(start)) - np.eye(len(start)))
     np.testing.assert_allclose(np.sort_complex(eigenvalues(gan, state, batch) - 1), np.sort_complex(every), atol=1e-9)
-    for by, part in (("LR", np.real), ("LI", lambda x: np.abs(np.imag(x))), ("LM", np.abs)):
+    for by, part in (("LR", np.real), ("LI", lambda x: np.abs(np.imag(x)))):
         found = leading_eigenvalues(gan, state, batch, 4, by)
         want = np.sort(part(every))[-len(found) :]
         np.testing.assert_allclose(np.sort(part(found)), want, atol=1e-8, err_msg=by)

@@ -190,7 +190,10 @@ def test_an_exported_generator_makes_the_same_images_and_black_of_a_label_that_i
 
 
 @pytest.mark.filterwarnings("ignore")  # of the packages that write ONNX
-@pytest.mark.parametrize("name", ["digits_conditional", "stylegan2_small", "r3gan_small"])
+@pytest.mark.parametrize(
+    "name",
+    ["digits_conditional", *(pytest.param(x, marks=pytest.mark.slow) for x in ("stylegan2_small", "r3gan_small"))],
+)
 def test_an_onnx_model_makes_the_same_images_of_any_number_of_latents(name):
     """By ONNX Runtime. StyleGAN2's noise is part of the model: twice the same."""
     pytest.importorskip("jax2onnx")
