@@ -4,6 +4,9 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 
 @contextlib.contextmanager
@@ -15,3 +18,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def save_npz(path: str | os.PathLike[str], arrays: dict[str, Any]) -> None:
+    """Writes arrays by name, compressed, under exactly this path."""
+    with atomic_write(path) as partial, partial.open("wb") as file:  # by a name of another end NumPy takes another
+        np.savez_compressed(file, **arrays)

@@ -50,7 +50,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_page_has_them_all_and_they_are_short():
-    kinds = "hinge relativistic r1 wgan_gp my_networks info shift from_numpy by_class brightness optimisers"
+    kinds = "hinge relativistic r1 wgan_gp my_networks info shift from_numpy by_class brightness followed optimisers"
     kinds += " encoder path_length ada lecam packing vae_gan extragradient consensus lookahead"
     assert {f"{name}.py" for name in kinds.split()} == set(IDEAS)
     for name, text in IDEAS.items():  # without blank lines, docstrings and comments

@@ -221,7 +221,7 @@ def of_ring(out: Path, steps: int) -> dict[str, Record]:
                 descent = recipe.replace(update=how, optimizer=optax.sgd, beta1=0.9, beta2=0.999, **rates).build()
                 there = with_parameters(jaxgan.init(descent, state.key), state.gen.params, state.disc.params)
                 some = jnp.asarray(data.images[:2048])
-                values = np.concatenate([leading_eigenvalues(descent, there, some, 6, by) for by in ("LR", "LI")])
+                values = np.concatenate([leading_eigenvalues(descent, there, some, 6, by) for by in ("LR", "LI", "LM")])
                 if how == "shared":
                     of["real"] = rounded(values.real.max() / RATE_ON_RING)
                     of["imaginary"] = rounded(np.abs(values.imag).max() / RATE_ON_RING)

@@ -15,13 +15,13 @@ import tyro
 import jaxgan
 from jaxgan import evaluation, images
 from jaxgan.commands.cli import check_flags, one_line_errors, parse, run_script
-from jaxgan.commands.project import FRAMES
+from jaxgan.commands.project import FRAMES, strip
 from jaxgan.commands.trained import Trained, check, load
 from jaxgan.data import open_source
 from jaxgan.evaluation import for_data
 from jaxgan.files import atomic_write
 from jaxgan.gan import image_shape
-from jaxgan.projection import Projected, project
+from jaxgan.projection import project
 from jaxgan.run.numerics import fixed_numerics, root_key
 from jaxgan.run.screen import say, shown
 from jaxgan.run.workdir import write_json
@@ -76,7 +76,8 @@ def main(args: list[str] | None = None) -> None:
                 results[kind][name]["median_over_steps"] = rounded(
                     np.median(ended.distances, axis=1)[:: max(1, flags.steps // 50)]
                 )
-                strip(flags.out / f"projection-{kind}{'-each-layer' * each_layer}.png", targets, ended)
+                picture = f"projection-{kind}{'-each-layer' * each_layer}.png"
+                images.save_png(flags.out / picture, strip(targets, ended))
         draw(flags.out / "projection.png", results, flags.steps)
     write_json(flags.out / "projection.json", {"step": int(state.step), "steps": flags.steps, "distances": results})
     for kind, of in results.items():
@@ -89,12 +90,6 @@ def main(args: list[str] | None = None) -> None:
 def rounded(values: Any) -> list[float]:
     """For JSON."""
     return [float(f"{value:.4g}") for value in np.asarray(values)]
-
-
-def strip(path: Path, targets: np.ndarray, found: Projected) -> None:
-    """Saves a row for each target: itself, the start, and the way to what was found."""
-    rows = [np.stack([target, *found.path[:, i]]) for i, target in enumerate(targets)]
-    images.save_png(path, images.grid(np.concatenate(rows), columns=len(rows[0])))
 
 
 def draw(path: Path, results: dict[str, dict[str, Any]], steps: int) -> None:

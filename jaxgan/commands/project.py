@@ -14,9 +14,9 @@ from jaxgan.commands.trained import Trained, check, load
 from jaxgan.data import DataError, pixels
 from jaxgan.evaluation import for_data, shipped
 from jaxgan.evaluation.features import OTHER
-from jaxgan.files import atomic_write
+from jaxgan.files import save_npz
 from jaxgan.gan import GAN, image_shape
-from jaxgan.projection import project
+from jaxgan.projection import Projected, project
 from jaxgan.run.numerics import fixed_numerics, root_key
 from jaxgan.run.screen import say, shown
 
@@ -82,8 +82,7 @@ def main(args: list[str] | None = None) -> None:
             )
         except ValueError as error:
             fail(error)
-    rows = [np.stack([target, *found.path[:, i]]) for i, target in enumerate(targets)]
-    images.save_png(out, images.grid(np.concatenate(rows), columns=len(rows[0])))
+    images.save_png(out, strip(targets, found))
     arrays: dict[str, Any] = {
         "latents": found.latents,
         "images": found.images,
@@ -91,12 +90,17 @@ def main(args: list[str] | None = None) -> None:
         "distances": found.distances,
     }
     arrays |= {} if found.labels is None else {"labels": found.labels}
-    with atomic_write(npz) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    save_npz(npz, arrays)
     for i, (first, last) in enumerate(found.distances[[0, -1]].T):
         name = paths[i] if len(paths) == len(targets) else f"{paths[0]} [{i}]"
         say(f"{name}: distance {last:.4g}, {first:.4g} at the start")
     say(f"{time.perf_counter() - begin:.1f} s; each row a picture, the way to it, and what was found: {out}; {npz}")
+
+
+def strip(targets: np.ndarray, found: Projected) -> np.ndarray:
+    """A row for each target: itself, the start, and the way to what was found; uint8 [H', W', C]."""
+    rows = [np.stack([target, *found.path[:, i]]) for i, target in enumerate(targets)]
+    return images.grid(np.concatenate(rows), columns=len(rows[0]))
 
 
 def read(paths: tuple[Path, ...], gan: GAN) -> np.ndarray:

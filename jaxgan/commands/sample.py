@@ -22,7 +22,7 @@ from jaxgan.data.dataset import one_line
 from jaxgan.data.order import batches
 from jaxgan.data.pairs import beside
 from jaxgan.data.source import READ_AT_ONCE
-from jaxgan.files import atomic_write
+from jaxgan.files import atomic_write, save_npz
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run.numerics import fixed_numerics, root_key
 from jaxgan.run.screen import say
@@ -102,8 +102,7 @@ def main(args: list[str] | None = None) -> None:
             if given:
                 arrays |= {gan.condition: given.labels} | ({} if given.images is None else {"targets": given.images})
             arrays |= {"class_names": np.array(names)} if names else {}
-            with atomic_write(flags.npz) as partial, partial.open("wb") as file:  # by its name NumPy takes another
-                np.savez_compressed(file, **arrays)
+            save_npz(flags.npz, arrays)
     of = "" if label is None else f" of class {label}" + (f", {one_line(names[label])}" if names else "")
     for path in filter(None, (out, flags.gif, flags.npz)):
         say(f"{len(samples)} images{of}: {path}")
@@ -124,8 +123,7 @@ def _chosen_latents(
         arrays: dict[str, Any] = {"images": drawn.images, "latents": drawn.latents}
         arrays |= {} if drawn.labels is None else {"labels": drawn.labels}
         arrays |= {"class_names": np.array(names)} if names else {}
-        with atomic_write(flags.npz) as partial, partial.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+        save_npz(flags.npz, arrays)
     video = None
     if flags.latents.video:
         video = latents.video(flags.latents, gan, state, drawn, flags.interpolate, flags.averaged)
