@@ -1,5 +1,6 @@
 """What is done with a trained generator: styles, projection, and the flags of `sample` and `project` for them."""
 
+import importlib.util
 import shutil
 import subprocess
 
@@ -289,3 +290,13 @@ def test_what_cannot_be_drawn_or_projected_is_one_line(runs, refused, tmp_path, 
     words = [runs / word if word in ("styled", "digits", "nowhere") else word for word in words]
     assert said in refused({"sample": sample, "project": project}[name].main, *words)
     assert not list(tmp_path.glob("*.gif"))
+
+
+@pytest.mark.parametrize(("file", "package"), [("gen.onnx", "jax2onnx"), ("gen.bin", "flatbuffers")])
+def test_an_export_whose_package_is_missing_is_one_line(runs, refused, tmp_path, monkeypatch, file, package):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *args: None if name == package else find(name, *args))
+    extra = {"jax2onnx": "onnx", "flatbuffers": "export"}[package]
+    said = refused(sample.main, runs / "digits", "--export", tmp_path / file)
+    assert f'there is no {package} here; pip install "jaxgan[{extra}]"' in said
+    assert not list(tmp_path.iterdir())
