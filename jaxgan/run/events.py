@@ -117,6 +117,7 @@ def call_all(events: Sequence[Event], snapshot: Snapshot) -> tuple[dict[str, flo
       Exception: whatever an event raises.
     """
     scalars = snapshot.found
+    scalars.clear()  # of a turn that is finished again nothing is due, and nothing found
     units: dict[str, str] = {}
     for event in events:
         found = event.call(snapshot)
