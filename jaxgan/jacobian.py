@@ -5,7 +5,7 @@ gradient descent by a rate h are 1 + h mu, mu being those of the game's field (M
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,11 @@ from jaxgan.gan import GAN, Batch, GANState
 from jaxgan.train_step import train_step
 
 Update = Callable[[jax.Array], jax.Array]
+
+
+def with_parameters(state: GANState, gen: Any, disc: Any) -> GANState:
+    """A state with other parameters of both networks, and all else as it was."""
+    return state.replace(gen=state.gen.replace(params=gen), disc=state.disc.replace(params=disc))
 
 
 def update_map(gan: GAN, state: GANState, batch: Batch | jax.Array) -> tuple[jax.Array, Update]:
@@ -36,8 +41,7 @@ def update_map(gan: GAN, state: GANState, batch: Batch | jax.Array) -> tuple[jax
 
     def update(parameters: jax.Array) -> jax.Array:
         gen, disc = unravel(parameters)
-        before = state.replace(gen=state.gen.replace(params=gen), disc=state.disc.replace(params=disc))
-        after, _ = train_step(gan, before, batch)
+        after, _ = train_step(gan, with_parameters(state, gen, disc), batch)
         return ravel_pytree((after.gen.params, after.disc.params))[0]
 
     return start, update

@@ -19,7 +19,7 @@ from jaxgan import GAN, Batch, GANState, advance, descend, gradients, networks, 
 from jaxgan.commands.cli import check_flags, one_line_errors, parse, run_script
 from jaxgan.commands.study import Record, Study, make_folder, write_table
 from jaxgan.files import atomic_write
-from jaxgan.jacobian import eigenvalues, leading_eigenvalues
+from jaxgan.jacobian import eigenvalues, leading_eigenvalues, with_parameters
 from jaxgan.penalties import R1, WGANGP
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run.screen import say
@@ -41,8 +41,7 @@ def consensus(gan: GAN, state: GANState, batch: Batch) -> tuple[GANState, dict[s
     """Plus the gradient of half of both gradients' squared norm (Mescheder et al. 2017, arXiv:1705.10461)."""
 
     def field(params: dict[str, Any]) -> Any:
-        nets = {name: getattr(state, name).replace(params=params[name]) for name in params}
-        return gradients(gan, state.replace(**nets), batch)
+        return gradients(gan, with_parameters(state, **params), batch)
 
     grads, pull, aux = jax.vjp(field, {"gen": state.gen.params, "disc": state.disc.params}, has_aux=True)
     (of_norm,) = pull(grads)
@@ -139,11 +138,6 @@ def closed_form(update: str, remedy: str) -> np.ndarray:
     half, determinant = np.trace(jacobian) / 2, np.linalg.det(jacobian)
     root = np.sqrt(complex(half**2 - determinant))
     return np.array([half + root, half - root])
-
-
-def with_parameters(state: GANState, gen: Any, disc: Any) -> GANState:
-    """A state with other parameters of both networks."""
-    return state.replace(gen=state.gen.replace(params=gen), disc=state.disc.replace(params=disc))
 
 
 def at_zero(gan: GAN) -> GANState:

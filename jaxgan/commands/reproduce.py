@@ -20,6 +20,7 @@ from jaxgan.commands.cli import check_flags, check_names, parse
 from jaxgan.commands.scored_run import Scored
 from jaxgan.commands.seeds import run_seeds
 from jaxgan.commands.study import Record, Study, carry_out, machine
+from jaxgan.commands.train import for_data
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run import Options, RunError
 from jaxgan.run.metrics import read_metrics
@@ -104,9 +105,8 @@ def main() -> None:
 
 def _reproduce(name: str, seeds: int, flags: Reproduce) -> Record:
     """Trains and scores a recipe under some seeds, and draws the first: what the table says of it."""
-    recipe, folder = recipes.get(name), flags.runs / name
-    if recipe.by_data:
-        recipe = recipe.by_data(recipe, flags.data_dir, ("data",))
+    usual, folder = recipes.get(name), flags.runs / name
+    recipe = for_data(usual, usual, flags.data_dir, ("data",))
     steps = recipe.steps if flags.full else UPDATES[name][0] or recipe.steps
     # A run that has gone further, with --full say, is not cut short.
     saved = [int(p.name) for p in (folder / "seed-0" / "checkpoints").glob("*") if p.name.isdecimal()]
