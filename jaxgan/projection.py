@@ -84,17 +84,19 @@ def project(
     if gan.condition or gan.image_range is None:
         raise ValueError("the GAN makes images of a condition, or no images; there is no latent of a picture")
     low, high = gan.image_range
-    variables = state.averaged_gen if averaged else state.gen.variables
     of_z, of_noise = jax.random.split(key)
+
+    def weights(state: GANState) -> Any:
+        return state.averaged_gen if averaged else state.gen.variables
 
     def in_layers(latents: jax.Array) -> jax.Array:
         """The one w of an image for all its layers."""
-        return jnp.broadcast_to(latents, (len(latents), *shape_of_styles(gan, variables)))
+        return jnp.broadcast_to(latents, (len(latents), *shape_of_styles(gan, weights(state))))
 
-    def make(variables: Any, latents: jax.Array, labels: jax.Array | None) -> jax.Array:
+    def make(state: GANState, latents: jax.Array, labels: jax.Array | None) -> jax.Array:
         if has_styles(gan):
-            return synthesize_floats(gan, variables, in_layers(latents), state.step)
-        return and_extra(gan.gen.apply(variables, latents, labels, Context(step=state.step)))[0]
+            return synthesize_floats(gan, weights(state), in_layers(latents), state.step)
+        return and_extra(gan.gen.apply(weights(state), latents, labels, Context(step=state.step)))[0]
 
     def in_bytes(images: jax.Array) -> jax.Array:
         return (images - low) * (255 / (high - low))
@@ -103,9 +105,9 @@ def project(
         """The distances of images as they are seen, with no value beyond the largest."""
         return distance(jnp.clip(in_bytes(images), 0, 255), wanted)
 
-    # Weights and images are arguments of the programs: with constants, XLA would compute while it compiles.
+    # The state and the images are arguments of the programs: with constants, XLA would compute while it compiles.
     @jax.jit
-    def begin(variables: Any, wanted: jax.Array) -> tuple[jax.Array, jax.Array | None, jax.Array]:
+    def begin(state: GANState, wanted: jax.Array) -> tuple[jax.Array, jax.Array | None, jax.Array]:
         """The nearest of the starts for each target, their labels, and the deviation of a latent."""
         indices = jnp.arange(STARTS)
         z, labels = draw_z(gan, of_z, indices), draw_labels(gan, of_z, indices)
@@ -116,19 +118,19 @@ def project(
 
         def from_one(one: tuple[jax.Array, Any]) -> jax.Array:
             latent, label = one
-            image = in_bytes(make(variables, latent[None], None if label is None else label[None]))
+            image = in_bytes(make(state, latent[None], None if label is None else label[None]))
             return distance(jnp.broadcast_to(image, wanted.shape), wanted)
 
         nearest = jnp.argmin(jax.lax.map(from_one, (latents, labels), batch_size=1), axis=0)
         return latents[nearest], None if labels is None else labels[nearest], jnp.std(latents, axis=0, keepdims=True)
 
-    given = variables, in_bytes(as_floats(gan, jnp.asarray(targets)))
+    given = state, in_bytes(as_floats(gan, jnp.asarray(targets)))
     latents, labels, deviation = begin(*given)
     adam = optax.adam(lambda count: RATE * _share(jnp.asarray(count) / steps))
 
     @functools.partial(jax.jit, static_argnames="count")
     def descend(
-        variables: Any, wanted: jax.Array, latents: jax.Array, adam_state: Any, first: jax.Array, count: int
+        state: GANState, wanted: jax.Array, latents: jax.Array, adam_state: Any, first: jax.Array, count: int
     ) -> tuple[Any, jax.Array]:
         def step(carry: tuple[jax.Array, Any], i: jax.Array) -> tuple[tuple[jax.Array, Any], jax.Array]:
             latents, adam_state = carry
@@ -136,17 +138,17 @@ def project(
             noise = NOISE * fading * jax.random.normal(jax.random.fold_in(of_noise, i), latents.shape)
 
             def loss(units: jax.Array) -> jax.Array:
-                return jnp.sum(distance(in_bytes(make(variables, latents + deviation * units, labels)), wanted))
+                return jnp.sum(distance(in_bytes(make(state, latents + deviation * units, labels)), wanted))
 
             gradient = jax.grad(loss)(noise)  # in units of the deviation
             moved, adam_state = adam.update(gradient, adam_state)
-            return (latents + deviation * moved, adam_state), apart(make(variables, latents, labels), wanted)
+            return (latents + deviation * moved, adam_state), apart(make(state, latents, labels), wanted)
 
         return jax.lax.scan(step, (latents, adam_state), first + jnp.arange(count))
 
     @jax.jit
-    def look(variables: Any, wanted: jax.Array, latents: jax.Array) -> tuple[jax.Array, jax.Array]:
-        images = make(variables, latents, labels)
+    def look(state: GANState, wanted: jax.Array, latents: jax.Array) -> tuple[jax.Array, jax.Array]:
+        images = make(state, latents, labels)
         return to_uint8(images, (low, high)), apart(images, wanted)
 
     parts = [len(part) for part in np.array_split(np.arange(steps), frames)]
