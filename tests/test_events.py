@@ -142,6 +142,9 @@ def test_what_an_event_may_not_return(tmp_path):
     seen = []
     events = [Event("x", 1, lambda m: {"x": jax.numpy.float32(2)}), Event("y", 1, lambda m: seen.append(dict(m.found)))]
     assert (call(*events), seen) == (({"x": 2.0}, {}), [{"x": 2.0}])
+    twice = Snapshot(1, None, tmp_path, False, None, {})
+    assert call_all(events[:1], twice) == ({"x": 2.0}, {})
+    assert call_all([], twice) == ({}, {})  # finished again, with nothing due: no score to save a best checkpoint by
 
 
 @pytest.mark.slow
