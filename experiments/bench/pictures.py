@@ -90,7 +90,8 @@ def main(args: list[str] | None = None) -> None:
     for name, error in failed.items():
         say(f"{name}: {error}")
     if flags.json:
-        write_json(flags.json, {"recipe": flags.recipe, "size": flags.size, "batch_size": 32, "updates": found})
+        batch_size = recipes.get(flags.recipe).batch_size
+        write_json(flags.json, {"recipe": flags.recipe, "size": flags.size, "batch_size": batch_size, "updates": found})
 
 
 if __name__ == "__main__":
