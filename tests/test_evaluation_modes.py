@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from small_data import TFDS, needs_tfds
 
 from jaxgan import data
-from jaxgan.evaluation.modes import MODES, SAMPLES, digits_in, expected_divergence, modes
+from jaxgan.evaluation.modes import MODES, SAMPLES, digits_in, expected_divergence, modes, modes_of_points
 
 ALL = np.stack(np.unravel_index(np.arange(MODES), (10, 10, 10)), axis=1)
 
@@ -44,6 +44,32 @@ def test_modes_by_loops_and_in_any_order(seed, count, high):
     assert result.found == len(counts)
     assert result.divergence == pytest.approx(divergence, rel=1e-12)
     assert modes(digits[rng.permutation(count)]) == result
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 6))
+def test_modes_of_points_by_loops(seed, count, of):
+    rng = np.random.default_rng(seed)
+    points, centres, deviation = rng.normal(size=(count, 2)), rng.normal(size=(of, 2)), 0.2
+    good = {}
+    for x, y in points.tolist():
+        apart = [((x - a) ** 2 + (y - b) ** 2) ** 0.5 for a, b in centres.tolist()]
+        if min(apart) < 3 * deviation:
+            nearest = apart.index(min(apart))
+            good[nearest] = good.get(nearest, 0) + 1
+    result, total = modes_of_points(points, centres, deviation), sum(good.values())
+    assert (result.found, result.good) == (len(good), total / count)
+    divergence = sum(n / total * log(n / total * of) for n in good.values()) if good else np.nan
+    assert result.divergence == pytest.approx(divergence, rel=1e-9, abs=1e-12, nan_ok=True)
+
+
+def test_modes_of_points_that_are_known():
+    """The edge of three standard deviations, on a line of centres."""
+    centres = np.array([[0.0, 0], [10, 0], [20, 0], [30, 0]])
+    result = modes_of_points([[0.2, 0], [9.71, 0], [10, 0.31], [5, 5], [20, 0]], centres, 0.1)
+    assert (result.found, result.good) == (3, 0.6)
+    assert result.divergence == pytest.approx(log(4 / 3))
+    with pytest.raises(ValueError, match=r"points must be \[N, 2\] with N above 0, not \[5, 3\]"):
+        modes_of_points(np.zeros((5, 3)), centres, 0.1)
 
 
 @given(st.integers(1, 40), st.integers(2, 12))

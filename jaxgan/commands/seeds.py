@@ -90,13 +90,13 @@ def main(args: list[str] | None = None) -> None:
 def run_seeds(
     recipe: Recipe,
     folder: Path,
-    seeds: int = 5,
+    seeds: int | Collection[int] = 5,
     options: Options = Options(),
     scored: Scored = Scored(),
     diverged: dict[int, str] | None = None,
     together: bool = False,
 ) -> dict[str, Any]:
-    """Trains and scores a recipe under so many seeds, 0, 1, …; if one diverges, the others go on.
+    """Trains and scores a recipe under so many seeds, 0, 1, …, or under those named; if one diverges, the others go on.
 
     Each is a run in `folder`, with the `options` of `run`. Finished runs that were scored otherwise than `scored` says
     are scored again. Those that are known to have `diverged`, and why, are not trained; others that do are added there.
@@ -112,8 +112,9 @@ def run_seeds(
       Exception: the others of `run`.
     """
     diverged = {} if diverged is None else diverged
+    seeds = range(seeds) if isinstance(seeds, int) else seeds
     try:
-        for seed in range(seeds):
+        for seed in seeds:
             workdir = folder / f"seed-{seed}"
             if recipes.changed_since(read_config(workdir), recipe):
                 files = f"{recipe.name}.py, or a file that it imports,"
@@ -122,18 +123,18 @@ def run_seeds(
         by = scorer(recipe, options.data_dir, scored.by) if scored.every(recipe) else None
         found: dict[int, dict[str, Any]] = {}
         result: dict[str, Any] = {}
-        for seed in range(seeds):
+        for seed in seeds:
             summary = read_summary(folder / f"seed-{seed}")
             if summary.get("step") == recipe.steps and (by is None or is_scored(summary, by)):
                 found[seed] = summary
         if found or diverged:  # what could not be compared is refused before anything is trained
             result = _write(recipe, folder, found, diverged)
-        missing = {seed: folder / f"seed-{seed}" for seed in range(seeds) if seed not in {*found, *diverged}}
+        missing = {seed: folder / f"seed-{seed}" for seed in seeds if seed not in {*found, *diverged}}
         if together and len(missing) > 1:
             diverged |= train_together(recipe, missing, options, scored)
             result = _write(recipe, folder, found, diverged)
         for seed in [seed for seed in missing if seed not in diverged]:
-            say(f"\nseed {seed} ({seed + 1} of {seeds})")
+            say(f"\nseed {seed} ({len({*found, *diverged}) + 1} of {len(seeds)})")
             try:
                 found[seed] = run_scored(recipe, folder / f"seed-{seed}", seed, options, scored=scored)
             except FloatingPointError as error:

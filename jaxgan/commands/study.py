@@ -2,7 +2,8 @@
 
 What is missing is trained: the first seed of each row, then the second of each, so that a study that is stopped early
 has as much of each. After each seed NAME.json is written, and the table made from it, between <!-- NAME --> and
-<!-- end --> of a page.
+<!-- end --> of a page. Seeds that NAME.json has, of the same recipe, are not trained again, so that a study can be gone
+on with where its runs are not.
 """
 
 import dataclasses
@@ -104,11 +105,17 @@ def command(
         made, folder = recipe(name, flags.steps), flags.runs / name
         scored = Scored(max(1, made.steps // scores) if scores else 0)
         options = Options(flags.data_dir, log_every=20, sample_every=max(1, made.steps // 10))
-        found, by = run_seeds(made, folder, seeds, options, scored)["seeds"], scorer(made, flags.data_dir)
-        for i, seed in enumerate(found):
-            if "diverged" not in seed:
-                found[i] = {"seed": seed["seed"]} | of_seed(made, folder / f"seed-{seed['seed']}", seed, by)
-        record = {"steps": made.steps, "config": made.config(), "seeds": found}
+        record: Record = {"steps": made.steps, "config": json.loads(json.dumps(made.config()))}
+        before = read_results(flags.out / f"{study.name}.json").get(name, {})
+        config = made.config_defaults() | before.get("config", {})
+        same = before.get("steps") == made.steps and all(config[of] == value for of, value in record["config"].items())
+        found = {seed["seed"]: seed for seed in before["seeds"] if seed["seed"] < seeds} if same else {}
+        if missing := [seed for seed in range(seeds) if seed not in found]:
+            trained, by = run_seeds(made, folder, missing, options, scored)["seeds"], scorer(made, flags.data_dir)
+            for seed in trained:
+                number, workdir = seed["seed"], folder / f"seed-{seed['seed']}"
+                found[number] = seed if "diverged" in seed else {"seed": number} | of_seed(made, workdir, seed, by)
+        record["seeds"] = [found[seed] for seed in sorted(found)]
         if len({*values(record, "scored_by")}) > 1:
             raise RunError(f"{folder}: not all seeds were scored alike; name another --runs")
         return record
@@ -197,6 +204,14 @@ def write_table(study: Study, results: Mapping[str, Record], page: Path) -> None
 def values(of: Record, name: str) -> list[Any]:
     """The values of that name of the seeds that have one; or the one value that a record has itself."""
     return [of[name]] if name in of else [s[name] for s in of.get("seeds", []) if s.get(name) is not None]
+
+
+def with_error(of: Record, name: str) -> str:
+    """The mean of the values of that name over seeds, and its standard error."""
+    if not (known := values(of, name)):
+        return "-"
+    mean, deviation = mean_and_deviation(known)
+    return f"{mean:.3g}" if deviation is None else f"{mean:.3g} ± {deviation / len(known) ** 0.5:.2g}"
 
 
 def _cell(of: Record, column: str | Callable[[Record], Any]) -> str:

@@ -1,6 +1,7 @@
-"""How many of the 1,000 modes of Stacked MNIST a generator covers, and how evenly. NumPy in float64.
+"""How many modes a generator covers, and how evenly: of Stacked MNIST, or of points. NumPy in float64.
 
-An image's mode is what a classifier of MNIST sees in its red, green and blue: of 10 digits each.
+Of Stacked MNIST there are 1,000: an image's mode is what a classifier of MNIST sees in its red, green and blue, of 10
+digits each.
 """
 
 from typing import NamedTuple
@@ -29,6 +30,40 @@ class Modes(NamedTuple):
     floor: float
 
 
+class PointModes(NamedTuple):
+    """What of the modes of a mixture of normal distributions occurs among points.
+
+    Attributes:
+      found: how many modes have a good point: one within three standard deviations of their centre.
+      good: the share of good points among all, from 0 to 1.
+      divergence: KL(frequencies || uniform) of the good points in nats; nan without any.
+    """
+
+    found: int
+    good: float
+    divergence: float
+
+
+def modes_of_points(points: ArrayLike, centres: ArrayLike, deviation: float) -> PointModes:
+    """Counts modes of points, each of which belongs to the nearest centre (Lin et al. 2018, arXiv:1712.04086, 4.1).
+
+    Args:
+      points: floats [N, D].
+      centres: of the modes, floats [modes, D].
+      deviation: the modes' standard deviation in each direction.
+
+    Raises:
+      ValueError: there are no points, or they have other coordinates than the centres.
+    """
+    points, centres = np.asarray(points, np.float64), np.asarray(centres, np.float64)
+    if points.ndim != 2 or not len(points) or points.shape[1:] != centres.shape[1:]:
+        raise ValueError(f"points must be [N, {centres.shape[-1]}] with N above 0, not {list(points.shape)}")
+    distances = np.linalg.norm(points[:, None] - centres, axis=-1)
+    counts = np.bincount(distances.argmin(1)[distances.min(1) < 3 * deviation], minlength=len(centres))
+    found, good = int(np.sum(counts > 0)), counts.sum() / len(points)
+    return PointModes(found, float(good), _divergence(counts) if found else float("nan"))
+
+
 def modes(digits: ArrayLike) -> Modes:
     """Counts modes, and compares their frequencies with uniform ones (Lin et al. 2017, arXiv:1712.04086).
 
@@ -44,9 +79,13 @@ def modes(digits: ArrayLike) -> Modes:
     if digits.min() < 0 or digits.max() >= DIGITS:
         raise ValueError(f"digits are from 0 to {DIGITS - 1}, not from {digits.min()} to {digits.max()}")
     counts = np.bincount(digits @ np.array([100, 10, 1]), minlength=MODES)
-    shares = counts[counts > 0] / len(digits)
-    divergence = np.sum(shares * np.log(shares * MODES))
-    return Modes(int(np.sum(counts > 0)), float(divergence), expected_divergence(len(digits)))
+    return Modes(int(np.sum(counts > 0)), _divergence(counts), expected_divergence(len(digits)))
+
+
+def _divergence(counts: np.ndarray) -> float:
+    """KL(frequencies || uniform) of how often each mode occurs, [modes]."""
+    shares = counts[counts > 0] / counts.sum()
+    return float(np.sum(shares * np.log(shares * len(counts))))
 
 
 def expected_divergence(count: int, of: int = MODES) -> float:

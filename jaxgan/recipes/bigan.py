@@ -47,9 +47,12 @@ class Disc(nn.Module):
         return Layers(1, norm=False)(jnp.concatenate([flat(images), codes], axis=1), context)[:, 0]
 
 
-def bigan(p: Pass) -> Losses:
-    """D tells (x, E(x)) from (G(z), z); G and E together want each to be taken for the other (section 2)."""
-    fake, code = p.gen(p.z), p.gen(p.images, method="encode")
+def bigan(p: Pass, *noise: Array) -> Losses:
+    """D tells (x, E(x)) from (G(z), z); G and E together want each to be taken for the other (section 2).
+
+    An encoder that draws gets `noise` beside the images, as in ALI (Dumoulin et al. 2016, arXiv:1606.00704).
+    """
+    fake, code = p.gen(p.z), p.gen(p.images, *noise, method="encode")
     of_fake, of_real = p.disc(fake, p.z), p.disc(p.images, code)
     gen = cross_entropy(of_fake, 1) + cross_entropy(of_real, 0)
     disc = cross_entropy(of_fake, 0) + cross_entropy(of_real, 1)
