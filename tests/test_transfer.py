@@ -80,9 +80,7 @@ def test_a_run_names_what_it_came_from_and_goes_on_without_it(source, tmp_path):
     there, _ = source
     origin = tmp_path / "origin"
     shutil.copytree(there, origin)
-    recipe = (
-        small_run.recipe(init_from=str(origin), seed_of_data=None) if False else small_run.recipe(init_from=str(origin))
-    )
+    recipe = small_run.recipe(init_from=str(origin))
     run(recipe, tmp_path / "whole", 1, small_run.OPTIONS)
     assert config(tmp_path / "whole")["init_sha256"] == summary(there)["state_sha256"]
     without = tmp_path / "without"
@@ -91,7 +89,9 @@ def test_a_run_names_what_it_came_from_and_goes_on_without_it(source, tmp_path):
     parts = tmp_path / "parts"
     run(recipe.replace(steps=4), parts, 1, small_run.OPTIONS)
     shutil.copytree(parts, tmp_path / "unsaved")
-    shutil.rmtree(tmp_path / "unsaved" / "checkpoints")
+    shutil.rmtree(tmp_path / "unsaved" / "checkpoints")  # as after a kill before the first checkpoint
+    for name in ("metrics.jsonl", "summary.json"):
+        (tmp_path / "unsaved" / name).unlink()
     run(small_run.recipe(steps=11), origin, options=small_run.OPTIONS)  # it is trained further,
     with pytest.raises(RunError, match="has been trained since; name another `workdir`"):
         run(recipe, tmp_path / "unsaved", 1, small_run.OPTIONS)

@@ -7,10 +7,11 @@ Each one is read back before an older one is removed for it, and the one of the 
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,6 +87,10 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """Those of the whole checkpoints, the newest last."""
         return sorted(self.manager.all_steps())
+
+    def reload(self) -> None:
+        """Looks again which checkpoints there are."""
+        self.manager.reload()
 
     def latest_step(self) -> int | None:
         return self.manager.latest_step()
@@ -209,6 +214,43 @@ def restore(checkpoints: Checkpoints, like: Any, best: bool = False) -> Any:
     return with_keys(like, jax.tree.map(jnp.asarray, _read(checkpoints, step, like)))
 
 
+def restore_whole(checkpoints: Checkpoints, like: Any) -> tuple[Any, list[int]]:
+    """The newest checkpoint that is whole, and the steps of newer ones, which are damaged.
+
+    Args:
+      checkpoints: as from `open_folder`.
+      like: as in `restore`.
+
+    Raises:
+      CheckpointError: none is whole, or as in `restore`.
+    """
+    damaged: list[int] = []
+    target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), key_data(like))
+    for step in reversed(checkpoints.steps()):
+        _check_format(checkpoints, step)
+        if (found := _whole(checkpoints, step, target)) is not None:
+            return with_keys(like, jax.tree.map(jnp.asarray, found)), damaged
+        damaged.append(step)
+    return restore(checkpoints, like), []  # says that there is none, or that none can be read
+
+
+def put_aside(checkpoints: Checkpoints, steps: Collection[int]) -> None:
+    """Renames the folders of damaged checkpoints to STEP.damaged, or STEP.damaged-2 and so on.
+
+    Raises:
+      CheckpointError: they cannot be renamed.
+    """
+    for step in steps:
+        folder, names = checkpoints.path / str(step), (f"-{i}" if i > 1 else "" for i in itertools.count(1))
+        aside = next(path for end in names if not (path := folder.with_name(f"{step}.damaged{end}")).exists())
+        try:
+            folder.rename(aside)
+        except OSError as error:
+            raise CheckpointError(
+                f"checkpoint {folder} is damaged, and cannot be renamed ({error.strerror}); mend that"
+            ) from error
+
+
 def read(directory: str | os.PathLike[str], like: Any, best: bool = False) -> Any:
     """The newest checkpoint, or the best, of a folder in which a run may be writing; as `restore`."""
     with contextlib.closing(open_folder(directory, read_only=True)) as checkpoints:
@@ -244,21 +286,24 @@ def _lowest(scores: dict[int, Score]) -> dict[str | None, int]:
 def _read(checkpoints: Checkpoints, step: int, like: Any) -> Any:
     """The arrays of a checkpoint, compared with their digest."""
     path = checkpoints.path / str(step)
-    if isinstance(number := checkpoints.known(step).get("format"), int) and number > FORMAT:
-        raise CheckpointError(f"checkpoint {path} is of a newer version, whose format is {number}; upgrade jaxgan")
+    _check_format(checkpoints, step)
     target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), key_data(like))
     if (found := _whole(checkpoints, step, target)) is not None:
         return found
     older = [s for s in checkpoints.steps() if s < step]
     good = next((s for s in reversed(older) if _whole(checkpoints, s, target) is not None), None)
     if good is not None:
-        bad = [str(s) for s in older if s > good] + [str(step)]
-        these = f"this folder to {path}.damaged" if len(bad) == 1 else f"the folders {', '.join(bad)} to STEP.damaged"
-        then = f"rename {these} to go on from step {good}"
+        then = f"that of step {good} is whole, and the run goes on from it without `strict`"
     else:
         none = "no older one can be read either" if older else "there is no older one"
         then = f"{none}; put back a copy of it, or train in another folder"
     raise CheckpointError(f"checkpoint {path} cannot be read: it is damaged or of another version; {then}")
+
+
+def _check_format(checkpoints: Checkpoints, step: int) -> None:
+    if isinstance(number := checkpoints.known(step).get("format"), int) and number > FORMAT:
+        path = checkpoints.path / str(step)
+        raise CheckpointError(f"checkpoint {path} is of a newer version, whose format is {number}; upgrade jaxgan")
 
 
 def _whole(checkpoints: Checkpoints, step: int, target: Any) -> Any | None:

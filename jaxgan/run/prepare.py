@@ -15,7 +15,7 @@ from jaxgan.run import checkpoint, memory, processes, transfer
 from jaxgan.run.errors import RunError
 from jaxgan.run.events import Event, check_events
 from jaxgan.run.numerics import inexact_flags, root_key
-from jaxgan.run.workdir import check, claim, read_config, record
+from jaxgan.run.workdir import check, claim, read_config, read_summary, record
 from jaxgan.sampling import ROWS
 from jaxgan.user_functions import place
 
@@ -88,6 +88,8 @@ class Options:
     """Steps between checkpoints; by default about as many as take a minute."""
     keep: int = 3
     """How many of the newest checkpoints are kept."""
+    strict: bool = False
+    """Refuse to go on from an older checkpoint where the newest is damaged."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -108,7 +110,7 @@ class Prepared:
       events: the recipe's own.
       shown: for a GAN with a condition the examples of the sample grids: as labels the conditions, and as images their
         targets, where there are any.
-      taken: what was taken of the run that this one starts from, as a line; "" where there is none.
+      note: what was taken of the run that this one starts from, or which checkpoints are damaged, as a line; or "".
     """
 
     recipe: Recipe
@@ -123,7 +125,7 @@ class Prepared:
     start: int
     events: tuple[Event, ...]
     shown: Batch | None = None
-    taken: str = ""
+    note: str = ""
 
     @property
     def images_per_step(self) -> int:
@@ -146,7 +148,7 @@ def prepare(
     the recipe that is prepared already: its GAN and its data are taken.
     """
     gan, events = like.gan if like else recipe.build(), tuple(recipe.events)
-    (config, defaults), found, note = config_of(recipe, seed), None, ""
+    (config, defaults), found, note, damaged = config_of(recipe, seed), None, "", []
     with processes.synchronized() as same:
         devices = check_options(recipe, seed, options)
         check_events(events)
@@ -185,13 +187,19 @@ def prepare(
     with processes.synchronized() as same:
         checkpoints = checkpoint.open_folder(workdir / "checkpoints", options.keep)
         stack.callback(checkpoints.close)
+        if checkpoints.latest_step() is None and (step := read_summary(workdir).get("step")):
+            raise RunError(
+                f"{checkpoints.path} is empty, and the run was at step {step}; put back what was there, or name "
+                "another `workdir`"
+            )
         if checkpoints.latest_step() is None and recipe.init_from and not found:
             found = transfer.read(recipe.init_from, recipe.init_weights)
             if found.sha256 != config["init_sha256"]:
                 raise RunError(f"`init_from` {recipe.init_from} has been trained since; name another `workdir`")
             state, note = transfer.transferred(state, found, recipe.init_from, recipe.init_weights)
         elif checkpoints.latest_step() is not None:
-            state = checkpoint.restore(checkpoints, state)
+            state, damaged = _restored(checkpoints, state, options.strict)
+            same["damaged checkpoints"] = damaged
             if not (jax.random.key_data(state.key) == jax.random.key_data(root_key(seed))).all():
                 raise RunError(
                     f"{workdir}: the newest checkpoint is of a run with another `seed`; name another `workdir`"
@@ -202,10 +210,20 @@ def prepare(
                 f"`steps` {recipe.steps}: {workdir} is at step {start} already; ask for more, or name another `workdir`"
             )
         if processes.is_leader():
+            checkpoint.put_aside(checkpoints, damaged)
             record(workdir, config)
+    if damaged:
+        checkpoints.reload()
+        these = ", ".join(str(checkpoints.path / str(step)) for step in damaged)
+        note = f"damaged, and kept as STEP.damaged: {these}; this goes on from step {start}"
     return Prepared(
         recipe, workdir, options, gan, config, devices, dataset, checkpoints, state, start, events, shown, note
     )
+
+
+def _restored(checkpoints: checkpoint.Checkpoints, like: GANState, strict: bool) -> tuple[GANState, list[int]]:
+    """The newest checkpoint and no others; or, unless it is `strict`, the newest whole one and those that are not."""
+    return (checkpoint.restore(checkpoints, like), []) if strict else checkpoint.restore_whole(checkpoints, like)
 
 
 def config_of(recipe: Recipe, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -231,7 +249,7 @@ def introduction(prepared: Prepared) -> str:
         "a batch takes more images than there are, some of them several times": p.images_per_step > n,
         f"sample grids show the first {ROWS} of {p.gan.classes:,} classes": p.gan.classes > ROWS,
         "nothing of these data is held out: samples and scores are of conditions that the run trains on": not apart,
-        p.taken: p.taken,
+        p.note: p.note,
         p.dataset.labels_note: p.gan.classes and p.dataset.labels_note,
         f"{own} gets the {ratio} batches of a step in one, and has to divide them: training_ratio is {ratio}": own,
         f"flags that may change numbers are part of this run: {' '.join(flags)}": flags,

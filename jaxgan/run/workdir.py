@@ -37,7 +37,7 @@ def check(
       accepted: fields that may differ.
 
     Raises:
-      WorkdirError: with the settings that differ, where it is another run's.
+      WorkdirError: with the settings that differ, where it is another run's; or its checkpoints have been removed.
     """
     path = workdir / "config.json"
     unknown = f"{path} is not a run's config.json; name another `workdir`"
@@ -50,6 +50,8 @@ def check(
                 raise WorkdirError(f"{path} is of a newer version, whose format is {number}; upgrade jaxgan")
             if differ := _differences(before, json.loads(json.dumps(config)), defaults, accepted):
                 raise WorkdirError(f"{workdir} holds another run ({'; '.join(differ)}); name another `workdir`")
+            if (workdir / "metrics.jsonl").exists() and not (workdir / "checkpoints").exists():
+                raise WorkdirError(f"{workdir / 'checkpoints'} is gone; put it back, or name another `workdir`")
         elif (workdir / "checkpoints").exists() or (workdir / "metrics.jsonl").exists():
             raise WorkdirError(f"{workdir} holds a run but no config.json to know it by; name another `workdir`")
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError):
