@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 import jaxgan
 from jaxgan.randomness import is_key
-from jaxgan.run import CheckpointError, checkpoint
+from jaxgan.run import CheckpointError, checkpoint, plain_paths
 from jaxgan.run.arrays import state_sha256
 
 
@@ -143,7 +143,8 @@ def test_every_damaged_file_is_either_harmless_or_found_out(tmp_path, state, lik
     assert largest in found_out
     assert len(found_out) >= 3
     assert all(
-        "COPY/6" in said and "that of step 5 is whole" in said and "\n" not in said for said in found_out.values()
+        "COPY/6" in said and "goes on from the newest whole one" in said and "\n" not in said
+        for said in found_out.values()
     )
 
 
@@ -201,14 +202,17 @@ def test_advice_names_a_checkpoint_that_can_be_read_and_loses_nothing(tmp_path, 
     save(tmp_path, dict.fromkeys((1, 2, 3), state))
     truncate(tmp_path / "2")
     truncate(tmp_path / "3")
-    with pytest.raises(CheckpointError, match=r"/3 cannot be read.*; that of step 1 is whole"):
+    with pytest.raises(CheckpointError, match=r"/3 cannot be read.*; the run goes on from the newest whole one"):
         restore(tmp_path, like)
     truncate(tmp_path / "1")
-    with pytest.raises(CheckpointError, match=r"/3 cannot be read.*no older one can be read either"):
-        restore(tmp_path, like)
+    with (
+        contextlib.closing(checkpoint.open_folder(tmp_path)) as folder,
+        pytest.raises(CheckpointError, match=r"no checkpoint can be read: all are damaged .*; put back a copy of it"),
+    ):
+        checkpoint.restore_whole(folder, like)
     for step in "12":
         shutil.rmtree(tmp_path / step)
-    only = r"/3 cannot be read.*no older one; put back a copy of it, or train in another folder"
+    only = r"/3 cannot be read: it is damaged or of another version; put back a copy of it, or train in another"
     with pytest.raises(CheckpointError, match=only):
         restore(tmp_path, like)
 
@@ -271,7 +275,7 @@ def test_any_path_will_do(tmp_path, monkeypatch, name):
 @given(st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=20).filter(lambda s: s not in (".", "..")))
 def test_only_plain_paths_are_handed_on_as_they_are(name):
     """No character of a glob, of a URL's escapes, or outside ASCII."""
-    if checkpoint.PLAIN.fullmatch(name):
+    if plain_paths.PLAIN.fullmatch(name):
         assert name.isascii()
         assert glob.escape(name) == name
         assert not set(name) & set("\\#%~\n")
@@ -284,6 +288,6 @@ def test_what_is_saved_is_read_before_an_older_one_goes(tmp_path, state, when):
         checkpoint.save(folder, 2, state)
         folder.manager.wait_until_finished()
         truncate(tmp_path / "2")
-        with pytest.raises(CheckpointError, match=r"/2 cannot be read.*; that of step 1 is whole"):
+        with pytest.raises(CheckpointError, match=r"/2 cannot be read.*; the run goes on from the newest whole one"):
             checkpoint.save(folder, 3, state) if when == "the next save" else checkpoint.finish(folder, state)
         assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2"]

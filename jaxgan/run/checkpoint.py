@@ -7,10 +7,8 @@ Each one is read back before an older one is removed for it, and the one of the 
 
 import contextlib
 import dataclasses
-import itertools
 import os
 import re
-import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,13 +20,13 @@ import orbax.checkpoint as ocp
 
 from jaxgan.data.dataset import first_line
 from jaxgan.randomness import key_data, with_keys
+from jaxgan.run import plain_paths
 from jaxgan.run.arrays import arranged, difference, names_of, sha256_of_dicts, shapes, state_sha256
 
 # What a system says of files that may be whole: why one cannot be written, and why one cannot be read.
 FULL = re.compile("No space left on device|Disk quota exceeded|File too large")
 REFUSED = re.compile("Read-only file system|Permission denied|Too many open files|Input/output error")
-# Orbax reads a path as a glob pattern, and TensorStore wants UTF-8. Any other path is handed to them as a link.
-PLAIN = re.compile(r"[A-Za-z0-9 ._/+=@,:-]*")
+AGAIN = "put back a copy of it, or train in another folder"
 FORMAT = 1  # the number of a checkpoint's form, as `recipes.settings.FORMAT` of config.json's
 
 
@@ -82,15 +80,11 @@ class Checkpoints:
         """Waits for what is being written, and closes the folder."""
         with contextlib.suppress(Exception):  # told by `save` or `finish` already
             self.manager.close()
-        _remove(self.link)
+        plain_paths.remove(self.link)
 
     def steps(self) -> list[int]:
         """Those of the whole checkpoints, the newest last."""
         return sorted(self.manager.all_steps())
-
-    def reload(self) -> None:
-        """Looks again which checkpoints there are."""
-        self.manager.reload()
 
     def latest_step(self) -> int | None:
         return self.manager.latest_step()
@@ -134,11 +128,11 @@ def open_folder(directory: str | os.PathLike[str], keep: int | None = None, read
         async_options=ocp.AsyncOptions(timeout_secs=120),  # how long processes wait for one that failed to write
     )
     handlers = {"state": ocp.StandardCheckpointHandler(), "digest": ocp.JsonCheckpointHandler()}
-    link = None if PLAIN.fullmatch(str(path)) else _link(path)
+    link = plain_paths.link(path)
     try:
         manager = ocp.CheckpointManager(link or path, options=options, item_handlers=handlers)
     except BaseException:
-        _remove(link)
+        plain_paths.remove(link)
         raise
     return Checkpoints(path, keep, manager, link)
 
@@ -215,15 +209,7 @@ def restore(checkpoints: Checkpoints, like: Any, best: bool = False) -> Any:
 
 
 def restore_whole(checkpoints: Checkpoints, like: Any) -> tuple[Any, list[int]]:
-    """The newest checkpoint that is whole, and the steps of newer ones, which are damaged.
-
-    Args:
-      checkpoints: as from `open_folder`.
-      like: as in `restore`.
-
-    Raises:
-      CheckpointError: none is whole, or as in `restore`.
-    """
+    """The newest checkpoint that is whole, and the steps of newer ones, which are damaged; else as `restore`."""
     damaged: list[int] = []
     target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), key_data(like))
     for step in reversed(checkpoints.steps()):
@@ -231,7 +217,9 @@ def restore_whole(checkpoints: Checkpoints, like: Any) -> tuple[Any, list[int]]:
         if (found := _whole(checkpoints, step, target)) is not None:
             return with_keys(like, jax.tree.map(jnp.asarray, found)), damaged
         damaged.append(step)
-    return restore(checkpoints, like), []  # says that there is none, or that none can be read
+    raise CheckpointError(
+        f"{checkpoints.path}: no checkpoint can be read: all are damaged or of another version; {AGAIN}"
+    )
 
 
 def put_aside(checkpoints: Checkpoints, steps: Collection[int]) -> None:
@@ -241,14 +229,9 @@ def put_aside(checkpoints: Checkpoints, steps: Collection[int]) -> None:
       CheckpointError: they cannot be renamed.
     """
     for step in steps:
-        folder, names = checkpoints.path / str(step), (f"-{i}" if i > 1 else "" for i in itertools.count(1))
-        aside = next(path for end in names if not (path := folder.with_name(f"{step}.damaged{end}")).exists())
-        try:
-            folder.rename(aside)
-        except OSError as error:
-            raise CheckpointError(
-                f"checkpoint {folder} is damaged, and cannot be renamed ({error.strerror}); mend that"
-            ) from error
+        folder, there = checkpoints.path / str(step), len([*checkpoints.path.glob(f"{step}.damaged*")])
+        with _saving(checkpoints, step):
+            folder.rename(f"{folder}.damaged-{there + 1}" if there else f"{folder}.damaged")
 
 
 def read(directory: str | os.PathLike[str], like: Any, best: bool = False) -> Any:
@@ -290,19 +273,14 @@ def _read(checkpoints: Checkpoints, step: int, like: Any) -> Any:
     target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), key_data(like))
     if (found := _whole(checkpoints, step, target)) is not None:
         return found
-    older = [s for s in checkpoints.steps() if s < step]
-    good = next((s for s in reversed(older) if _whole(checkpoints, s, target) is not None), None)
-    if good is not None:
-        then = f"that of step {good} is whole, and the run goes on from it without `strict`"
-    else:
-        none = "no older one can be read either" if older else "there is no older one"
-        then = f"{none}; put back a copy of it, or train in another folder"
+    older = any(other < step for other in checkpoints.steps())
+    then = "the run goes on from the newest whole one without `strict`" if older else AGAIN
     raise CheckpointError(f"checkpoint {path} cannot be read: it is damaged or of another version; {then}")
 
 
 def _check_format(checkpoints: Checkpoints, step: int) -> None:
+    path = checkpoints.path / str(step)
     if isinstance(number := checkpoints.known(step).get("format"), int) and number > FORMAT:
-        path = checkpoints.path / str(step)
         raise CheckpointError(f"checkpoint {path} is of a newer version, whose format is {number}; upgrade jaxgan")
 
 
@@ -345,24 +323,6 @@ def _restored(checkpoints: Checkpoints, step: int, target: Any | None) -> Any:
     """What Orbax reads: in the form of `target`, or without one whatever is there."""
     args = ocp.args.Composite(state=ocp.args.StandardRestore(target), digest=ocp.args.JsonRestore())
     return checkpoints.manager.restore(step, args=args)
-
-
-def _link(path: Path) -> Path:
-    """A link to the folder, in a folder of this process alone, under a name that Orbax takes as it is."""
-    parent = tempfile.mkdtemp(prefix="jaxgan-")
-    if not PLAIN.fullmatch(parent):
-        os.rmdir(parent)
-        parent = tempfile.mkdtemp(prefix="jaxgan-", dir="/tmp")
-    link = Path(parent) / "checkpoints"
-    link.symlink_to(path, target_is_directory=True)
-    return link
-
-
-def _remove(link: Path | None) -> None:
-    if link is not None:
-        link.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            link.parent.rmdir()
 
 
 @contextlib.contextmanager

@@ -213,7 +213,7 @@ def prepare(
             checkpoint.put_aside(checkpoints, damaged)
             record(workdir, config)
     if damaged:
-        checkpoints.reload()
+        checkpoints.manager.reload()
         these = ", ".join(str(checkpoints.path / str(step)) for step in damaged)
         note = f"damaged, and kept as STEP.damaged: {these}; this goes on from step {start}"
     return Prepared(
