@@ -2,14 +2,13 @@
 
 One program takes several states through an update by `jax.vmap`, as `experiments.sweep --together` does; the other is
 what a run takes, once for each seed. Both take the same updates over data on the device, each in a process of its own,
-interleaved. `points` is a GAN of points in the plane, whose update is next to nothing but launches.
+interleaved.
 """
 
 import dataclasses
 import functools
 import statistics
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -22,30 +21,13 @@ from jaxgan.recipes.settings import Recipe
 from jaxgan.train_step import train_steps
 
 
-class Dense(nn.Module):
-    """A dense network of points, [B, n] -> [B, out], or [B] of one."""
-
-    out: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array, labels: jax.Array | None, context: jaxgan.Context) -> jax.Array:
-        for _ in range(2):
-            x = nn.leaky_relu(nn.Dense(64)(x))
-        x = nn.Dense(self.out)(x)
-        return x if self.out > 1 else x[:, 0]
-
-
-POINTS = recipes.get("digits").replace(name="points", gen=Dense(2), disc=Dense(1), image_range=None, z_size=8)
-RECIPES = recipes.RECIPES | {"points": POINTS}
-
-
 @dataclasses.dataclass(frozen=True)
 class VmappedSeeds:
     """Measures updates of several seeds in one program, and one seed after the other."""
 
-    recipes: RecipeNames = ("points", "tf2_gan", "digits")
+    recipes: RecipeNames = ("dirac", "ring", "tf2_gan", "digits")
     """Which ones."""
-    seeds: int = 4
+    seeds: int = 10
     """How many."""
     rounds: int = 15
     """Measurements of each program."""
@@ -54,10 +36,10 @@ class VmappedSeeds:
 def main() -> None:
     """Prints a line for each recipe."""
     flags = parse(VmappedSeeds, "experiments.bench.vmapped_seeds")
-    check_names(flags.recipes, RECIPES, "recipe")
+    check_names(flags.recipes, recipes.RECIPES, "recipe")
     print(f"{flags.seeds} seeds; milliseconds for an update of them all")
     for name in flags.recipes:
-        alone, together = measure(RECIPES[name], flags.seeds, flags.rounds)
+        alone, together = measure(recipes.get(name), flags.seeds, flags.rounds)
         ratios = [a / t for a, t in zip(alone, together, strict=True)]
         print(
             f"{name}: one after the other {1e3 * statistics.median(alone):.2f}, "

@@ -50,7 +50,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def _distances(of: study.Record, step: float) -> list[float]:
+def distances(of: study.Record, step: float) -> list[float]:
     """Of each seed the last distance during training that was measured by that step."""
     known = [{int(at): distance for at, distance in by_step.items()} for by_step in study.values(of, "distances")]
     return [by_step[max((at for at in by_step if at <= step), default=min(by_step))] for by_step in known]
@@ -64,8 +64,8 @@ STUDY = study.Study(
         "ms": lambda of: f"{of['milliseconds']:.1f}",
         "of plain": lambda of: f"{of['slower']:.2f}",
         "seeds": lambda of: f"{len(study.values(of, 'distances'))} of {len(of.get('seeds', []))}",
-        "Fréchet distance": lambda of: _distances(of, of["steps"]),
-        "at equal time": lambda of: _distances(of, of["steps"] / max(1, of["slower"])),
+        "Fréchet distance": lambda of: distances(of, of["steps"]),
+        "at equal time": lambda of: distances(of, of["steps"] / max(1, of["slower"])),
         "floor": lambda of: study.values(of, "floor")[0],
     },
 )

@@ -102,27 +102,52 @@ def command(
     check_flags(flags, seeds=0, steps=10, rounds=0)
 
     def measure(name: str, seeds: int) -> Record:
-        made, folder = recipe(name, flags.steps), flags.runs / name
-        scored = Scored(max(1, made.steps // scores) if scores else 0)
-        options = Options(flags.data_dir, log_every=20, sample_every=max(1, made.steps // 10))
-        record: Record = {"steps": made.steps, "config": json.loads(json.dumps(made.config()))}
-        before = read_results(flags.out / f"{study.name}.json").get(name, {})
-        config = made.config_defaults() | before.get("config", {})
-        same = before.get("steps") == made.steps and all(config[of] == value for of, value in record["config"].items())
-        found = {seed["seed"]: seed for seed in before["seeds"] if seed["seed"] < seeds} if same else {}
-        if missing := [seed for seed in range(seeds) if seed not in found]:
-            trained, by = run_seeds(made, folder, missing, options, scored)["seeds"], scorer(made, flags.data_dir)
-            for seed in trained:
-                number, workdir = seed["seed"], folder / f"seed-{seed['seed']}"
-                found[number] = seed if "diverged" in seed else {"seed": number} | of_seed(made, workdir, seed, by)
-        record["seeds"] = [found[seed] for seed in sorted(found)]
-        if len({*values(record, "scored_by")}) > 1:
-            raise RunError(f"{folder}: not all seeds were scored alike; name another --runs")
-        return record
+        return train_seeds(study, name, recipe(name, flags.steps), seeds, flags, of_seed, scores)
 
     seeds, timed = dict.fromkeys(flags.rows, flags.seeds), dict.fromkeys([defaults["rows"][0], *flags.rows])
     timed = {name: recipe(name, flags.steps) for name in timed}
     carry_out(study, flags.out, seeds, measure, functools.partial(finish, flags), flags.page, timed, flags.rounds)
+
+
+def train_seeds(
+    study: Study,
+    name: str,
+    recipe: Recipe,
+    seeds: int,
+    flags: Flags,
+    of_seed: Callable[[Recipe, Path, Record, Scorer], Record],
+    scores: int = 0,
+) -> Record:
+    """The record of a row: `steps`, `config`, and `seeds`, of which those that NAME.json has are not trained again.
+
+    Args:
+      study: the table.
+      name: the row's.
+      recipe: what is trained.
+      seeds: how many.
+      flags: as given.
+      of_seed: as for `command`.
+      scores: likewise.
+
+    Raises:
+      RunError: not all seeds were scored alike; or as in `run_seeds`.
+    """
+    folder, options = flags.runs / name, Options(flags.data_dir, log_every=20, sample_every=max(1, recipe.steps // 10))
+    record: Record = {"steps": recipe.steps, "config": json.loads(json.dumps(recipe.config()))}
+    before = read_results(flags.out / f"{study.name}.json").get(name, {})
+    config = recipe.config_defaults() | before.get("config", {})
+    same = before.get("steps") == recipe.steps and all(config[of] == value for of, value in record["config"].items())
+    found = {seed["seed"]: seed for seed in before["seeds"] if seed["seed"] < seeds} if same else {}
+    if missing := [seed for seed in range(seeds) if seed not in found]:
+        scored = Scored(max(1, recipe.steps // scores) if scores else 0)
+        trained, by = run_seeds(recipe, folder, missing, options, scored)["seeds"], scorer(recipe, flags.data_dir)
+        for seed in trained:
+            number, workdir = seed["seed"], folder / f"seed-{seed['seed']}"
+            found[number] = seed if "diverged" in seed else {"seed": number} | of_seed(recipe, workdir, seed, by)
+    record["seeds"] = [found[seed] for seed in sorted(found)]
+    if len({*values(record, "scored_by")}) > 1:
+        raise RunError(f"{folder}: not all seeds were scored alike; name another --runs")
+    return record
 
 
 def carry_out(
