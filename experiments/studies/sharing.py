@@ -41,9 +41,7 @@ def main(args: list[str] | None = None) -> None:
     check_flags(flags, seeds=1, steps=10, rounds=1)
     shared = study.read_results(flags.out / "methods.json")
     if missing := [name for name in flags.rows if shared.get(name, {}).get("steps") != flags.steps]:
-        fail(
-            f"{flags.out}/methods.json has no {missing[0]} of {flags.steps} steps; run experiments.studies.methods first"
-        )
+        fail(f"{flags.out}/methods.json has no {missing[0]} of {flags.steps} steps; make that first")
 
     def measure(name: str, seeds: int) -> study.Record:
         before = study.read_results(flags.out / "sharing.json").get(name, {})
