@@ -16,6 +16,7 @@ from jaxgan.gan import image_shape
 from jaxgan.penalties import R1, R2
 from jaxgan.recipes.settings import taken_apart
 from jaxgan.run import processes
+from jaxgan.schedules import Cosine
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 
@@ -233,9 +234,13 @@ def test_what_is_said_stays_and_the_rest_follows_the_rules(tmp_path):
     assert recipe.augment == 0
     assert recipe.gen_learning_rate == recipe.disc_learning_rate == 0.0002  # 0.128 / 640
     unsaid = train.for_data(chosen, recipes.get("pictures"), None, {"width"})
+    (augment,) = unsaid.build().transforms
+    np.testing.assert_allclose([augment.p(step) for step in (0, 5_000, 20_000)], [0, 0.15, 0.3], atol=1e-6)
+    with pytest.raises(ValueError, match="`augment_ramp` belongs to an `augment` that is a number, not a schedule"):
+        unsaid.replace(augment=augment.p)
     assert (unsaid.gamma, unsaid.augment) == (0.25, 0.3)  # 2 * (32 / 64)^3
     assert unsaid.build().penalties == (R1(0.25), R2(0.25))
-    assert unsaid.build().transforms == (Augment(0.3),)
+    assert unsaid.build().transforms == (Augment(Cosine(0.0, 0.3, 10_000)),)
 
 
 def test_other_recipes_have_their_own_size(tmp_path, capfd):

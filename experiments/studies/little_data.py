@@ -31,15 +31,17 @@ from jaxgan.transforms import DIFF_AUGMENT
 
 BY = ScorerOptions(features="efficientnet")
 ORIGIN = "rest"
+AUGMENTED, PLAIN = {"augment": 0.3, "augment_ramp": 0}, {"augment": 0.0, "augment_ramp": 0}
 # By name: what the table calls it, the folder of its pictures, and its changes to `pictures`, or to another recipe.
+# "Augmented" is with 0.3 from the start on.
 ROWS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "augmented": ("2,990, augmented", "all", {}),
-    "plain": ("2,990", "all", {"augment": 0.0}),
-    "few_augmented": ("500, augmented", "few", {}),
-    "few_plain": ("500", "few", {"augment": 0.0}),
-    "diff_augment": ("2,990, DiffAugment", "all", {"augment": 0.0, "transforms": DIFF_AUGMENT}),
-    ORIGIN: ("the other 2,490, augmented", "rest", {}),
-    "few_from_rest": ("500, augmented, from the weights of the row above", "few", {"init_from": ORIGIN}),
+    "augmented": ("2,990, augmented", "all", AUGMENTED),
+    "plain": ("2,990", "all", PLAIN),
+    "few_augmented": ("500, augmented", "few", AUGMENTED),
+    "few_plain": ("500", "few", PLAIN),
+    "diff_augment": ("2,990, DiffAugment", "all", {**PLAIN, "transforms": DIFF_AUGMENT}),
+    ORIGIN: ("the other 2,490", "rest", PLAIN),
+    "few_from_rest": ("500, from the weights of the row above", "few", {**PLAIN, "init_from": ORIGIN}),
     "stylegan2": ("2,990, `stylegan2_small`", "all", {"recipe": "stylegan2_small"}),
 }
 SEEDS = {"augmented": 3, "plain": 3}  # of the others one

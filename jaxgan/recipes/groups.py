@@ -135,6 +135,9 @@ class Objective:
     augment: float | StepSchedule = setting(
         0.0, "The probability of each change of StyleGAN2-ADA's augmentation, of all images that D sees.", SHARE
     )
+    augment_ramp: int = setting(
+        0, "Over how many updates that probability rises from 0, by a cosine; 0 has it from the start.", NOT_NEGATIVE
+    )
     transforms: tuple[Transform, ...] = setting((), "")
     penalties: tuple[Penalty, ...] = setting((), "")
     regularizers: tuple[Regularizer, ...] = setting((), "")
@@ -152,6 +155,8 @@ class Objective:
             raise ValueError(f"loss must be a jaxgan.losses.Loss, as of_logits(gen, disc) makes, not {self.loss!r}")
         if self.loss != "non_saturating" and self.real_label != 1:
             raise ValueError("`real_label` belongs to `loss` non_saturating; leave it at 1 for another loss")
+        if callable(self.augment) and self.augment_ramp:
+            raise ValueError("`augment_ramp` belongs to an `augment` that is a number, not a schedule")
         if isinstance(self.loss, losses.Loss) and self.disc_loss_scale != 1:
             raise ValueError("`disc_loss_scale` belongs to the package's own losses; leave it at 1 for yours")
 

@@ -10,8 +10,9 @@ What nobody says is chosen by these rules, and stands in `config.json`:
   0.0002 * pixels / batch size, for R1 alone) is for another loss.
 - learning rates: 0.128 / width, at most 1e-3 and at least 2e-4, which are those of `r3gan_small` and of R3GAN, whose
   widths are 128 and 768.
-- augment: StyleGAN2-ADA's augmentation where there are fewer than 10,000 pictures, each of its operations with
-  probability 0.3, as R3GAN has it for small sets of 64 pixels.
+- augment: StyleGAN2-ADA's augmentation where there are fewer than 10,000 pictures. The probability of each of its
+  operations rises to 0.3, as R3GAN has it for small sets of 64 pixels, here over 10,000 updates (augment_ramp): 0.3
+  from the start on did harm (docs/little-data.md).
 """
 
 from collections.abc import Collection
@@ -55,10 +56,11 @@ def of_data(recipe: Recipe, data_dir: str | None = None, said: Collection[str] =
     }
     recipe = recipe.replace(**{name: value for name, value in chosen.items() if name not in said})
     of_channels = {1: "grey", 3: "RGB", 4: "RGBA"}[recipe.channels]
+    rates, ramp = f"{recipe.gen_learning_rate} and {recipe.disc_learning_rate}", recipe.augment_ramp
     lines = (
         line,
         f"{recipe.name}: {height}x{width} pixels, {of_channels}, width {recipe.width}, gamma {recipe.gamma}, learning "
-        f"rates {recipe.gen_learning_rate} and {recipe.disc_learning_rate}, augment {recipe.augment}; each is a flag",
+        f"rates {rates}, augment {recipe.augment} after {ramp:,} updates; each is a flag",
     )
     return recipe.replace(found=lines)
 
@@ -113,7 +115,7 @@ RECIPE = Recipe(
     disc=networks.R3GANDisc((128, 64, 32, 16), blocks=1),
     networks=Networks(size="32", channels=3, width=128),
     source=Data(data="cifar10", batch_size=32),
-    objective=Objective(z_size=64, loss="relativistic", gamma=0.25, generated_labels="real"),
+    objective=Objective(z_size=64, loss="relativistic", gamma=0.25, augment_ramp=10_000, generated_labels="real"),
     optimization=Optimization(gen_learning_rate=1e-3, disc_learning_rate=1e-3, beta1=0.0, beta2=0.99),
     schedule=Schedule(steps=10_000, ema_half_life=20_000),
     by_data=of_data,

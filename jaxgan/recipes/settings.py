@@ -16,6 +16,7 @@ from jaxgan.penalties import L2, R1, R2
 from jaxgan.recipes.description import describe, is_plain, take_apart
 from jaxgan.recipes.frozen import first_layers
 from jaxgan.recipes.groups import GROUPS, Compute, Data, Net, Networks, Objective, Optimization, Schedule
+from jaxgan.schedules import Cosine
 from jaxgan.transforms import InstanceNoise, RandomFlip
 
 # The settings that a field of the GAN is built from, where they are others than the one of its name. What `schedules`
@@ -25,7 +26,7 @@ BUILT_FROM = {
     "gen_optimizer": ("optimizer", "gen_learning_rate", "gen_time_decay", "beta1", "beta2", "clip"),
     "disc_optimizer": ("optimizer", "disc_learning_rate", "disc_time_decay", "beta1", "beta2", "clip", "freeze_disc"),
     "augmentations": ("mirror", "augmentations"),
-    "transforms": ("instance_noise", "instance_noise_decay", "augment", "transforms"),
+    "transforms": ("instance_noise", "instance_noise_decay", "augment", "augment_ramp", "transforms"),
     "penalties": ("gamma", "penalties"),
     "regularizers": ("gen_l2", "regularizers"),
     "ema_decay": ("ema_decay", "ema_half_life"),
@@ -155,7 +156,8 @@ class Recipe:
         updates: dict[Net, int] = {"gen": 1, "disc": self.training_ratio}  # of each network in a step
         frozen = self.freeze_disc and first_layers(Recipe.build(self.replace(freeze_disc=0)), self.freeze_disc)
         noise = (InstanceNoise(self.instance_noise, self.instance_noise_decay),)
-        augment = (Augment(self.augment),)
+        ramp = self.augment_ramp
+        augment = (Augment(Cosine(0.0, cast(float, self.augment), ramp) if ramp else self.augment),)
         return GAN(
             gen=self.gen,
             disc=self.disc,
