@@ -53,6 +53,13 @@ def test_scores_are_curves_and_leave_no_trace(scored, tmp_path):
     assert "final" not in plain
 
 
+def test_events_of_a_recipe_see_the_scores(tmp_path):
+    seen = {}
+    made = recipe(steps=3, events=(Event("see", 3, lambda snapshot: seen.update(snapshot.found)),))
+    scored_run.run_scored(made, tmp_path, 0, OPTIONS, scored=Scored(3))
+    assert seen.keys() >= CURVES
+
+
 def test_the_summary_has_the_last_and_the_best(scored):
     workdir, summary = scored
     assert json.loads((workdir / "summary.json").read_text()) == summary

@@ -74,7 +74,7 @@ def run_scored(
     if not every:
         return run(recipe, workdir, seed, options, accepted)
     by = scorer(recipe, options.data_dir, scored.by)
-    summary = run(recipe.replace(events=(*recipe.events, event(by, every))), workdir, seed, options, accepted)
+    summary = run(recipe.replace(events=(event(by, every), *recipe.events)), workdir, seed, options, accepted)
     with processes.synchronized():
         missing = processes.is_leader()
         with contextlib.suppress(DataError):
@@ -97,7 +97,7 @@ def train_together(
     """Trains several seeds as `jaxgan.run.run_together` does; they are scored on the way, but not at their end."""
     every = scored.every(recipe)
     events = (event(scorer(recipe, options.data_dir, scored.by), every),) if every else ()
-    return run_together(recipe.replace(events=(*recipe.events, *events)), workdirs, options)
+    return run_together(recipe.replace(events=(*events, *recipe.events)), workdirs, options)
 
 
 def event(by: Scorer, every: int) -> Event:

@@ -34,7 +34,7 @@ class Snapshot:
       device_state: the state on the run's devices, until the next turn overwrites it. Use `state`.
       device_metrics: the metrics there. Use `metrics`.
       device_samples: the images of a sample grid, uint8 [N, H, W, C], where one is due.
-      found: the scalars that the events before this one have found at this step; a scored run's scores come last.
+      found: the scalars that the events before this one have found at this step; a scored run's scores come first.
     """
 
     step: int

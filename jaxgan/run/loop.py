@@ -241,7 +241,7 @@ def _finish(p: Prepared, report: Report | None, best: dict[str | None, float], p
         except Exception as raised:
             error = raised
         if log or scalars:
-            report.log(snapshot.step, {**snapshot.metrics, **scalars}, next(reversed(units.values()), None))
+            report.log(snapshot.step, {**snapshot.metrics, **scalars}, next(iter(units.values()), None))
         if updates:
             report.tick(snapshot.step)
         if score := _score(p.recipe.best_by, scalars, units):

@@ -14,9 +14,9 @@ from jaxgan.run.workdir import read_config
 
 
 def weights_and_biases(every: int, **options: Any) -> Event:
-    """An event that logs metrics, what events before it found, and sample grids, of the steps it is called at.
+    """An event that logs metrics, scores and what other events before it found, and sample grids.
 
-    Scores are found after it, and are not among them.
+    It logs those of the steps that it is called at.
 
     A run that goes on does so there, too: what identifies it is kept in WORKDIR/wandb, where W&B keeps its own files.
     Steps that it logged before it was killed and takes again are not logged twice: W&B leaves them as they were.
