@@ -14,9 +14,10 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 
-from jaxgan import recipes
+from jaxgan import images, recipes
 from jaxgan.commands import scoring, study
 from jaxgan.commands.cli import check_flags, check_names, one_line_errors, parse, run_script
 from jaxgan.commands.scored_run import Scored
@@ -30,7 +31,7 @@ from jaxgan.run.workdir import read_summary
 from jaxgan.transforms import DIFF_AUGMENT
 
 BY = ScorerOptions(features="efficientnet")
-ORIGIN = "rest"
+ORIGIN, COLOURS = "rest", 128  # colours of the pictures that are kept beside the results
 AUGMENTED, PLAIN = {"augment": 0.3, "augment_ramp": 0}, {"augment": 0.0, "augment_ramp": 0}
 # By name: what the table calls it, the folder of its pictures, and its changes to `pictures`, or to another recipe.
 # "Augmented" is with 0.3 from the start on.
@@ -132,10 +133,13 @@ def main(args: list[str] | None = None) -> None:
         return {"steps": recipe.steps, "config": recipe.config(), "seeds": found}
 
     def finish(results: dict[str, study.Record]) -> None:
+        from PIL import Image
+
         for name in flags.rows:
             grids = sorted((flags.runs / name / "seed-0" / "samples").glob("*.png"))
             if grids:
-                (flags.out / f"emoji-{name.replace('_', '-')}.png").write_bytes(grids[-1].read_bytes())
+                picture = images.png(np.asarray(Image.open(grids[-1])), COLOURS)
+                images.save_png(flags.out / f"emoji-{name.replace('_', '-')}.png", picture)
 
     seeds = {name: flags.seeds or SEEDS.get(name, 1) for name in flags.rows}
     study.carry_out(STUDY, flags.out, seeds, measure, finish, flags.page)
