@@ -197,6 +197,13 @@ def _endless():
     time.sleep(600)
 
 
+def test_a_worker_that_is_never_ready_is_left_out(monkeypatch):
+    monkeypatch.setattr(timing, "PATIENCE", 0.01)  # before the process can have started
+    with timing.workers({"a": (_endless,)}) as (workers, failed):
+        assert not workers
+        assert str(failed["a"]) == "it was not ready after 0.01 seconds"
+
+
 @pytest.mark.slow
 def test_a_worker_ends_with_its_parent():
     """Both hold the pipe of standard output, which is at its end when both are."""

@@ -26,6 +26,7 @@ from jaxgan.run.signals import end_with_parent
 CAPACITY = 1024  # the most updates in one dispatch
 DISPATCH = 1.0  # seconds, about, as the longest in training
 SECONDS = 1.0  # of each measurement by `compare`
+PATIENCE = 600  # seconds in which a process has to be ready: a compiler may take for ever
 
 Facts = dict[str, Any]
 Job = TypeVar("Job")
@@ -81,6 +82,9 @@ def workers(work: Mapping[Job, Work], at_once: int = 1) -> Iterator[tuple[dict[J
         processes.append(process)
         theirs.close()
         try:
+            if not pipe.poll(PATIENCE):
+                process.kill()
+                return Failed(f"it was not ready after {PATIENCE} seconds")
             return Worker(process, pipe, _answer(pipe))
         except Failed as error:
             return error
