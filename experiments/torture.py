@@ -15,6 +15,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -151,7 +152,7 @@ def torture(kind: str, known: study.Record, kills: int, seed: int, keep: Callabl
         seconds = undisturbed(kind, whole, given)
         want = made(whole)
         while known["kills"] < kills:
-            rng, during = random.Random(f"{seed} {kind} {known['kills']}"), Counter(known["during"])
+            rng, during = random.Random(f"{seed} {kind} {known['runs']}"), Counter(known["during"])
             done = 0
             while known["kills"] + done < kills:
                 moments = ["a summary", "a shard"] if kind == "prepare" else ["a checkpoint", "a picture", "a summary"]
@@ -189,12 +190,18 @@ def start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
         )
 
 
+def check_ended(kind: str, processes: list[subprocess.Popen[bytes]], log: Path) -> None:
+    """Waits for commands, and ends the program where one has failed."""
+    if any(process.wait() for process in processes):
+        lines = log.read_text(errors="replace").strip().splitlines()
+        fail(f"{kind}: the command failed: {lines[-1] if lines else 'it said nothing'}", 1)
+
+
 def undisturbed(kind: str, out: Path, given: Path) -> float:
     """Runs the commands to their end: how many seconds that took."""
     begin, log = time.monotonic(), out.with_name(f"{out.name}.log")
     processes = [start(command, log) for command in KINDS[kind](out, given)]
-    if max(process.wait() for process in processes):
-        fail(f"{kind}: the command failed: {log.read_text(errors='replace').strip().splitlines()[-1]}", 1)
+    check_ended(kind, processes, log)
     return time.monotonic() - begin
 
 
@@ -213,7 +220,8 @@ def kill_once(
         if (after is not None and time.monotonic() - begin > after) or (how and how in writing(out)):
             victim.kill()
             found = writing(out)
-            victim.wait()
+            if victim.wait() != -signal.SIGKILL:
+                break  # it had ended
             for other in processes:
                 try:
                     other.wait(timeout=120)
@@ -222,15 +230,14 @@ def kill_once(
                     fail(f"{kind}: one process was killed, and the other did not end in two minutes", 1)
             return found
         time.sleep(0.0005)
-    if max(process.wait() for process in processes):
-        fail(f"{kind}: the command failed: {log.read_text(errors='replace').strip().splitlines()[-1]}", 1)
+    check_ended(kind, processes, log)
     return None
 
 
 def writing(out: Path) -> list[str]:
     """What is being written into a folder, of MOMENTS."""
     names = []
-    for folder in (out, *out.glob("*"), *out.glob("*/*")):
+    for folder in (out, *out.glob("*"), *out.glob("*/*"), *out.glob("*/*/*")):
         with contextlib.suppress(OSError):
             names += [entry.name for entry in os.scandir(folder)]
     return [what for what, pattern in MOMENTS.items() if any(map(pattern.search, names))]
@@ -242,10 +249,11 @@ def made(out: Path) -> dict[str, Any]:
     for path in sorted(p for p in out.rglob("*") if p.is_file()):
         name, where = str(path.relative_to(out)), path.parent
         if path.name == "summary.json":
-            found[name] = json.loads(path.read_text())["state_sha256"]
+            summary = json.loads(path.read_text())
+            found[name] = summary["state_sha256"], summary.get("final", {}).get("scores")
         elif path.name == "metrics.jsonl":
             found[name] = [{k: v for k, v in line.items() if k not in TIMED} for line in read_metrics(where)]
-        elif where.name == "samples" or path.suffix == ".array_record":
+        elif where.name == "samples" or path.suffix in (".array_record", ".npy"):
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
         elif where.name == "tensorboard":
             events = found.setdefault(str(where.relative_to(out)), [])

@@ -197,9 +197,8 @@ def _endless():
     time.sleep(600)
 
 
-def test_a_worker_that_is_never_ready_is_left_out(monkeypatch):
-    monkeypatch.setattr(timing, "PATIENCE", 0.01)  # before the process can have started
-    with timing.workers({"a": (_endless,)}) as (workers, failed):
+def test_a_worker_that_is_never_ready_is_left_out():
+    with timing.workers({"a": (_endless,)}, patience=0.01) as (workers, failed):
         assert not workers
         assert str(failed["a"]) == "it was not ready after 0.01 seconds"
 

@@ -202,12 +202,12 @@ def test_advice_names_a_checkpoint_that_can_be_read_and_loses_nothing(tmp_path, 
     save(tmp_path, dict.fromkeys((1, 2, 3), state))
     truncate(tmp_path / "2")
     truncate(tmp_path / "3")
-    with pytest.raises(CheckpointError, match=r"/3 cannot be read.*; the run goes on from the newest whole one"):
+    with pytest.raises(CheckpointError, match=r"/3 cannot be read.*a run goes on from the newest whole one"):
         restore(tmp_path, like)
     truncate(tmp_path / "1")
     with (
         contextlib.closing(checkpoint.open_folder(tmp_path)) as folder,
-        pytest.raises(CheckpointError, match=r"no checkpoint can be read: all are damaged .*; put back a copy of it"),
+        pytest.raises(CheckpointError, match=r"no checkpoint can be read: damaged, or .*; put back a copy of it"),
     ):
         checkpoint.restore_whole(folder, like)
     for step in "12":
@@ -288,6 +288,6 @@ def test_what_is_saved_is_read_before_an_older_one_goes(tmp_path, state, when):
         checkpoint.save(folder, 2, state)
         folder.manager.wait_until_finished()
         truncate(tmp_path / "2")
-        with pytest.raises(CheckpointError, match=r"/2 cannot be read.*; the run goes on from the newest whole one"):
+        with pytest.raises(CheckpointError, match=r"/2 cannot be read.*a run goes on from the newest whole one"):
             checkpoint.save(folder, 3, state) if when == "the next save" else checkpoint.finish(folder, state)
         assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2"]

@@ -99,20 +99,21 @@ def test_a_strict_run_refuses_what_is_damaged_and_none_begins_anew_unasked(whole
     damaged(largest, "truncated", None)
     strict = Options(**{**vars(OPTIONS), "strict": True})
     with pytest.raises(
-        CheckpointError, match=r"9 cannot be read.*; the run goes on from the newest whole one without `strict`"
+        CheckpointError, match=r"9 cannot be read.*: without `strict` a run goes on from the newest whole one"
     ):
         run(recipe(steps=STEPS), workdir, 0, strict)
     assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["8", "9"]
-    shutil.copytree(workdir / "checkpoints" / "8", workdir / "checkpoints" / "9.damaged")
+    for name in ("9.damaged", "9.damaged-3"):
+        shutil.copytree(workdir / "checkpoints" / "8", workdir / "checkpoints" / name)
     assert run(recipe(steps=STEPS), workdir, 0, OPTIONS)["steps_resumed_from"] == 8
-    assert {p.name for p in (workdir / "checkpoints").iterdir()} >= {"9.damaged", "9.damaged-2"}
+    assert {p.name for p in (workdir / "checkpoints").iterdir()} >= {"9.damaged", "9.damaged-2", "9.damaged-3"}
     before = (workdir / "metrics.jsonl").read_bytes()
     for path in (workdir / "checkpoints").iterdir():
         path.rename(tmp_path / path.name)
     with pytest.raises(RunError, match=r"is empty, and the run was at step 11; put back what was there"):
         run(recipe(steps=12), workdir, 0, OPTIONS)
     (workdir / "checkpoints").rmdir()
-    with pytest.raises(WorkdirError, match=r"checkpoints is gone; put it back"):
+    with pytest.raises(RunError, match=r"checkpoints is gone; put it back"):
         run(recipe(steps=12), workdir, 0, OPTIONS)
     assert (workdir / "metrics.jsonl").read_bytes() == before
     json.loads((workdir / "config.json").read_text())

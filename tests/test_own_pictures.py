@@ -236,6 +236,12 @@ def test_what_is_said_stays_and_the_rest_follows_the_rules(tmp_path):
     unsaid = train.for_data(chosen, recipes.get("pictures"), None, {"width"})
     (augment,) = unsaid.build().transforms
     np.testing.assert_allclose([augment.p(step) for step in (0, 5_000, 20_000)], [0, 0.15, 0.3], atol=1e-6)
+    said = [*words[:3], "--augment-ramp", "0"]
+    at_once = train.for_data(
+        train.read_flags(train.Train, "", said)[2], recipes.get("pictures"), None, train.given(said)
+    )
+    assert at_once.build().transforms == (Augment(0.3),)
+    assert recipe.augment_ramp == 0, "where nothing is augmented"
     with pytest.raises(ValueError, match="`augment_ramp` belongs to an `augment` that is a number, not a schedule"):
         unsaid.replace(augment=augment.p)
     assert (unsaid.gamma, unsaid.augment) == (0.25, 0.3)  # 2 * (32 / 64)^3

@@ -39,7 +39,11 @@ def test_the_table_is_counted_and_goes_on_without_its_runs(tmp_path, monkeypatch
         assert 0 <= seed["good"] <= 100
     assert page.read_text().count("| ring, ") == 2
     shutil.rmtree(tmp_path / "runs")
+    record = json.loads((tmp_path / "pacgan.json").read_text())
+    record["ring_gan"]["seeds"].append(found["ring_gan"]["seeds"][0] | {"seed": 2})
+    (tmp_path / "pacgan.json").write_text(json.dumps(record))
     more = call("ring_gan", "--seeds", 2)["ring_gan"]["seeds"]
+    assert [seed["seed"] for seed in more] == [0, 1, 2]
     assert (more[0], more[1]["seed"]) == (found["ring_gan"]["seeds"][0], 1)
     assert {path.name for path in (tmp_path / "runs" / "ring_gan").glob("seed-*")} == {"seed-1"}
     assert more[0]["state_sha256"] != more[1]["state_sha256"]
@@ -54,12 +58,16 @@ def test_the_networks_are_its_authors():
     disc = lambda n: n * 1000 + 1000 + 2 * (200 * 1000 + 1000) + 200 + 1  # noqa: E731
     size = lambda net: sum(x.size for x in jax.tree.leaves(net.params))  # noqa: E731
     assert (size(state.gen), size(state.disc)) == (hidden(2, 4) + hidden(4, 2), disc(4))
+    recipe = pacgan.recipe_of("grid_gan", 10)
+    assert (recipe.gen_learning_rate, recipe.disc_learning_rate, recipe.beta1) == (1e-4, 1e-4, 0.8)
+    assert (recipe.update, recipe.loss, recipe.ema_decay) == ("shared", "non_saturating", 0)
     for group in (1, 2, 3, 4):
         recipe = pacgan.recipe_of(f"grid_{'gan' if group == 1 else f'pacgan{group}'}", 10)
         state = jax.eval_shape(functools.partial(jaxgan.init, recipe.build()), jax.random.key(0))
         assert (size(state.gen), size(state.disc), recipe.batch_size) == (hidden(2, 4), disc(2 * group), 100 * group)
     x = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
     params = pacgan.Disc(2).init(jax.random.key(1), x, None, jaxgan.Context())["params"]
+    np.testing.assert_allclose(np.std(params["Dense_1"]["kernel"]), 0.02, rtol=0.02)
     out, kernels = x.reshape(2, 4), [params[f"Dense_{i}"] for i in range(4)]
     for layer in kernels[:3]:
         out = (out @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])).reshape(2, 5, 200).max(1)

@@ -34,7 +34,6 @@ from jaxgan.run.workdir import read_summary
 
 SAMPLES = 2_500
 BATCH = 100  # logits in an update, of so many groups
-PUBLISHED_STEPS = 400_000
 GAMMA = {"ring": 0.1, "grid": 0.03}  # those of the recipes of that name
 normal = nn.initializers.normal(0.02)
 

@@ -23,7 +23,7 @@ STUDY = study.Study(
         "alternating": lambda of: methods.distances(of, of["steps"]),
         "its time": lambda of: f"{of['slower']:.2f}",
         "alternating, in the shared one's time": lambda of: methods.distances(of, of["steps"] / of["slower"]),
-        "seeds": lambda of: f"{len(of['shared']['seeds'])}, {len(of['seeds'])}",
+        "seeds": lambda of: f"{len(study.values(of['shared'], 'distances'))}, {len(study.values(of, 'distances'))}",
     },
 )
 
@@ -35,10 +35,10 @@ def method(name: str, steps: int, update: str = "alternating") -> Recipe:
 
 def main(args: list[str] | None = None) -> None:
     """Times both updates of each method, then trains the first seed of each, the second of each, and so on."""
-    usual = study.Flags(tuple(METHODS), 3_000, Path("runs/sharing"), rounds=3, page=Path("docs/convergence.md"))
+    usual = study.Flags(tuple(METHODS), 3_000, Path("runs/sharing"), page=Path("docs/convergence.md"))
     flags = parse(study.Flags, "experiments.studies.sharing", args, default=usual)
     check_names(flags.rows, tuple(METHODS), STUDY.heading)
-    check_flags(flags, seeds=1, steps=10, rounds=1)
+    check_flags(flags, seeds=1, steps=10, rounds=0)
     shared = study.read_results(flags.out / "methods.json")
     if missing := [name for name in flags.rows if shared.get(name, {}).get("steps") != flags.steps]:
         fail(f"{flags.out}/methods.json has no {missing[0]} of {flags.steps} steps; make that first")
@@ -46,9 +46,9 @@ def main(args: list[str] | None = None) -> None:
     def measure(name: str, seeds: int) -> study.Record:
         before = study.read_results(flags.out / "sharing.json").get(name, {})
         found = study.train_seeds(STUDY, name, method(name, flags.steps), seeds, flags, methods.of_seed, 10)
-        if "slower" not in before:
+        if "slower" not in before or flags.rounds:
             timed = {update: method(name, flags.steps, update) for update in ("shared", "alternating")}
-            before = updates.times(timed, flags.rounds)["alternating"]
+            before = updates.times(timed, flags.rounds or 3)["alternating"]
         times = {what: before[what] for what in study.TIMES}
         return found | times | {"shared": {"seeds": shared[name]["seeds"]}}
 

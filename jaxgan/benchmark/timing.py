@@ -26,7 +26,6 @@ from jaxgan.run.signals import end_with_parent
 CAPACITY = 1024  # the most updates in one dispatch
 DISPATCH = 1.0  # seconds, about, as the longest in training
 SECONDS = 1.0  # of each measurement by `compare`
-PATIENCE = 600  # seconds in which a process has to be ready: a compiler may take for ever
 
 Facts = dict[str, Any]
 Job = TypeVar("Job")
@@ -67,8 +66,12 @@ def compare(work: Mapping[str, Work], rounds: int) -> dict[str, list[float]]:
 
 
 @contextlib.contextmanager
-def workers(work: Mapping[Job, Work], at_once: int = 1) -> Iterator[tuple[dict[Job, Worker], dict[Job, Failed]]]:
+def workers(
+    work: Mapping[Job, Work], at_once: int = 1, patience: float | None = None
+) -> Iterator[tuple[dict[Job, Worker], dict[Job, Failed]]]:
     """Starts a process for each in `work`, so many at a time; all end with the context.
+
+    One that is not ready after `patience` seconds is ended: a compiler may take for ever.
 
     Gives, by the same names in the same order, the workers that are ready, and why others are not.
     """
@@ -82,9 +85,9 @@ def workers(work: Mapping[Job, Work], at_once: int = 1) -> Iterator[tuple[dict[J
         processes.append(process)
         theirs.close()
         try:
-            if not pipe.poll(PATIENCE):
+            if not pipe.poll(patience):
                 process.kill()
-                return Failed(f"it was not ready after {PATIENCE} seconds")
+                return Failed(f"it was not ready after {patience:g} seconds")
             return Worker(process, pipe, _answer(pipe))
         except Failed as error:
             return error

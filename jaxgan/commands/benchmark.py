@@ -70,6 +70,7 @@ UPDATES = "shared", "alternating"
 # Each variant by what the table calls it, and what the JSON does.
 KEYS = {name: re.sub(r"\W", "_", name) for name in (*UPDATES, "same bits", "torch eager", "torch.compile")}
 MACHINE = 0.3  # seconds in each round for the matrix product, and for the copy
+PATIENCE = 600  # seconds in which each has to be ready, which `torch.compile` may not be
 MIB = 2**20
 MEMORY = "peak", "base", "compiling_peak", "argument", "working", "program"
 
@@ -165,7 +166,7 @@ def _measure(group: list[Recipe], flags: Benchmark, say: Callable[[str], None]) 
                     facts[job] = worker.facts | {"compiling_peak_bytes": ended["peak_bytes"]}
         say("starting")
         work = {job: how for job, how in _work(group, flags, cache).items() if job not in failed}
-        with timing.workers(work, at_once) as (workers, others):
+        with timing.workers(work, at_once, PATIENCE) as (workers, others):
             failed |= others
             rounds: list[dict[Job, list[float]]] = []
             for number in range(flags.rounds):

@@ -2,8 +2,8 @@
 
 What is missing is trained: the first seed of each row, then the second of each, so that a study that is stopped early
 has as much of each. After each seed NAME.json is written, and the table made from it, between <!-- NAME --> and
-<!-- end --> of a page. Seeds that NAME.json has, of the same recipe, are not trained again, so that a study can be gone
-on with where its runs are not.
+<!-- end --> of a page. Where a study takes `train_seeds`, seeds that NAME.json has, of the same recipe, are not trained
+again, so that it can be gone on with where its runs are not.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from jaxgan.files import atomic_write
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run import Options, RunError
 from jaxgan.run.screen import say
-from jaxgan.run.workdir import write_json
+from jaxgan.run.workdir import differences, read_config, write_json
 
 Record = dict[str, Any]
 TIMES = ("milliseconds", "slower")
@@ -130,23 +130,30 @@ def train_seeds(
       scores: likewise.
 
     Raises:
-      RunError: not all seeds were scored alike; or as in `run_seeds`.
+      RunError: not all seeds were scored alike, or are of the same data; or as in `run_seeds`.
     """
     folder, options = flags.runs / name, Options(flags.data_dir, log_every=20, sample_every=max(1, recipe.steps // 10))
-    record: Record = {"steps": recipe.steps, "config": json.loads(json.dumps(recipe.config()))}
+    config = json.loads(json.dumps(recipe.config()))
     before = read_results(flags.out / f"{study.name}.json").get(name, {})
-    config = recipe.config_defaults() | before.get("config", {})
-    same = before.get("steps") == recipe.steps and all(config[of] == value for of, value in record["config"].items())
-    found = {seed["seed"]: seed for seed in before["seeds"] if seed["seed"] < seeds} if same else {}
+    same = before.get("steps") == recipe.steps
+    same = same and not differences(before["config"], config, recipe.config_defaults(), ())
+    record: Record = {**(before if same else {}), "steps": recipe.steps, "config": config}
+    found = {seed["seed"]: seed for seed in record.get("seeds", [])}
     if missing := [seed for seed in range(seeds) if seed not in found]:
+        here = [seed for seed in range(seeds) if seed in missing or (folder / f"seed-{seed}").exists()]
         scored = Scored(max(1, recipe.steps // scores) if scores else 0)
-        trained, by = run_seeds(recipe, folder, missing, options, scored)["seeds"], scorer(recipe, flags.data_dir)
-        for seed in trained:
+        trained, by = run_seeds(recipe, folder, here, options, scored)["seeds"], scorer(recipe, flags.data_dir)
+        for seed in (seed for seed in trained if seed["seed"] in missing):
             number, workdir = seed["seed"], folder / f"seed-{seed['seed']}"
-            found[number] = seed if "diverged" in seed else {"seed": number} | of_seed(recipe, workdir, seed, by)
+            digest = {"data_sha256": read_config(workdir).get("data_sha256")}
+            measured = seed if "diverged" in seed else {"seed": number} | of_seed(recipe, workdir, seed, by)
+            found[number] = measured | digest
     record["seeds"] = [found[seed] for seed in sorted(found)]
-    if len({*values(record, "scored_by")}) > 1:
-        raise RunError(f"{folder}: not all seeds were scored alike; name another --runs")
+    ended = [seed for seed in record["seeds"] if "diverged" not in seed]
+    if len({seed.get("scored_by") for seed in ended}) > 1:
+        raise RunError(f"{folder}: not all seeds were scored alike; name another --runs and another --out")
+    if len({seed["data_sha256"] for seed in ended if "data_sha256" in seed}) > 1:
+        raise RunError(f"{folder}: not all seeds are of the same data; name another --runs and another --out")
     return record
 
 

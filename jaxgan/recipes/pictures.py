@@ -55,12 +55,15 @@ def of_data(recipe: Recipe, data_dir: str | None = None, said: Collection[str] =
         "augment": AUGMENT if count < FEW else 0.0,
     }
     recipe = recipe.replace(**{name: value for name, value in chosen.items() if name not in said})
+    if not recipe.augment and "augment_ramp" not in said:
+        recipe = recipe.replace(augment_ramp=0)
     of_channels = {1: "grey", 3: "RGB", 4: "RGBA"}[recipe.channels]
-    rates, ramp = f"{recipe.gen_learning_rate} and {recipe.disc_learning_rate}", recipe.augment_ramp
+    rates = f"{recipe.gen_learning_rate} and {recipe.disc_learning_rate}"
+    ramp = f" after {recipe.augment_ramp:,} updates" if recipe.augment_ramp else ""
     lines = (
         line,
         f"{recipe.name}: {height}x{width} pixels, {of_channels}, width {recipe.width}, gamma {recipe.gamma}, learning "
-        f"rates {rates}, augment {recipe.augment} after {ramp:,} updates; each is a flag",
+        f"rates {rates}, augment {recipe.augment}{ramp}; each is a flag",
     )
     return recipe.replace(found=lines)
 

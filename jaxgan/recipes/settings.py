@@ -295,6 +295,8 @@ class Recipe:
             return "it belongs to `init_from`"
         if setting in ("data", "split", "border", "fit", "balance", "batch_size", "steps", "init_from", "init_weights"):
             return ""
+        if setting == "augment_ramp" and self.by_data:  # which may choose `augment`
+            return ""
         try:
             other = self.replace(**{setting: usual})
         except ValueError:  # the others need it

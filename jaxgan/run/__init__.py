@@ -76,7 +76,7 @@ def run(
       RunError: an option or an event does not fit, or there are no devices.
       WorkdirError: the workdir is another run's, or cannot be written to.
       jaxgan.data.DataError: the data cannot be had.
-      CheckpointError: the newest checkpoint is damaged, or one cannot be written.
+      CheckpointError: no checkpoint is whole, or the newest is damaged and `strict` is set, or one cannot be written.
       ProcessError: the processes are not of one run, or one of them has met any of these.
       ProcessLost: one of them has ended.
       FloatingPointError: a loss or a weight is no longer finite.
@@ -132,7 +132,8 @@ def run_together(
             if isinstance(runs[-1].dataset, Source):
                 raise RunError(streamed)
         shown = min(runs, key=lambda p: p.start)
-        say(f"{introduction(shown)}\n{len(runs)} seeds in one program: {', '.join(map(str, workdirs))}")
+        others = "".join(f"\nnote: {p.note}" for p in runs if p.note and p is not shown)
+        say(f"{introduction(shown)}{others}\n{len(runs)} seeds in one program: {', '.join(map(str, workdirs))}")
         reports = [_report(p, stack, p is shown) for p in runs]
         found = dict(zip(workdirs, zip(runs, train_together(runs, reports), strict=True), strict=True))
         diverged = {seed: str(state) for seed, (_, state) in found.items() if isinstance(state, FloatingPointError)}

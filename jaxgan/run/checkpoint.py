@@ -25,7 +25,7 @@ from jaxgan.run.arrays import arranged, difference, names_of, sha256_of_dicts, s
 
 # What a system says of files that may be whole: why one cannot be written, and why one cannot be read.
 FULL = re.compile("No space left on device|Disk quota exceeded|File too large")
-REFUSED = re.compile("Read-only file system|Permission denied|Too many open files|Input/output error")
+REFUSED = re.compile("Read-only file system|Permission denied|Too many open files|Input/output error|Stale|timed out")
 AGAIN = "put back a copy of it, or train in another folder"
 FORMAT = 1  # the number of a checkpoint's form, as `recipes.settings.FORMAT` of config.json's
 
@@ -85,6 +85,10 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """Those of the whole checkpoints, the newest last."""
         return sorted(self.manager.all_steps())
+
+    def reload(self) -> None:
+        """Looks again which there are."""
+        self.manager.reload()
 
     def latest_step(self) -> int | None:
         return self.manager.latest_step()
@@ -217,21 +221,17 @@ def restore_whole(checkpoints: Checkpoints, like: Any) -> tuple[Any, list[int]]:
         if (found := _whole(checkpoints, step, target)) is not None:
             return with_keys(like, jax.tree.map(jnp.asarray, found)), damaged
         damaged.append(step)
-    raise CheckpointError(
-        f"{checkpoints.path}: no checkpoint can be read: all are damaged or of another version; {AGAIN}"
-    )
+    raise CheckpointError(f"{checkpoints.path}: no checkpoint can be read: damaged, or of another version; {AGAIN}")
 
 
 def put_aside(checkpoints: Checkpoints, steps: Collection[int]) -> None:
-    """Renames the folders of damaged checkpoints to STEP.damaged, or STEP.damaged-2 and so on.
-
-    Raises:
-      CheckpointError: they cannot be renamed.
-    """
+    """Renames folders of damaged checkpoints to STEP.damaged, or STEP.damaged-2 …; a CheckpointError says why not."""
     for step in steps:
-        folder, there = checkpoints.path / str(step), len([*checkpoints.path.glob(f"{step}.damaged*")])
+        folder, number = checkpoints.path / str(step), 1
+        while (aside := Path(f"{folder}.damaged{f'-{number}' if number > 1 else ''}")).exists():
+            number += 1
         with _saving(checkpoints, step):
-            folder.rename(f"{folder}.damaged-{there + 1}" if there else f"{folder}.damaged")
+            folder.rename(aside)
 
 
 def read(directory: str | os.PathLike[str], like: Any, best: bool = False) -> Any:
@@ -274,7 +274,7 @@ def _read(checkpoints: Checkpoints, step: int, like: Any) -> Any:
     if (found := _whole(checkpoints, step, target)) is not None:
         return found
     older = any(other < step for other in checkpoints.steps())
-    then = "the run goes on from the newest whole one without `strict`" if older else AGAIN
+    then = "older ones are beside it: without `strict` a run goes on from the newest whole one" if older else AGAIN
     raise CheckpointError(f"checkpoint {path} cannot be read: it is damaged or of another version; {then}")
 
 

@@ -1,4 +1,4 @@
-"""What happens before the first update: a run is checked, loaded, and restored from its newest checkpoint."""
+"""What happens before the first update: a run is checked, loaded, and restored from its newest whole checkpoint."""
 
 import contextlib
 import dataclasses
@@ -157,6 +157,8 @@ def prepare(
             found = None if before else transfer.read(recipe.init_from, recipe.init_weights)
             config["init_sha256"] = before or cast(transfer.Found, found).sha256
         check(workdir, config, defaults, accepted)
+        if (workdir / "metrics.jsonl").exists() and not (workdir / "checkpoints").exists():
+            raise RunError(f"{workdir / 'checkpoints'} is gone; put it back, or name another `workdir`")
         same |= config | dataclasses.asdict(options)
         same |= {"steps": recipe.steps, "devices": len(devices), "data_dir": None}
         same |= {"events": [[event.name, event.every] for event in events]}
@@ -209,11 +211,14 @@ def prepare(
             raise RunError(
                 f"`steps` {recipe.steps}: {workdir} is at step {start} already; ask for more, or name another `workdir`"
             )
+    with processes.synchronized():  # now all know which are damaged
         if processes.is_leader():
             checkpoint.put_aside(checkpoints, damaged)
             record(workdir, config)
     if damaged:
-        checkpoints.manager.reload()
+        with processes.synchronized() as same:
+            checkpoints.reload()
+            same["newest checkpoint of `workdir`"] = checkpoints.latest_step()
         these = ", ".join(str(checkpoints.path / str(step)) for step in damaged)
         note = f"damaged, and kept as STEP.damaged: {these}; this goes on from step {start}"
     return Prepared(

@@ -37,7 +37,7 @@ def check(
       accepted: fields that may differ.
 
     Raises:
-      WorkdirError: with the settings that differ, where it is another run's; or its checkpoints have been removed.
+      WorkdirError: with the settings that differ, where it is another run's.
     """
     path = workdir / "config.json"
     unknown = f"{path} is not a run's config.json; name another `workdir`"
@@ -48,10 +48,8 @@ def check(
                 raise WorkdirError(unknown)
             if (number := before.get("format", 1)) > config.get("format", 1):
                 raise WorkdirError(f"{path} is of a newer version, whose format is {number}; upgrade jaxgan")
-            if differ := _differences(before, json.loads(json.dumps(config)), defaults, accepted):
+            if differ := differences(before, json.loads(json.dumps(config)), defaults, accepted):
                 raise WorkdirError(f"{workdir} holds another run ({'; '.join(differ)}); name another `workdir`")
-            if (workdir / "metrics.jsonl").exists() and not (workdir / "checkpoints").exists():
-                raise WorkdirError(f"{workdir / 'checkpoints'} is gone; put it back, or name another `workdir`")
         elif (workdir / "checkpoints").exists() or (workdir / "metrics.jsonl").exists():
             raise WorkdirError(f"{workdir} holds a run but no config.json to know it by; name another `workdir`")
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError):
@@ -64,7 +62,7 @@ def check(
         raise WorkdirError(f"`workdir` {workdir}: {folder} {why}; name another")
 
 
-def _differences(
+def differences(
     there: dict[str, Any], here: dict[str, Any], defaults: Mapping[str, Any], accepted: Collection[str]
 ) -> list[str]:
     """What makes two configs those of different runs, as text."""
