@@ -30,7 +30,7 @@ RESULTS = ROOT / "experiments" / "results"
 def test_the_pages_tables_are_those_of_their_records(made, page):
     name = made.STUDY.name
     table = study.table(made.STUDY, json.loads((RESULTS / f"{name}.json").read_text()))
-    assert table.count("\n| ") > 1
+    assert table.count("\n| ") >= 1
     assert f"<!-- {name} -->\n{table}\n<!-- end -->\n" in page.read_text()
 
 

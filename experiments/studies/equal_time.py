@@ -53,10 +53,12 @@ def of_seed(recipe: Recipe, workdir: Path, ended: study.Record, by: Scorer) -> s
 
 def draw(flags: study.Flags, results: dict[str, study.Record]) -> None:
     """Real images, and samples of each recipe's first seed; where there are labels, a row of each class."""
+    if not all((flags.runs / name / "seed-0" / "checkpoints").is_dir() for name in STUDY.rows):
+        return
     data = recipes.get(NOW).load_data(flags.data_dir)
     rows = [np.flatnonzero(data.labels == label)[:COLUMNS] for label in range(recipes.get(NOW).classes)]
     pictures = {"real": data.images[np.concatenate(rows)]}
-    for name in (name for name in STUDY.rows if (flags.runs / name / "seed-0" / "checkpoints").is_dir()):
+    for name in STUDY.rows:
         gan, key = compared(name, flags.steps).build(), root_key(0)
         state = checkpoint.read(flags.runs / name / "seed-0" / "checkpoints", jaxgan.init(gan, key))
         with fixed_numerics():

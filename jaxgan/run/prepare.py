@@ -105,7 +105,7 @@ class Prepared:
       devices: those of all processes.
       dataset: the real images; a source where they are streamed.
       checkpoints: the folder of them, open.
-      state: the initial state or, of a run that goes on, the newest checkpoint's.
+      state: the initial state or, of a run that goes on, that of the newest whole checkpoint.
       start: its step.
       events: the recipe's own.
       shown: for a GAN with a condition the examples of the sample grids: as labels the conditions, and as images their
