@@ -15,7 +15,7 @@ import pytest
 
 from jaxgan import recipes
 from jaxgan.benchmark import timing, updates, whole_run
-from jaxgan.commands import benchmark
+from jaxgan.commands import benchmark, train
 from jaxgan.gan import image_shape
 from jaxgan.networks import Context
 
@@ -123,6 +123,13 @@ def test_torch_has_the_same_networks(name):
         x = jax.ShapeDtypeStruct(x, "float32")
         params = jax.eval_shape(lambda x, net=flax_net: net.init(jax.random.key(0), x, None, Context()), x)["params"]
         assert sum(p.numel() for p in net.parameters()) == sum(p.size for p in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_whole_run_of_each_takes_its_flags(name):
+    """None of them is refused for having no effect."""
+    recipe = train.read_flags(train.Train, "experiments.train", [name, *whole_run.FLAGS])[2]
+    assert (recipe.data, recipe.border) == ("digits", 0)
 
 
 @pytest.mark.parametrize("name", ["tf2_gan", "digits"])

@@ -68,14 +68,17 @@ class _Trained(NamedTuple):
     metrics: list[dict[str, Any]]
 
 
+# Of each run: data that come with the package, brought to the size of the recipe's, and no scores.
+FLAGS = ["--data", "digits", "--border", "0", "--devices", "1", "--evaluate-every", "0"]
+
+
 def _train(recipe: Recipe, flags: list[str], steps: int, folder: str) -> _Trained:
     """Trains on the embedded digits, resized to the recipe's images, without scores; `folder` keeps the programs."""
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
     environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"  # as runs have it by default
     with tempfile.TemporaryDirectory(dir=folder) as workdir:
         command = [sys.executable, "-m", "jaxgan.commands.train", recipe.name, "--workdir", workdir]
-        command += ["--steps", str(steps), "--data", "digits", "--split", "train", "--border", "0", "--devices", "1"]
-        command += ["--batch-size", str(recipe.batch_size), "--evaluate-every", "0", *flags]
+        command += ["--steps", str(steps), "--batch-size", str(recipe.batch_size), *FLAGS, *flags]
         begin = time.time()  # the clock of files
         process = subprocess.run(command, env=environment, capture_output=True, text=True)
         seconds = time.time() - begin
