@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import torture
 from experiments.studies import equal_time, games, little_data, methods, modes, pacgan, sharing
-from jaxgan.commands import reproduce, study
+from jaxgan.commands import reproduce, study, torture
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"

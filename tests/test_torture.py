@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from experiments import torture
+from jaxgan.commands import torture
 from jaxgan.run.workdir import read_summary
 
 SHORT = torture.train("digits", "--evaluate-every", "0", "--batch-size", "8", steps=60)
