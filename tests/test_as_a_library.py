@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from jaxgan.commands import process
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +52,7 @@ def test_a_command_names_its_flags(capsys):
         assert capsys.readouterr().out == f"{shown}\n"
 
 
+@pytest.mark.slow
 def test_importing_and_training_leave_the_process_as_it_was(tmp_path):
     """Loggers, hooks, and descriptors: those of the process's own files, once JAX has started what it needs."""
     script = f"""

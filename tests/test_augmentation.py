@@ -245,6 +245,7 @@ def test_an_image_is_by_its_own_key_and_depends_on_no_other():
     assert mixing(lambda x: Augment(0.7, cutout=1.0)(x, keys, jnp.int32(0)), jnp.asarray(images)) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES[:2], ids=str)
 def test_derivatives_of_any_kind_are_those_of_a_linear_map(x64, shape):
     images, other, cotangent = (jnp.asarray(images_of(shape, 12, seed)) for seed in range(3))

@@ -19,6 +19,7 @@ from jaxgan.run import run
 pytestmark = pytest.mark.usefixtures("shared_programs", "quick_programs")
 
 
+@pytest.mark.slow
 def test_a_step_is_the_same_on_four_devices():
     gan = small_gan(norm=False, transforms=(Augment(None, cutout=1.0),), memory=adaptive(images=320))
     gan = dataclasses.replace(gan, penalties=(jaxgan.penalties.R1(0.1), sign_real))
@@ -37,6 +38,7 @@ def before_p_moves(gan):
     return small_state(gan).replace(memory=memory)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("batch", "changes"),
     [(8, {}), (8, {"accumulate": 2}), (16, {"training_ratio": 2}), (8, {"update": "alternating"})],
@@ -92,6 +94,7 @@ def test_adaptive_p_is_used_and_follows_training():
         Augment(None)(jnp.zeros((1, 4, 4, 1)), jax.random.split(jax.random.key(0), 1), jnp.int32(0))
 
 
+@pytest.mark.slow
 def test_pictures_with_it_stopped_and_gone_on_end_in_the_same_bits_and_p_is_logged(tmp_path):
     usual = recipes.get("pictures").replace(size="4", channels=1, width=16, data="digits", batch_size=8, steps=8)
     ada = {

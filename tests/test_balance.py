@@ -51,6 +51,7 @@ def by_hand(labels, count):
 SIZES = st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(any)
 
 
+@pytest.mark.slow
 @given(sizes=SIZES, start=st.integers(0, 60), count=st.integers(1, 80))
 def test_the_order_is_that_by_hand_wherever_it_begins(sizes, start, count):
     labels = labelled(sizes)
@@ -103,6 +104,7 @@ def in_memory():
     return Dataset("mine", items.images, items.labels, items.classes)
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_streamed_and_resumed(tmp_path):
     small = recipe(data=in_memory, balance=True, steps=5)
     whole = run(small, tmp_path / "whole", 0, OPTIONS)

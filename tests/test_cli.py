@@ -76,6 +76,7 @@ def test_killed_and_resumed_ends_in_the_same_state(whole, tmp_path):
     assert steps == sorted(set(steps))
 
 
+@pytest.mark.slow
 def test_sample(whole, tmp_path):
     workdir, _ = whole
     grid, npz = tmp_path / "grid.png", tmp_path / "samples.npz"

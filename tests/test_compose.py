@@ -118,6 +118,7 @@ def test_the_gradient_of_what_a_step_reports(state, x64):
     np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_losses_and_gradients_of_the_pass(state):
     """`losses` states the pass: its gradients are what `shared_gradients` gives."""
     batch, indices = in_range(GAN, real_batch(GAN, 8)), jnp.arange(8)

@@ -54,6 +54,7 @@ def files_of(workdir):
     return [p for p in files if "checkpoints" not in p.parts or newest in p.parents]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how", ["flipped", *(pytest.param(h, marks=pytest.mark.slow) for h in ("truncated", "emptied", "missing", "other"))]
 )

@@ -159,6 +159,7 @@ def test_a_run_takes_unpaired_domains_in_their_order(tmp_path, stream_it):
         np.testing.assert_allclose(line["of_other"], batch.others["other"].mean(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_conditional_run_shows_condition_output_and_target(folder, tmp_path, monkeypatch):
     """Trained on two devices, resumed, sampled: held-out conditions, in rows of three."""
     base = recipes.get("tf2_gan").replace(gen=Paint(), disc=OfBoth(), z_size=1, image_range=(-1.0, 1.0))

@@ -62,6 +62,7 @@ def test_a_missing_mnist_is_one_line(tmp_path, monkeypatch):
     assert "split 'tset'" in error_of("stacked_mnist", str(TFDS), None, "tset") or not TFDS.is_dir()
 
 
+@pytest.mark.slow
 @needs_tfds
 def test_the_test_split_is_that_of_mnist():
     """Whose pixels have the mean and the deviation that are known of them."""
@@ -78,6 +79,7 @@ def test_the_test_split_is_that_of_mnist():
     assert stacked.sha256(labels=True) == "0441e796c50c2930f8c5e6bf9016b0b826c352e562e0a98b2c690c074825e695"
 
 
+@pytest.mark.slow
 def test_a_run_on_it_is_scored_by_the_features_of_colour_images(mnist, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(scorer, "LEAST", 20)

@@ -67,6 +67,7 @@ def two_networks(loss, penalties, update, spectral=False, **changes):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*FAST, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW)], ids="-".join)
 def test_the_jacobian_of_a_step_is_that_of_its_numbers(case, x64):
     """Each network's new parameters depend on the other's old ones, by its gradient: no term of these may be lost."""
@@ -75,6 +76,7 @@ def test_the_jacobian_of_a_step_is_that_of_its_numbers(case, x64):
     np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("update", ["shared", pytest.param("alternating", marks=pytest.mark.slow)])
 def test_so_it_is_with_spectral_normalisation_a_transform_and_several_updates_of_d(update, x64):
     """The singular vectors are advanced by the weights, so they depend on them."""

@@ -56,6 +56,7 @@ def in_pytorch(weights, x):
     return x, F.linear(x, w["_fc.weight"], w["_fc.bias"])
 
 
+@pytest.mark.slow
 def test_features_are_pytorchs(weights):
     pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
     images = np.random.default_rng(0).uniform(0, 255, (2, 97, 97, 3)).astype(np.float32)
@@ -64,6 +65,7 @@ def test_features_are_pytorchs(weights):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_photographs_are_named_rightly():
     from sklearn.datasets import load_sample_images
 

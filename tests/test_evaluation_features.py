@@ -68,6 +68,7 @@ def test_the_classifier_is_as_right_on_held_out_digits_as_the_index_says(digits,
     assert (found.features >= 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DISTANCES)
 def test_a_score_of_these_images_is_this(digits, name):
     features = evaluation.classifier(name)

@@ -47,6 +47,7 @@ def test_the_page_has_them_all():
     assert {f"{name}.py" for name in NAMES.split()} == set(IDEAS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in IDEAS]
 )
@@ -82,6 +83,7 @@ def by_hand(p):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [
     {}, {"update": "alternating", "classes": 3}, {"accumulate": 2, "training_ratio": 2}, {"precision": "bf16"},
 ])  # fmt: skip

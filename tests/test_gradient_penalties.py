@@ -39,6 +39,7 @@ def jitted(gradients):
     return jax.jit(gradients, static_argnums=0, compiler_options=QUICK)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "penalty"),
     [

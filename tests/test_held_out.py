@@ -43,6 +43,7 @@ def two_kinds():
     return Dataset("kinds", np.stack([digits, 255 - digits], axis=1).reshape(-1, 8, 8, 1))
 
 
+@pytest.mark.slow
 def test_halves_and_choices_have_no_order_of_the_data_in_them(monkeypatch):
     by = scoring.scorer(recipe(data=two_kinds))
     images = by.trained.images
@@ -58,6 +59,7 @@ def test_halves_and_choices_have_no_order_of_the_data_in_them(monkeypatch):
     assert np.mean(chosen.mean((1, 2, 3)) < 128) == pytest.approx(0.5, abs=0.05)
 
 
+@pytest.mark.slow
 def test_copies_are_told_where_the_data_have_duplicates():
     digits = data.load("digits").images[:1000]
     twice = Dataset("twice", np.concatenate([digits, digits[::33]]))

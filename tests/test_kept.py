@@ -17,6 +17,7 @@ KEPT = Path(__file__).parent / "kept"
 AT_30 = {"loss_gen": 0.918775, "loss_disc": 0.586857, "logit_real": 0.182437, "logit_fake": -0.17148}
 
 
+@pytest.mark.slow
 def test_a_kept_run_is_read_and_sampled():
     """What is read is compared with its digest."""
     gan, state = jaxgan.load(KEPT / "run", recipe=KEPT / "tiny.py")
@@ -26,6 +27,7 @@ def test_a_kept_run_is_read_and_sampled():
     assert images.std() > 10
 
 
+@pytest.mark.slow
 def test_a_kept_run_goes_on(tmp_path):
     shutil.copytree(KEPT / "run", workdir := tmp_path / "run")
     summary = run(recipes.get(str(KEPT / "tiny.py")).replace(steps=30), workdir, 0, Options(devices=1, log_every=5))

@@ -34,6 +34,7 @@ SLOW = pytest.mark.slow
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "count", "update"),
     [

@@ -100,6 +100,7 @@ PENALTY = total(DISC_TO_IMAGES, (3 + 3, 1))
 PENALISED = {"loss": relativistic(), "penalties": (R1(1.0), R2(1.0))}
 
 
+@pytest.mark.slow
 def test_with_r2_the_generator_needs_no_pass_back_through_d():
     """Of three passes back to the generated images, D's loss's, R2's and G's, the last is R2's own."""
     convolutions, products = total(MINIMUM, PENALTY, PENALTY)

@@ -84,6 +84,7 @@ def test_the_distances_are_those_by_hand():
             evaluation.paired(images, wrong)
 
 
+@pytest.mark.slow
 def test_a_run_of_few_pairs_is_scored_by_its_held_out_targets_alone(folder, tmp_path, monkeypatch, capfd, refused):
     small, reads = recipe(f"pairs:{folder}"), []
     held_out = type(small).held_out

@@ -149,6 +149,7 @@ def test_a_loss_that_is_no_mean_over_examples_sees_each_devices_share():
     assert 1e-6 < abs(got["loss_gen"] - want["loss_gen"]) < 0.1
 
 
+@pytest.mark.slow
 @BITS
 def test_on_one_device_it_is_the_plain_step_to_the_last_bit(form, name):
     gan = small_gan(3) if name == "small" else recipes.get(name).build()
@@ -159,6 +160,7 @@ def test_on_one_device_it_is_the_plain_step_to_the_last_bit(form, name):
     np.testing.assert_array_equal(one, expected)
 
 
+@pytest.mark.slow
 @EACH_FORM
 @QUICK
 def test_several_updates_in_one_program_are_the_same_on_any_number_of_devices(form):
@@ -225,6 +227,7 @@ RECORDED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "changes", "variants"), RECORDED)
 def test_the_noise_of_each_example_is_equal_to_the_last_bit(name, changes, variants, request):
     """Latents, labels, the keys that dropout draws from, and instance noise, on any number of devices in both forms."""

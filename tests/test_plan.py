@@ -149,6 +149,7 @@ def test_a_compiler_that_breaks_down_is_one_line(monkeypatch, refused, status, s
     assert line in refused(lambda: plan._compile(asked, {}), status=1 if status < 0 else status)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("devices", "streamed"), [pytest.param(1, False, marks=pytest.mark.slow), (2, True)], ids=["whole", "streamed"]
 )

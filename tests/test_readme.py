@@ -58,6 +58,7 @@ def test_the_example_for_several_devices():
     assert len(names["state"].step.sharding.device_set) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["digits_conditional", pytest.param("digits", marks=pytest.mark.slow)])
 def test_an_exported_generator_needs_nothing_of_this_package(tmp_path, name):
     """In a process that cannot import it; any number of latents, and the images that `sample` gives."""

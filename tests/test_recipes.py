@@ -122,6 +122,7 @@ def test_a_runs_config_says_which_recipe_it_was(tmp_path):
             recipes.of_run(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=pytest.mark.slow if name in (*LARGE, *SMALL) else ()) for name in recipes.RECIPES],

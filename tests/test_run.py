@@ -129,12 +129,14 @@ def test_what_was_reported_past_the_checkpoint_is_dropped_and_the_clock_goes_on(
     assert opened(tmp_path / "samples" / "000006.png").size
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_saved(tmp_path):
     with pytest.raises(FloatingPointError, match=r"step \d: .*loss_gen is nan.*; no checkpoint was saved\."):
         run(recipe(gen_learning_rate=1e30, disc_learning_rate=1e30), tmp_path, 0, Options(devices=1, log_every=1))
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     """The metrics of the step that makes them so are still finite."""
@@ -168,6 +170,7 @@ def test_a_finished_run_keeps_its_summary_and_bears_files_gone_or_added(finished
     assert (workdir / "samples" / "notes.txt").exists()
 
 
+@pytest.mark.slow
 def test_pictures_are_of_the_last_step_whatever_the_clock_said(tmp_path, monkeypatch):
     pictures = [tmp_path / name for name in ("samples.gif", "losses.png", "scores.png")]
     events = (Event("score", 1, lambda moment: {"precision": 1 / moment.step}),)

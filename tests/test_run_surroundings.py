@@ -215,6 +215,7 @@ def test_what_makes_two_configs_one_run(tmp_path, there, here, message):
             check(tmp_path, HERE | here, {"new": 1})
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_may_be_moved(tmp_path, monkeypatch):
     from PIL import Image
 

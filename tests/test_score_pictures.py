@@ -58,6 +58,7 @@ def scored(made, tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_the_samples_of_a_run_have_the_scores_that_the_run_has(scored, tmp_path, made):
     run(recipe(), tmp_path / "w", 0, Options(devices=1, sample_every=100))
     drawn = made / "drawn.npz"
@@ -80,6 +81,7 @@ def test_the_samples_of_a_run_have_the_scores_that_the_run_has(scored, tmp_path,
     assert of_pictures["samples"] == {"data": str(drawn), "count": 300, "sha256": sha256}
 
 
+@pytest.mark.slow
 def test_a_folder_and_a_file_of_the_same_pictures_have_the_same_scores(scored, made, capsys):
     """In halves of the real ones, of which one makes the floor; the numbers are those of the library's functions."""
     of_folder, of_file = (

@@ -45,6 +45,7 @@ def best_of(workdir):
         return checkpoints.best()
 
 
+@pytest.mark.slow
 def test_only_scores_of_one_unit_are_compared(tmp_path, capfd):
     """A run that is scored without a word of its unit, as older ones were; then in feet, in metres, and in feet."""
     by_unit(tmp_path, None, 3, lambda step: 0.1 * step)
@@ -71,6 +72,7 @@ def test_only_scores_of_one_unit_are_compared(tmp_path, capfd):
     assert tags == {of: 3, f"{of} (feet)": 15, f"{of} (metres)": 12, f"{of} (yards)": 16}
 
 
+@pytest.mark.slow
 def test_other_features_make_another_best(tmp_path, capfd):
     mine = tmp_path / "mine.py"
     mine.write_text("def features(images):\n    return images.reshape(len(images), -1)[:, ::7] / 25500\n")

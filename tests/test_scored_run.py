@@ -197,6 +197,7 @@ def test_other_samples_weights_references_and_features_give_other_scores(scored,
     assert mnist["floor"]["frechet_distance"] == pytest.approx(evaluation.frechet_distance(*parts), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_features_of_ones_own_import_what_stands_beside_them(scored, tmp_path, monkeypatch):
     """When the file is read and when it is called; and their digest is of that, too."""
     workdir, json_file = scored[0], tmp_path / "mine.json"

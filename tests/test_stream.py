@@ -201,6 +201,7 @@ class Own:
         return IMAGES[i], int(LABELS[i])
 
 
+@pytest.mark.slow
 def test_an_object_with_items_is_a_source(tmp_path):
     found = data.of_items("own", Own())
     loaded = found.load()

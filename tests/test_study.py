@@ -241,6 +241,7 @@ def test_modes_are_counted_and_only_once(call, monkeypatch, tmp_path, capfd):
     assert "name another --runs" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", range(len(BLOCKS)))
 def test_the_recipes_of_the_page_of_methods_have_a_step(block):
     names = {}

@@ -39,6 +39,7 @@ def of_discriminator(stages):
     return total + 9 * (first + 1) * first + first + 4 * 4 * first * first + first + first + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stages", "counts"),
     [
@@ -54,6 +55,7 @@ def test_parameters(name, stages, counts):
     assert got == counts
 
 
+@pytest.mark.slow
 def test_nine_of_ten_images_are_mixed_in_training_from_any_layer_on():
     net, count = StyleGAN2Gen((4, 4, 4), w_size=3), 4_000
     z = jax.random.normal(jax.random.key(1), (count, 5))
@@ -70,6 +72,7 @@ def test_nine_of_ten_images_are_mixed_in_training_from_any_layer_on():
     np.testing.assert_allclose(shares[1:], [0.18] * 5 + [0.1], atol=0.025)
 
 
+@pytest.mark.slow
 def test_noise_is_the_images_own_in_training_and_the_same_for_all_in_sampling():
     net = StyleGAN2Gen((4, 4), w_size=3)
     w = jnp.ones((3, 4, 3))

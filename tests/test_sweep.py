@@ -186,6 +186,7 @@ def test_the_command_prints_the_table(finished, tmp_path, called, monkeypatch, c
     assert written(folder, "too.json") == written(finished)
 
 
+@pytest.mark.slow
 def test_seeds_in_one_program_are_the_runs_that_they_are_alone_to_rounding(tmp_path):
     """One goes on from the step where it was killed, one begins: it is taken there first, and both to the end."""
     run(SMALL.replace(steps=2), tmp_path / "0", 0, OPTIONS)
@@ -213,6 +214,7 @@ def initial(seed):
     return jaxgan.init(SMALL.build(), jax.random.key(seed))
 
 
+@pytest.mark.slow
 def test_in_one_program_a_seed_that_diverges_ends_alone_and_all_that_are_stopped_are_saved(tmp_path, monkeypatch):
     def diverge(snapshot):
         if snapshot.workdir.name == "1":

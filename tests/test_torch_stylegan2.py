@@ -137,6 +137,7 @@ class Drawn:
         return path_lengths(self.gen.synthesis(w, self.path_noise), w, self.directions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [0, 3])
 def test_the_parts_are_pytorchs(classes, x64):
     """Images without mixing and with noise that is the same for all; logits, and their gradient in the images."""

@@ -96,6 +96,7 @@ def test_gradients_in_float32_differ_by_rounding_only(name):
     assert max(jax.tree.leaves(errors)) < 1e-5, errors
 
 
+@pytest.mark.slow
 @UPDATES
 @pytest.mark.parametrize("classes", [pytest.param(0, marks=SLOW), 3])
 def test_an_update_is_that_of_the_losses_written_out(update, classes, x64):
@@ -146,6 +147,7 @@ def test_averaged_generator(small, decay):
         assert_same_bits(state.averaged_gen["params"], state.gen.params)
 
 
+@pytest.mark.slow
 @UPDATES
 def test_training_ratio(update, x64):
     """Three updates of D, each on images and latents of its own; G's at the D that the kind of step says."""

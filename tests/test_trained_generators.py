@@ -96,6 +96,7 @@ def squares(a, b):
     return jnp.mean(jnp.square((a - b) / 127.5), axis=(1, 2, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("each_layer", [False, True])
 def test_a_picture_that_the_generator_made_is_found_again(styled, each_layer):
     gan, state = styled
@@ -132,6 +133,7 @@ def test_projection_in_z_and_what_has_no_latent_of_a_picture(styled):
         find(gan, state, np.zeros((1, 5, 5, 1), np.uint8), squares, KEY)
 
 
+@pytest.mark.slow
 def test_the_perceptual_distance_is_lpips_of_the_classifiers_maps():
     """By hand for one stage's maps at a time; images as they are have none, and what is seen alike is near."""
     rng = np.random.default_rng(0)

@@ -58,6 +58,7 @@ def test_networks_are_taken_and_all_else_begins_anew(source):
         assert line == f"{count} of {count} arrays are those of there at step 9"
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_listed_and_is_as_it_is_without():
     """Another size and other classes: layers of one size are taken, embeddings and wider layers are not."""
     usual = recipes.get("pictures").replace(width=32)
@@ -76,6 +77,7 @@ def test_what_does_not_fit_is_listed_and_is_as_it_is_without():
     assert "Stage_0" not in line.partition("disc")[0]
 
 
+@pytest.mark.slow
 def test_a_run_names_what_it_came_from_and_goes_on_without_it(source, tmp_path):
     there, _ = source
     origin = tmp_path / "origin"
@@ -121,6 +123,7 @@ def test_what_cannot_be_started_from_is_one_line(source, tmp_path):
         transfer.read(str(tmp_path / "damaged"), "last")
 
 
+@pytest.mark.slow
 def test_frozen_layers_stay_and_the_others_move():
     recipe = recipes.get("pictures").replace(size="16", width=16, init_from="there", freeze_disc=3, batch_size=4)
     gan = recipe.build()

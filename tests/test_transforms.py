@@ -16,6 +16,7 @@ from jaxgan.transforms import InstanceNoise
 pytestmark = pytest.mark.usefixtures("quick_programs")
 
 
+@pytest.mark.slow
 def test_instance_noise_follows_its_schedule_and_differs_by_example_and_kind():
     gan = small_gan(transforms=(InstanceNoise(0.1, 0.5),))
     noises = []
