@@ -124,7 +124,7 @@ class Torture:
 def main(args: list[str] | None = None) -> None:
     """Kills, compares, and writes the table; the exit status is 1 where a run came to something else."""
     flags = parse(Torture, "experiments.torture", args)
-    check_names(flags.kinds, tuple(KINDS), STUDY.heading)
+    check_names(flags.kinds, tuple(KINDS), "kind")
     check_flags(flags, kills=1, seed=0)
     study.make_folder(flags.out)
     path = flags.out / "torture.json"
