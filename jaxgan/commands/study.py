@@ -145,9 +145,10 @@ def train_seeds(
         trained, by = run_seeds(recipe, folder, here, options, scored)["seeds"], scorer(recipe, flags.data_dir)
         for seed in (seed for seed in trained if seed["seed"] in missing):
             number, workdir = seed["seed"], folder / f"seed-{seed['seed']}"
-            digest = {"data_sha256": read_config(workdir).get("data_sha256")}
-            measured = seed if "diverged" in seed else {"seed": number} | of_seed(recipe, workdir, seed, by)
-            found[number] = measured | digest
+            if "diverged" not in seed:
+                digest = {"data_sha256": read_config(workdir).get("data_sha256")}
+                seed = {"seed": number} | of_seed(recipe, workdir, seed, by) | digest
+            found[number] = seed
     record["seeds"] = [found[seed] for seed in sorted(found)]
     ended = [seed for seed in record["seeds"] if "diverged" not in seed]
     if len({seed.get("scored_by") for seed in ended}) > 1:
