@@ -12,7 +12,7 @@ from common import real_batch
 from PIL import Image
 
 import jaxgan
-from experiments.studies import equal_time, games, methods, modes, sharing
+from experiments.studies import equal_time, games, methods, modes
 from jaxgan import recipes
 from jaxgan.accumulation import disc_mixing
 from jaxgan.commands import scored_run, scorer, scoring, study
@@ -260,18 +260,6 @@ def test_each_method_is_one_change_to_the_plain_one():
         changed = {k for k, v in methods.method(name, 10).config().items() if v != plain[k]} - {"recipe"}
         assert changed <= allowed, name
         assert bool(changed) == (name != "plain")
-
-
-def test_sharing_is_of_every_method_that_has_a_shared_form():
-    """By the alternating update, beside the record of the shared one; and where it was in the shared one's time."""
-    assert set(sharing.METHODS) == set(methods.METHODS) - {"relativistic_r1_r2_alternating"}
-    for name in sharing.METHODS:
-        one, other = sharing.method(name, 10).config(), methods.method(name, 10).config()
-        assert {k for k in one if one[k] != other[k]} == {"update"}
-    seed = {"distances": {"300": 9.0, "200": 8.0, "100": 7.0}}
-    of = {"steps": 300, "slower": 1.4, "seeds": [seed], "shared": {"seeds": [{"distances": {"300": 5.0}}]}}
-    row = rows_of(sharing, {"hinge": of})[0]
-    assert row == "| hinge | 5 | 9 | 1.40 | 8 | 1, 1 |"
 
 
 def test_the_networks_of_equal_times_have_the_same_widths():

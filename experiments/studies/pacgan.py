@@ -151,7 +151,7 @@ def recipe_of(row: str, steps: int) -> Recipe:
     return BASE.replace(name=row, data=f"points:{data}", steps=steps, **METHODS[name][1](GAMMA[data]))
 
 
-def of_seed(recipe: Recipe, workdir: Path, ended: study.Record, by: Scorer | None) -> study.Record:
+def of_seed(recipe: Recipe, workdir: Path, ended: study.Record, by: Scorer) -> study.Record:
     """The modes that 2,500 points of a run cover."""
     gan, key = recipe.build(), root_key(0)
     state = checkpoint.read(workdir / "checkpoints", jaxgan.init(gan, key))

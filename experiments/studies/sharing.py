@@ -12,6 +12,7 @@ from jaxgan.benchmark import updates
 from jaxgan.commands import study
 from jaxgan.commands.cli import check_flags, check_names, fail, parse, run_script
 from jaxgan.recipes.settings import Recipe
+from jaxgan.run.workdir import write_json
 
 METHODS = {name: title for name, (title, changes) in methods.METHODS.items() if "update" not in changes}
 STUDY = study.Study(
@@ -44,14 +45,15 @@ def main(args: list[str] | None = None) -> None:
         fail(f"{flags.out}/methods.json has no {missing[0]} of {flags.steps} steps; make that first")
 
     def measure(name: str, seeds: int) -> study.Record:
-        before = study.read_results(flags.out / "sharing.json").get(name, {})
         found = study.train_seeds(STUDY, name, method(name, flags.steps), seeds, flags, methods.of_seed, 10)
-        if "slower" not in before or flags.rounds:
-            timed = {update: method(name, flags.steps, update) for update in ("shared", "alternating")}
-            before = updates.times(timed, flags.rounds or 3)["alternating"]
-        times = {what: before[what] for what in study.TIMES}
-        return found | times | {"shared": {"seeds": shared[name]["seeds"]}}
+        return found | {"shared": {"seeds": shared[name]["seeds"]}}
 
+    study.make_folder(flags.out)
+    results = study.read_results(path := flags.out / "sharing.json")
+    for name in (name for name in flags.rows if flags.rounds or "slower" not in results.get(name, {})):
+        pair = {update: method(name, flags.steps, update) for update in ("shared", "alternating")}
+        results[name] = results.get(name, {}) | updates.times(pair, flags.rounds or 3)["alternating"]
+        write_json(path, results)
     study.carry_out(STUDY, flags.out, dict.fromkeys(flags.rows, flags.seeds), measure, page=flags.page)
 
 

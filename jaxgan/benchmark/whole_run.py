@@ -17,6 +17,8 @@ from jaxgan.run import Options
 LOOP = 10, 20  # seconds of a run: at least, unless a few lines of its log take longer; and at most
 IMPORTS = 2  # seconds at a run's beginning that are left out
 LINES = 4  # of that log
+# Of each run: data that come with the package, brought to the size of the recipe's, and no scores.
+FLAGS = ["--data", "digits", "--border", "0", "--devices", "1", "--evaluate-every", "0"]
 
 
 def measure(own: timing.Worker, recipe: Recipe, precision: str, seconds: float) -> dict[str, Any]:
@@ -66,10 +68,6 @@ class _Trained(NamedTuple):
     seconds: float
     to_last_line: float
     metrics: list[dict[str, Any]]
-
-
-# Of each run: data that come with the package, brought to the size of the recipe's, and no scores.
-FLAGS = ["--data", "digits", "--border", "0", "--devices", "1", "--evaluate-every", "0"]
 
 
 def _train(recipe: Recipe, flags: list[str], steps: int, folder: str) -> _Trained:

@@ -151,11 +151,11 @@ def torture(kind: str, known: study.Record, kills: int, seed: int, keep: Callabl
         make_input(given)
         seconds = undisturbed(kind, whole, given)
         want = made(whole)
+        moments = ["a summary", "a shard"] if kind == "prepare" else ["a checkpoint", "a picture", "a summary"]
         while known["kills"] < kills:
             rng, during = random.Random(f"{seed} {kind} {known['runs']}"), Counter(known["during"])
             done = 0
             while known["kills"] + done < kills:
-                moments = ["a summary", "a shard"] if kind == "prepare" else ["a checkpoint", "a picture", "a summary"]
                 how = rng.choice(moments) if rng.random() < 0.5 else None
                 killed = kill_once(kind, out, given, rng, rng.random() * seconds if how is None else None, how)
                 if killed is None:
@@ -163,7 +163,8 @@ def torture(kind: str, known: study.Record, kills: int, seed: int, keep: Callabl
                 done += 1
                 during.update(killed)
                 say(f"{kind}: kill {known['kills'] + done}{''.join(f', while writing {what}' for what in killed)}")
-            undisturbed(kind, out, given)
+            else:
+                undisturbed(kind, out, given)
             counts = {"kills": known["kills"] + done, "runs": known["runs"] + 1}
             known = {**known, **counts, "same": known["same"] + (made(out) == want), "during": dict(during)}
             keep(kind, known)

@@ -215,10 +215,8 @@ def restore(checkpoints: Checkpoints, like: Any, best: bool = False) -> Any:
 def restore_whole(checkpoints: Checkpoints, like: Any) -> tuple[Any, list[int]]:
     """The newest checkpoint that is whole, and the steps of newer ones, which are damaged; else as `restore`."""
     damaged: list[int] = []
-    target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), key_data(like))
     for step in reversed(checkpoints.steps()):
-        _check_format(checkpoints, step)
-        if (found := _whole(checkpoints, step, target)) is not None:
+        if (found := _whole(checkpoints, step, like)) is not None:
             return with_keys(like, jax.tree.map(jnp.asarray, found)), damaged
         damaged.append(step)
     raise CheckpointError(f"{checkpoints.path}: no checkpoint can be read: damaged, or of another version; {AGAIN}")
@@ -269,28 +267,22 @@ def _lowest(scores: dict[int, Score]) -> dict[str | None, int]:
 def _read(checkpoints: Checkpoints, step: int, like: Any) -> Any:
     """The arrays of a checkpoint, compared with their digest."""
     path = checkpoints.path / str(step)
-    _check_format(checkpoints, step)
-    target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), key_data(like))
-    if (found := _whole(checkpoints, step, target)) is not None:
+    if (found := _whole(checkpoints, step, like)) is not None:
         return found
     older = any(other < step for other in checkpoints.steps())
     then = "older ones are beside it: without `strict` a run goes on from the newest whole one" if older else AGAIN
     raise CheckpointError(f"checkpoint {path} cannot be read: it is damaged or of another version; {then}")
 
 
-def _check_format(checkpoints: Checkpoints, step: int) -> None:
-    path = checkpoints.path / str(step)
-    if isinstance(number := checkpoints.known(step).get("format"), int) and number > FORMAT:
-        raise CheckpointError(f"checkpoint {path} is of a newer version, whose format is {number}; upgrade jaxgan")
-
-
-def _whole(checkpoints: Checkpoints, step: int, target: Any) -> Any | None:
+def _whole(checkpoints: Checkpoints, step: int, like: Any) -> Any | None:
     """The arrays of a checkpoint; None where they cannot be read, or are not those that were saved.
 
     Raises:
-      CheckpointError: the files may not be read, or hold other arrays than `target`.
+      CheckpointError: it is of a newer version, the files may not be read, or they hold other arrays than `like`.
     """
-    path = checkpoints.path / str(step)
+    path, target = checkpoints.path / str(step), jax.tree.map(lambda x: np.empty(x.shape, x.dtype), key_data(like))
+    if isinstance(number := checkpoints.known(step).get("format"), int) and number > FORMAT:
+        raise CheckpointError(f"checkpoint {path} is of a newer version, whose format is {number}; upgrade jaxgan")
     try:
         restored = _restored(checkpoints, step, target)
         whole = state_sha256(restored.state) == restored.digest["state_sha256"]

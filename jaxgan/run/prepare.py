@@ -148,7 +148,8 @@ def prepare(
     the recipe that is prepared already: its GAN and its data are taken.
     """
     gan, events = like.gan if like else recipe.build(), tuple(recipe.events)
-    (config, defaults), found, note, damaged = config_of(recipe, seed), None, "", []
+    (config, defaults), found, note = config_of(recipe, seed), None, ""
+    damaged: list[int] = []  # checkpoints
     with processes.synchronized() as same:
         devices = check_options(recipe, seed, options)
         check_events(events)
@@ -200,7 +201,10 @@ def prepare(
                 raise RunError(f"`init_from` {recipe.init_from} has been trained since; name another `workdir`")
             state, note = transfer.transferred(state, found, recipe.init_from, recipe.init_weights)
         elif checkpoints.latest_step() is not None:
-            state, damaged = _restored(checkpoints, state, options.strict)
+            if options.strict:
+                state = checkpoint.restore(checkpoints, state)
+            else:
+                state, damaged = checkpoint.restore_whole(checkpoints, state)
             same["damaged checkpoints"] = damaged
             if not (jax.random.key_data(state.key) == jax.random.key_data(root_key(seed))).all():
                 raise RunError(
@@ -224,11 +228,6 @@ def prepare(
     return Prepared(
         recipe, workdir, options, gan, config, devices, dataset, checkpoints, state, start, events, shown, note
     )
-
-
-def _restored(checkpoints: checkpoint.Checkpoints, like: GANState, strict: bool) -> tuple[GANState, list[int]]:
-    """The newest checkpoint and no others; or, unless it is `strict`, the newest whole one and those that are not."""
-    return (checkpoint.restore(checkpoints, like), []) if strict else checkpoint.restore_whole(checkpoints, like)
 
 
 def config_of(recipe: Recipe, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
