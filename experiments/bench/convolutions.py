@@ -10,6 +10,7 @@ the values at which the star is first most often:
 
 NARROW  the values in a patch up to which patches are faster than native, on maps larger than the kernel
 FEW     the features up to which native is faster than patches of more values
+THIN    the channels and features up to which, with stride 1, a product of lines is faster than those of rows or of taps
 WIDE    the channels from which a product for each tap is faster than one for each row, where a row has over three
 CACHE   the values in all patches up to which they are best made at once; for transposes whose stride divides the
         kernel, three times the number from which phases are faster
@@ -123,7 +124,7 @@ def passes(convolution: Convolution) -> dict[str, Pass]:
     _, x, kernel, y, stride, pads = convolution
     groups, sizes, taps = x[3] // kernel[2], x[1:3], kernel[:2]
     square = (x[1], kernel[0], pads[0]) == (x[2], kernel[1], pads[1])
-    unfit = {"flipping", "patches_of_y"} if stride > 1 else {"phases"}
+    unfit = {"flipping", "patches_of_y", "lines"} if stride > 1 else {"phases"}
     unfit |= set() if square and stride == 1 else {"frequencies"}
     if groups > 1:
         x, kernel, y = ((*a[:3], groups, a[3] // groups) for a in (x, kernel, y))

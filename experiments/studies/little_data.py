@@ -43,6 +43,7 @@ ROWS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "diff_augment": ("2,990, DiffAugment", "all", {**PLAIN, "transforms": DIFF_AUGMENT}),
     ORIGIN: ("the other 2,490", "rest", PLAIN),
     "few_from_rest": ("500, from the weights of the row above", "few", {**PLAIN, "init_from": ORIGIN}),
+    "as_it_is": ("2,990, as `pictures` is", "all", {}),
     "stylegan2": ("2,990, `stylegan2_small`", "all", {"recipe": "stylegan2_small"}),
 }
 SEEDS = {"augmented": 3, "plain": 3}  # of the others one

@@ -6,6 +6,7 @@ kernel. These forms replace it where `python -m experiments.bench.convolutions` 
 
 native       XLA's own, in the one arrangement of axes that it runs fast everywhere
 patches      one matrix product of all patches with the kernel
+lines        one product in which x is shifted by columns and y by rows, for a gradient of the kernel
 rows, taps   one product for each row of taps, or for each tap, for a gradient of the kernel
 phases       a convolution of stride 1 instead of one with a larger stride
 frequencies  products of Fourier coefficients, of which small maps with large kernels need few
@@ -30,6 +31,7 @@ from jaxgan.convolutions.phases import flip
 
 NARROW = 64  # values in a patch, of x or of y: of so few channels that native forms waste most of their width
 FEW = 48  # features, for which a copy of each patch takes longer than what it is multiplied with
+THIN = 16  # channels and features up to which a product of lines copies less than one for each row
 WIDE = 48  # channels, with which a product for each tap has enough to do
 CACHE = 2_400_000  # values in all patches of a batch, up to which they are made at once
 CHUNK = CACHE // 2  # values, about, that are made at a time where there are more
@@ -65,6 +67,8 @@ def kernel_gradient_form(x: jax.Array, y: jax.Array, stride: int, pads: Pads, ta
         return kernel_gradient_by_frequencies if stride == 1 else kernel_gradient_by_phases
     if stride == 1 and k_h * k_w * features <= NARROW:
         return kernel_gradient_by_patches_of_y
+    if stride == 1 and max(shape[3], features) <= THIN and k_h > 1:
+        return kernel_gradient_by_lines
     # XLA's own is slower on larger maps, and ten times and more where y is larger than x.
     if max(k_h, k_w) > 4 and max(y.shape[1:3]) <= min(shape[1:3]) <= 16:
         return native_kernel_gradient
@@ -134,6 +138,23 @@ def _product_of_patches(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads
     return (patches @ kernel.reshape(patches.shape[1], -1)).reshape(*shape[:3], -1)
 
 
+def kernel_gradient_by_lines(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
+    """One product, of lines of k_w pixels of x with k_h rows of y, for stride 1.
+
+    Padded pixel (r, q + j) of x meets pixel (r - i, q) of y at tap (i, j): x is shifted by columns, and y by rows.
+    """
+    (k_h, k_w), (h, w), c, features = taps, y.shape[1:3], x.shape[3], y.shape[3]
+
+    def one(x: jax.Array, y: jax.Array) -> jax.Array:
+        x = _padded(x, pads)
+        lines = jnp.concatenate([_strided(x, 2, j, w, 1) for j in range(k_w)], axis=-1)
+        rows = jnp.concatenate([jnp.pad(y, ((0, 0), (i, k_h - 1 - i), (0, 0), (0, 0))) for i in range(k_h)], axis=-1)
+        return lines.reshape(-1, k_w * c).T @ rows.reshape(-1, k_h * features)
+
+    gradient = sum_over_chunks(one, x, y, (h + k_h - 1) * w * (k_w * c + k_h * features))
+    return gradient.reshape(k_w, c, k_h, features).transpose(2, 0, 1, 3)
+
+
 def kernel_gradient_by_rows(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
     """A product for each row of taps, of the patches, one row high, with y."""
     return _kernel_gradient_of(_rows_of_patches, x, y, stride, pads, taps)
@@ -153,7 +174,7 @@ def _kernel_gradient_of(
         y = y.reshape(-1, y.shape[-1])
         return jnp.stack([_transposed_product(a.reshape(y.shape[0], -1), y) for a in parts(x, taps, stride, pads)])
 
-    gradient = _sum_over_chunks(one, x, y, _values_in_patches(y.shape[1:3], taps, x.shape[3]))
+    gradient = sum_over_chunks(one, x, y, _values_in_patches(y.shape[1:3], taps, x.shape[3]))
     return gradient.reshape(*taps, x.shape[3], y.shape[3])
 
 
@@ -182,8 +203,8 @@ def _in_chunks(function: Map, x: jax.Array, values: int) -> jax.Array:
     return function(x) if n == x.shape[0] else lax.map(lambda one: function(one[None])[0], x, batch_size=n)
 
 
-def _sum_over_chunks(function: Map, x: jax.Array, y: jax.Array, values: int) -> jax.Array:
-    """A function of two batches that is a sum over the examples, some of them at a time."""
+def sum_over_chunks(function: Map, x: jax.Array, y: jax.Array, values: int) -> jax.Array:
+    """A function of two batches that is a sum over the examples, some of them at a time, of so many values each."""
     batch = x.shape[0]
     n = _chunk_size(batch, values)
     if n == batch:

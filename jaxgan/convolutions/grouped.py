@@ -6,7 +6,7 @@ y [B, h, w, G, f]. So each of the three maps of `linear` sees in its arguments h
 XLA's own, on a CPU, take up to a few hundred times as long as the arithmetic in their gradients, and several times as
 long forwards. There each group is a convolution in the form that is fast for it (`cpu`), in a loop where they are more
 than two. One product for all groups at once needs their patches, and is slower, as is a dense kernel with zeros from
-group to group. The loop is one convolution in the program, however many groups there are.
+group to group. The loop is one convolution in the program, or one product, however many groups there are.
 """
 
 from typing import Any
@@ -20,7 +20,6 @@ from jaxgan.convolutions.linear import Map, Maps, Pads, Sizes, some, with_transp
 
 AXIS = 3  # of the groups
 FEW = 2  # groups, for which a loop costs more in copies than it saves in the length of the program
-LARGE = 32  # pixels a side, above which XLA's gradient of a kernel takes twice as long as products of patches
 
 
 def native_conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
@@ -29,13 +28,6 @@ def native_conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax
     x, kernel = (a.reshape(*a.shape[:AXIS], groups * a.shape[-1]) for a in (x, kernel))
     y = cpu.native_conv(x, kernel, stride, pads, groups)
     return y.reshape(*y.shape[:AXIS], groups, y.shape[-1] // groups)
-
-
-def _kernel_gradient(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
-    """Of one group; with stride 1 XLA's is the fastest for channels as few as a group has, but on large maps."""
-    native = stride == 1 and max(x.shape[1:3]) <= LARGE
-    form = cpu.native_kernel_gradient if native else cpu.kernel_gradient
-    return form(x, y, stride, pads, taps)
 
 
 def _by_groups(function: Map) -> Map:
@@ -58,5 +50,12 @@ def _by_groups(function: Map) -> Map:
     return by_groups
 
 
+def _kernel_gradient_by_groups(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
+    """Of all groups, some examples at a time: a group of them is then copied once, to where it is multiplied."""
+    (k_h, k_w), (h, w) = taps, y.shape[1:3]
+    of_groups = _by_groups(lambda x, y: cpu.kernel_gradient(x, y, stride, pads, taps))
+    return cpu.sum_over_chunks(of_groups, x, y, (h + k_h - 1) * w * (k_w * x.shape[-1] + k_h * y.shape[-1]))
+
+
 NATIVE = with_transposes(native_conv)
-ON_CPU = Maps(_by_groups(cpu.conv), _by_groups(cpu.conv_transpose), _by_groups(_kernel_gradient))
+ON_CPU = Maps(_by_groups(cpu.conv), _by_groups(cpu.conv_transpose), _kernel_gradient_by_groups)
