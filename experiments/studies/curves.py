@@ -1,26 +1,56 @@
-"""The healthy and sick runs of docs/curves.md, their curves and samples: `python -m experiments.studies.curves`.
+"""The healthy and sick runs of docs/curves.md: `python -m experiments.studies.curves`.
 
-Started again, it goes on where it was stopped.
+Their curves, their samples, and the signs of a dead game that each run tells. Started again, those that have ended are
+not trained again.
 """
 
 import dataclasses
 import shutil
-import sys
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from jaxgan import recipes
 from jaxgan.commands.cli import keep_programs, one_line_errors, parse, run_script
-from jaxgan.commands.study import make_folder
-from jaxgan.run import Options, run
+from jaxgan.commands.study import Record, Study, make_folder, read_results, write_table
+from jaxgan.recipes.settings import Recipe
+from jaxgan.run import Event, Options, Snapshot, run
+from jaxgan.run.health import Watch, spread
+from jaxgan.run.loop import COLUMNS
+from jaxgan.run.metrics import each_line
 from jaxgan.run.report import grids
+from jaxgan.run.screen import say
+from jaxgan.run.workdir import write_json
 
-STEPS = 2000
-# The settings of the recipe `digits` that each changes.
-RUNS = {
-    "healthy": {},
-    "strong-discriminator": {"gen_learning_rate": 1e-5},
-    "weak-discriminator": {"disc_learning_rate": 1e-5},
+STEPS = 3000
+# By name: what the table calls it, its recipe, and the settings that it changes.
+RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "healthy": ("`digits`", "digits", {}),
+    "strong-discriminator": ("D too strong", "digits", {"gen_learning_rate": 1e-5}),
+    "weak-discriminator": ("D too weak", "digits", {"disc_learning_rate": 1e-5}),
+    "sure-hinge": ("hinge, D too strong", "digits", {"loss": "hinge", "gen_learning_rate": 1e-6}),
+    "large-rates": ("rates of 1", "digits", {"gen_learning_rate": 1.0, "disc_learning_rate": 1.0}),
+    "hinge": ("`digits`, hinge", "digits", {"loss": "hinge"}),
+    "least-squares": ("`digits`, least squares", "digits", {"loss": "least_squares"}),
+    "relativistic": ("`digits`, relativistic", "digits", {"loss": "relativistic"}),
+    "conditional": ("`digits_conditional`", "digits_conditional", {}),
+    "sngan": ("`sngan_small`", "sngan_small", {"data": "digits"}),
 }
+DRAWN = "healthy", "strong-discriminator", "weak-discriminator"
+STUDY = Study(
+    "curves",
+    "run",
+    {name: title for name, (title, _, _) in RUNS.items()},
+    {
+        "D's loss at first": lambda of: f"{of['first']:.3g}",
+        "at the end": lambda of: f"{of['last']:.3g}" if of["last"] is not None else "not finite",
+        "spread of the samples": lambda of: f"{of['spread']:.3g}" if of["spread"] is not None else "-",
+        "told, at update": lambda of: (
+            ", ".join(f"*{sign}* {step:,}" for sign, step in of["signs"].items()) or "nothing"
+        ),
+    },
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +61,10 @@ class Curves:
     """Where the runs are kept, a folder each."""
     out: Path = Path("docs/curves")
     """Where the pictures are written."""
+    results: Path = Path("experiments/results")
+    """Where what was found is written, as JSON; what is there is not measured again."""
+    page: Path = Path("docs/curves.md")
+    """The page that the table is written into."""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -39,17 +73,45 @@ def main(args: list[str] | None = None) -> None:
     make_folder(flags.out)
     keep_programs()
     with one_line_errors():
-        for name, changes in RUNS.items():
-            workdir = flags.runs / name
-            recipe = recipes.get("digits").replace(steps=STEPS, **changes)
-            try:
-                run(recipe, workdir, 0, Options(log_every=10, sample_every=STEPS // 4))
-            except FloatingPointError as error:
-                print(f"{name}: {error}", file=sys.stderr)
-                continue
-            shutil.copy(workdir / "losses.png", flags.out / f"{name}-losses.png")
-            shutil.copy(grids(workdir)[-1], flags.out / f"{name}.png")
-    print(f"see {flags.out}")
+        results = read_results(flags.results / "curves.json")
+        for name, (_, recipe, changes) in RUNS.items():
+            if name not in results or (name in DRAWN and not (flags.runs / name).exists()):
+                results[name] = trained(recipes.get(recipe).replace(steps=STEPS, **changes), flags.runs / name)
+                write_json(flags.results / "curves.json", {name: results[name] for name in RUNS if name in results})
+            if name in DRAWN:
+                shutil.copy(flags.runs / name / "losses.png", flags.out / f"{name}-losses.png")
+                shutil.copy(grids(flags.runs / name)[-1], flags.out / f"{name}.png")
+        write_table(STUDY, results, flags.page)
+    print(f"see {flags.page}")
+
+
+def trained(recipe: Recipe, workdir: Path) -> Record:
+    """Trains a run from the start, and gives D's losses, the last spread of its samples, and the signs that it told."""
+    watch, spreads, lines = Watch(), [], []
+
+    def look(snapshot: Snapshot) -> None:
+        lines.append({"step": snapshot.step, **snapshot.metrics})
+        watch.line(lines[-1])
+
+    def look_at_samples(snapshot: Snapshot) -> None:
+        spreads.append(spread(samples := np.asarray(snapshot.device_samples), COLUMNS))
+        watch.grid(snapshot.step, samples, COLUMNS)
+
+    every = STEPS // 100, STEPS // 8
+    recipe = recipe.replace(events=(Event("losses", every[0], look), Event("grids", every[1], look_at_samples)))
+    shutil.rmtree(workdir, ignore_errors=True)
+    ended = True
+    try:
+        run(recipe, workdir, 0, Options(log_every=every[0], sample_every=every[1]))
+    except FloatingPointError as error:
+        say(f"{workdir}: {error}", "stderr")
+        ended = False
+    return {
+        "first": float(f"{next(each_line(workdir))['loss_disc']:.4g}"),
+        "last": float(f"{lines[-1]['loss_disc']:.4g}") if ended else None,
+        "spread": round(spreads[-1], 1) if spreads else None,
+        "signs": watch.signs,
+    }
 
 
 if __name__ == "__main__":

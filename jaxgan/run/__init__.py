@@ -124,6 +124,8 @@ def run_together(
     streamed = "`together` is for data in memory, and these are streamed; leave one of them away"
     if options.stream:
         raise RunError(streamed)
+    if options.debug_nans:
+        raise RunError("`debug_nans` is for one run; leave `together` or it away")
     with fixed_numerics(), contextlib.ExitStack() as stack:
         runs: list[Prepared] = []
         for seed, workdir in workdirs.items():

@@ -6,7 +6,6 @@ that ends at their step and while the devices take the next one, and do not chan
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -138,14 +137,3 @@ def call_all(events: Sequence[Event], snapshot: Snapshot) -> tuple[dict[str, flo
             except (TypeError, ValueError) as error:
                 raise RunError(f"event {event.name!r}: {name!r} must be a scalar, not {value!r:.100}") from error
     return scalars, units
-
-
-def check_metrics(step: int, metrics: Mapping[str, jax.Array], advice: str) -> None:
-    """Ends a run whose losses make no sense any more.
-
-    Raises:
-      FloatingPointError: a metric is not finite; the message ends with `advice`.
-    """
-    bad = [f"{name} is {float(value)}" for name, value in metrics.items() if not math.isfinite(value)]
-    if bad:
-        raise FloatingPointError(f"step {step}: {' and '.join(bad)}; {advice}")

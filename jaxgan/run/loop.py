@@ -15,7 +15,6 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxgan import parallel
@@ -27,7 +26,8 @@ from jaxgan.gan import GANState
 from jaxgan.randomness import Purpose
 from jaxgan.run import checkpoint, processes
 from jaxgan.run.checkpoint import Score
-from jaxgan.run.events import Event, Snapshot, call_all, check_metrics, check_names
+from jaxgan.run.events import Event, Snapshot, call_all, check_names
+from jaxgan.run.finite import check_metrics, check_state
 from jaxgan.run.metrics import SCORES
 from jaxgan.run.prepare import Prepared
 from jaxgan.run.report import Report
@@ -318,8 +318,7 @@ def _draw(p: Prepared, report: Report | None, names: Sequence[str], snapshot: Sn
 
 def _save(p: Prepared, snapshot: Snapshot, score: Score | None, wait: bool = False) -> None:
     """Begins to save a state, or with `wait` has it saved."""
-    if not _is_finite(snapshot.state):
-        raise FloatingPointError(f"step {snapshot.step}: a weight is no longer finite; {_after_nan(p)}")
+    check_state(snapshot.step, snapshot.state, _after_nan(p))
     with processes.synchronized():
         checkpoint.save(p.checkpoints, snapshot.step, snapshot.state, score)
     if wait:
@@ -330,11 +329,4 @@ def _save(p: Prepared, snapshot: Snapshot, score: Score | None, wait: bool = Fal
 def _after_nan(p: Prepared) -> str:
     newest = p.checkpoints.latest_step()
     left = "no checkpoint was saved" if newest is None else f"the newest checkpoint, of step {newest}, is from before"
-    return f"{left}. Try smaller learning rates"
-
-
-@jax.jit
-def _is_finite(state: GANState) -> jax.Array:
-    """Whether every float is: the metrics of a step speak of the weights before it."""
-    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in floats]))
+    return f"{left}. Try smaller learning rates; `debug_nans` finds the operation"

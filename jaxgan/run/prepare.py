@@ -90,6 +90,8 @@ class Options:
     """How many of the newest checkpoints are kept."""
     strict: bool = False
     """Refuse to go on from an older checkpoint where the newest is damaged."""
+    debug_nans: bool = False
+    """Name the operation that makes the first number that is not finite; on one device, an update at a time."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -310,6 +312,8 @@ def check_options(recipe: Recipe, seed: int, options: Options) -> list[jax.Devic
         devices = parallel.choose_devices(options.devices)
     except ValueError as error:
         raise RunError(f"`devices`: {error}") from error
+    if options.debug_nans and len(devices) > 1:
+        raise RunError(f"`debug_nans` is for one device; choose `devices` 1, not {len(devices)}")
     if recipe.batch_size % (len(devices) * recipe.accumulate):
         local = len(devices) // jax.process_count()
         of = f" in each of {jax.process_count()} processes" if local < len(devices) else ""

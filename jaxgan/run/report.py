@@ -22,6 +22,7 @@ import numpy as np
 from jaxgan import images
 from jaxgan.data.dataset import first_line
 from jaxgan.run import metrics, tensorboard
+from jaxgan.run.health import Watch
 from jaxgan.run.screen import Nothing, open_screen, say
 from jaxgan.run.workdir import append
 
@@ -43,6 +44,8 @@ class Report:
         self._screen = open_screen(start, steps) if shown else Nothing()
         self._since, self._since_step = time.perf_counter(), start
         self._begin = self._since - last.get("seconds", 0)  # of all the run's processes
+        self._watch = Watch()
+        self._attempt("metrics.jsonl", lambda: [*map(self._watch.line, metrics.each_line(workdir))])
 
     def __enter__(self) -> "Report":
         self._screen.__enter__()
@@ -66,6 +69,8 @@ class Report:
         self._attempt("metrics.jsonl", lambda: append(self._workdir / metrics.NAME, text))
         self._attempt("tensorboard", lambda: self._append_event(tensorboard.scalars(step, self._tagged(values, unit))))
         self._screen.log(step, values)
+        for note in self._watch.line(line):
+            say(note, "stderr")
 
     def _tagged(self, values: Mapping[str, float], unit: str | None) -> Mapping[str, float]:
         """Values by their names in TensorBoard, where a curve is of one unit: another than the first is in the name."""
@@ -87,6 +92,8 @@ class Report:
         beside: Sequence[np.ndarray] = (),
     ) -> None:
         """Saves a picture of samples; the arguments are those of `images.drawn`."""
+        for note in self._watch.grid(step, samples, columns or len(samples)) if step else ():
+            say(note, "stderr")
         if {"samples", "tensorboard"} <= self._off:
             return
         try:

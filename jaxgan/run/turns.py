@@ -18,6 +18,7 @@ from jaxgan.forward_pass import Metrics
 from jaxgan.gan import Batch, GANState
 from jaxgan.run import processes
 from jaxgan.run.errors import RunError
+from jaxgan.run.finite import check_update
 from jaxgan.run.prepare import Prepared
 from jaxgan.train_step import train_steps
 
@@ -51,7 +52,15 @@ def open_turns(prepared: Prepared, stack: contextlib.ExitStack) -> tuple[Turn, i
         with _in_memory(p):
             return take(state, dataset, batches, np.int32(count))
 
-    return turn, most
+    def checked(state: GANState, done: int, count: int) -> tuple[GANState, Metrics]:
+        before = jax.tree.map(jnp.copy, parallel.own_copy(state))
+        with _in_memory(p):
+            dataset, batches = images(done, count)
+            after = take(state, dataset, batches, np.int32(count))
+            check_update(p.gan, before, dataset, batches, *after)
+        return after
+
+    return (checked, 1) if p.options.debug_nans else (turn, most)
 
 
 def wait(p: Prepared, metrics: Mapping[str, jax.Array]) -> None:
