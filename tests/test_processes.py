@@ -19,7 +19,7 @@ from small_data import encoded, folder_of
 
 import jaxgan
 from experiments.bench.agreement import as_float64, difference, plain, random_data, run
-from jaxgan.run import ProcessError, loop, processes
+from jaxgan.run import ProcessError, loop, meeting, processes
 
 ROOT = Path(__file__).parents[1]
 SCORED = ("--data", "digits", "--batch-size", "16", "--checkpoint-every", "20", "--log-every", "1")
@@ -184,6 +184,24 @@ def test_asking_one_to_stop_stops_both_at_one_step_and_where_the_leader_is_kille
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("hung", [0, 1])
+def test_where_one_hangs_the_other_names_it_and_it_ends_when_it_goes_on(start, tmp_path, hung):
+    started = start("tf2_gan", *QUICK, "--workdir", tmp_path, "--steps", "100000", devices=1)
+    wait_for_step(tmp_path, 5, started)
+    started[hung].send_signal(signal.SIGSTOP)
+    begin = time.monotonic()
+    ((status, err),) = ends([started[1 - hung]], timeout=60)
+    assert status == 1
+    (line,) = err.splitlines()
+    assert f"process {1 - hung} cannot go on: process {hung} has not been heard of for 25 seconds; start all" in line
+    assert time.monotonic() - begin < 60
+    started[hung].send_signal(signal.SIGCONT)
+    ((status, err),) = ends([started[hung]], timeout=60)
+    assert status
+    assert "cannot go on: " in err
+
+
+@pytest.mark.slow
 def test_twenty_updates_agree_with_the_plain_step_and_what_keeps_them_from_one_run_is_said_in_each(
     start, x64, tmp_path
 ):
@@ -267,11 +285,12 @@ def test_only_failed_communication_is_taken_for_a_lost_process(monkeypatch):
             raise jax.errors.JaxRuntimeError(message)
 
 
-def test_a_coordinator_that_is_not_there_is_waited_for_and_then_named():
+def test_a_coordinator_that_is_not_there_is_waited_for_and_then_named(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
+    monkeypatch.setattr(meeting, "PATIENCE", 0.5)
     with pytest.raises(ProcessError, match=f"127.0.0.1:{port} cannot be reached"):
-        processes._wait_for("127.0.0.1", port, seconds=0.5)
+        meeting.meet(f"127.0.0.1:{port}", 2, 1)
 
 
 def test_alone_it_is_the_leader_and_agrees_with_itself():

@@ -143,7 +143,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     options = Options(devices=1, checkpoint_every=1, log_every=1)
     with pytest.raises(
         FloatingPointError,
-        match="step 1: numbers of the generator and of the averaged .* are no longer finite; no checkpoint was",
+        match=r"step 1: numbers of the generator and of the averaged .* are no longer finite; no checkpoint was",
     ):
         run(recipe(gen_learning_rate=1e39, batch_size=16), tmp_path, 0, options)
     assert not list((tmp_path / "checkpoints").iterdir())

@@ -139,12 +139,39 @@ def read_about(folder: str) -> About:
     with open(os.path.join(folder, ABOUT)) as file:
         try:
             about = About(**json.load(file))
-        except TypeError as error:
+        except (TypeError, RecursionError) as error:
             raise ValueError("it is not what experiments.prepare writes") from error
     if about.format != FORMAT:
         raise ValueError(f"its format is {about.format}, not {FORMAT}")
+    if not _is_sound(about):
+        raise ValueError("it is not what experiments.prepare writes")
     as_tuples = {name: tuple(getattr(about, name)) for name in ("size", "classes")}
     return dataclasses.replace(about, **as_tuples, skipped=tuple(map(tuple, about.skipped)))
+
+
+def _is_sound(about: About) -> bool:
+    """Whether all has the types that `About` names, before any of it is believed; a shard holds what is said of it."""
+
+    def texts(of: Any, count: int | None = None) -> bool:
+        return isinstance(of, list) and all(isinstance(x, str) for x in of) and count in (None, len(of))
+
+    def whole(*of: Any) -> bool:
+        return all(type(x) is int and x >= 0 for x in of)
+
+    if not (isinstance(about.size, list) and len(about.size) == 3 and whole(*about.size) and all(about.size)):
+        return False
+    if not (isinstance(about.shards, dict) and isinstance(about.skipped, list) and whole(about.files, about.images)):
+        return False
+    shards, of_one = [*about.shards.values()], math.prod(about.size)
+    return (
+        texts(about.classes)
+        and texts([about.fit, about.listing, about.labels_note, about.names])
+        and all(texts(pair, 2) for pair in about.skipped)
+        and all(os.path.basename(name) == name for name in about.shards)
+        and all(isinstance(of, dict) and {"images", "bytes"} == of.keys() and whole(*of.values()) for of in shards)
+        and all(of["images"] * of_one <= of["bytes"] for of in shards)
+        and sum(of["images"] for of in shards) == about.images
+    )
 
 
 def is_one(folder: str) -> bool:

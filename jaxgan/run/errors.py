@@ -7,3 +7,7 @@ class RunError(ValueError):
 
 class Stopped(Exception):
     """A run that was asked to stop, and has saved its state."""
+
+
+class ProcessError(ValueError):
+    """Processes that cannot go on together; the message says why."""

@@ -73,10 +73,10 @@ class Watch:
 
 def _of_losses(first: float, gen: np.ndarray, disc: np.ndarray, lasted: str) -> Iterator[tuple[str, str]]:
     """Signs and what is said of them, by D's first loss and the losses of the last lines."""
-    if disc.min() >= 0 and disc.mean() < SURE * first:
+    if disc.min() >= 0 and np.median(disc) < SURE * first:
         yield (
             "sure",
-            f"note: D has been right on nearly everything {lasted}: its loss is {disc.mean():.2g}, at first it was "
+            f"note: D has been right on nearly everything {lasted}: its loss is {np.median(disc):.2g}, at first it was "
             f"{first:.2g}. Try a larger learning rate of G, a smaller one of D, or a penalty such as R1; {SEE}",
         )
     if all(np.ptp(loss) <= STILL * np.abs(loss).mean() for loss in (gen, disc)):

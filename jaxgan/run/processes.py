@@ -8,8 +8,6 @@ import importlib.util
 import json
 import os
 import re
-import socket
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,20 +16,20 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxgan.data.dataset import first_line
+from jaxgan.run import meeting
+from jaxgan.run.errors import ProcessError
 from jaxgan.run.screen import say
 
-# A lost process is noticed within the first; at the end, each waits for the others during the second.
-TIMEOUTS: dict[str, Any] = {"heartbeat_timeout_seconds": 30, "shutdown_timeout_seconds": 30}
+# A lost process is noticed within the first, if `meeting` does not notice before; at the end, each waits for the others
+# during the second.
+TIMEOUTS: dict[str, Any] = {"heartbeat_timeout_seconds": 60, "shutdown_timeout_seconds": 30}
 
 # How many tasks Slurm and Open MPI have started.
 TASKS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
 
 # What a failed communication says, of the many errors that JAX raises as one kind.
 LOST = re.compile("gloo|nccl|unavailable|deadline|connection|coordination|heartbeat|peer|barrier", re.IGNORECASE)
-
-
-class ProcessError(ValueError):
-    """Processes that cannot go on together; the message says why."""
+CODE = re.compile("[A-Z_]+: ")  # how a message of XLA begins, which may come as a ValueError
 
 
 class ProcessLost(RuntimeError):
@@ -67,6 +65,7 @@ def join(coordinator: str | None = None, num_processes: int | None = None, proce
         raise ProcessError(f"several processes need {', '.join(settings)}: {' and '.join(missing)} missing")
     else:
         _check_address(coordinator, num_processes, process_id)
+        meeting.watch(meeting.meet(coordinator, num_processes, process_id), process_id)
         # The arguments alone decide: Slurm, say, would give each process one GPU of its machine.
         jax.distributed.initialize(
             coordinator, num_processes, process_id, cluster_detection_method="deactivate", **TIMEOUTS
@@ -76,7 +75,8 @@ def join(coordinator: str | None = None, num_processes: int | None = None, proce
         if len(set(counts)) > 1:
             jax.distributed.shutdown()
             raise ProcessError(f"the processes have {', '.join(map(str, counts))} devices; give each as many")
-        _gather("here")  # connected now, while none keeps the others waiting: some backends give up after 30 seconds
+        with exit_together():  # connected now, while none keeps the others waiting: some give up after 30 seconds
+            _gather("here")
 
 
 def _in_cluster() -> bool:
@@ -103,34 +103,12 @@ def _say_who_is_awaited() -> None:
 
 
 def _check_address(coordinator: str, num_processes: int, process_id: int) -> None:
-    """Makes sure that process 0 can listen, and the others reach it; JAX would abort without a clear word."""
+    """Refuses what cannot be the address of process 0, or the number of one."""
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ProcessError(f"`coordinator` must be HOST:PORT, not {coordinator}")
     if not 0 <= process_id < num_processes:
         raise ProcessError(f"`process_id` must be from 0 to `num_processes` - 1, not {process_id} of {num_processes}")
-    if process_id:
-        return _wait_for(host, int(port))
-    try:
-        socket.getaddrinfo(host, port)
-        socket.create_server(("", int(port))).close()
-    except OSError as error:
-        raise ProcessError(f"`coordinator` {coordinator} cannot be listened at ({error}); choose another") from error
-    say(f"waiting for {num_processes - 1} more processes at {coordinator}")
-
-
-def _wait_for(host: str, port: int, seconds: float = 300) -> None:
-    """Waits until process 0 listens."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return socket.create_connection((host, port), timeout=5).close()
-        except OSError as error:
-            if isinstance(error, socket.gaierror) or time.monotonic() > deadline:
-                raise ProcessError(
-                    f"`coordinator` {host}:{port} cannot be reached ({error}); is process 0 running there?"
-                ) from error
-            time.sleep(0.2)
 
 
 def is_leader() -> bool:
@@ -208,8 +186,9 @@ def exit_together(*ends: type[Exception]) -> Iterator[None]:
     except ends:
         jax.distributed.shutdown()
         raise
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1 or not LOST.search(str(error)):
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        of_jax = isinstance(error, jax.errors.JaxRuntimeError) or CODE.match(str(error))
+        if jax.process_count() == 1 or not of_jax or not LOST.search(str(error)):
             raise
         raise ProcessLost(
             f"process {jax.process_index()} cannot go on: another process has ended, or cannot be reached "
