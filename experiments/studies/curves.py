@@ -44,7 +44,7 @@ STUDY = Study(
     {name: title for name, (title, _, _) in RUNS.items()},
     {
         "D's loss at first": lambda of: f"{of['first']:.3g}",
-        "at the end": lambda of: f"{of['last']:.3g}" if of["last"] is not None else "not finite",
+        "at the end": lambda of: f"{of['last']:.3g}",
         "spread of the samples": lambda of: f"{of['spread']:.3g}" if of["spread"] is not None else "-",
         "told, at update": lambda of: (
             ", ".join(f"*{sign}* {step:,}" for sign, step in of["signs"].items()) or "nothing"
@@ -87,28 +87,23 @@ def main(args: list[str] | None = None) -> None:
 
 def trained(recipe: Recipe, workdir: Path) -> Record:
     """Trains a run from the start, and gives D's losses, the last spread of its samples, and the signs that it told."""
-    watch, spreads, lines = Watch(), [], []
+    watch, spreads, every = Watch(), [], STEPS // 8
 
     def look(snapshot: Snapshot) -> None:
-        lines.append({"step": snapshot.step, **snapshot.metrics})
-        watch.line(lines[-1])
-
-    def look_at_samples(snapshot: Snapshot) -> None:
         spreads.append(spread(samples := np.asarray(snapshot.device_samples), COLUMNS))
         watch.grid(snapshot.step, samples, COLUMNS)
 
-    every = STEPS // 100, STEPS // 8
-    recipe = recipe.replace(events=(Event("losses", every[0], look), Event("grids", every[1], look_at_samples)))
     shutil.rmtree(workdir, ignore_errors=True)
-    ended = True
     try:
-        run(recipe, workdir, 0, Options(log_every=every[0], sample_every=every[1]))
+        run(recipe.replace(events=(Event("look", every, look),)), workdir, 0, Options(log_every=20, sample_every=every))
     except FloatingPointError as error:
         say(f"{workdir}: {error}", "stderr")
-        ended = False
+    lines = [line for line in each_line(workdir) if "loss_disc" in line]
+    for line in lines:
+        watch.line(line)
     return {
-        "first": float(f"{next(each_line(workdir))['loss_disc']:.4g}"),
-        "last": float(f"{lines[-1]['loss_disc']:.4g}") if ended else None,
+        "first": lines[0]["loss_disc"],
+        "last": lines[-1]["loss_disc"],
         "spread": round(spreads[-1], 1) if spreads else None,
         "signs": watch.signs,
     }

@@ -33,18 +33,33 @@ class Watch:
 
     def line(self, line: Mapping[str, Any]) -> list[str]:
         """What a line of metrics makes clear; only of signs that have lasted for `LINES` and `UPDATES`."""
+        return self._told_by_losses() if self._keep(line) else []
+
+    def earlier(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """The lines of a run that goes on; what the last of them makes clear has been told."""
+        for line in lines:
+            self._keep(line)
+        if self._losses:
+            self._told_by_losses()
+
+    def _keep(self, line: Mapping[str, Any]) -> bool:
+        """Keeps a line that has both losses, and forgets those that are too old to be asked for."""
         gen, disc = line.get("loss_gen"), line.get("loss_disc")
         if gen is None or disc is None:
-            return []
+            return False
         self._first = self._first if self._losses else disc
         self._losses.append((line["step"], gen, disc))
         while len(self._losses) > LINES and self._losses[1][0] <= line["step"] - UPDATES:
             self._losses.popleft()
-        updates = line["step"] - self._losses[0][0]
+        return True
+
+    def _told_by_losses(self) -> list[str]:
+        step = self._losses[-1][0]
+        updates = step - self._losses[0][0]
         if len(self._losses) < LINES or updates < UPDATES:
             return []
         _, of_gen, of_disc = np.array(self._losses).T
-        return self._new(line["step"], _of_losses(self._first, of_gen, of_disc, f"for {updates:,} updates"))
+        return self._new(step, _of_losses(self._first, of_gen, of_disc, f"for {updates:,} updates"))
 
     def grid(self, step: int, samples: np.ndarray, columns: int) -> list[str]:
         """What a sample grid makes clear, if it is the second in which all are alike.

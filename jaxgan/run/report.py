@@ -45,7 +45,7 @@ class Report:
         self._since, self._since_step = time.perf_counter(), start
         self._begin = self._since - last.get("seconds", 0)  # of all the run's processes
         self._watch = Watch()
-        self._attempt("metrics.jsonl", lambda: [*map(self._watch.line, metrics.each_line(workdir))])
+        self._attempt("metrics.jsonl", lambda: self._watch.earlier(metrics.each_line(workdir)))
 
     def __enter__(self) -> "Report":
         self._screen.__enter__()
