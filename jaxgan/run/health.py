@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 LINES, UPDATES = 20, 1_000  # that a sign in the losses lasts, at least
-SURE = 0.05  # of D's first loss, below which it is right on nearly everything
+SURE = 0.02  # of D's first loss, below which it is right on nearly everything
 STILL = 1e-3  # of a loss, within which it does not change
 YOUNG = 500  # updates, before which all samples may be alike
 ALIKE = 4.0  # grey levels of 255
