@@ -47,6 +47,7 @@ def lines(disc, count, first=1.4):
         (lines(0.05, 60), 50, {}),
         (lines(-0.02, 60), 50, {}),  # a Wasserstein loss
         ([(i, (0.7, 1.4)) for i in range(30)], 50, {"still": 1001}),
+        ([(i, (128.3, 1.4 if i == 0 else 1e-30 * (i % 2))) for i in range(30)], 50, {"sure": 1001, "still": 1051}),
         ([(i, (0.7 * (1 + 0.01 * (i % 2)), 1.4)) for i in range(30)], 50, {}),
         ([(i, (0.7, 1.4 * (1 + 0.01 * (i % 2)))) for i in range(30)], 50, {}),
     ],

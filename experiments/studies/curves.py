@@ -35,7 +35,6 @@ RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "least-squares": ("`digits`, least squares", "digits", {"loss": "least_squares"}),
     "relativistic": ("`digits`, relativistic", "digits", {"loss": "relativistic"}),
     "conditional": ("`digits_conditional`", "digits_conditional", {}),
-    "sngan": ("`sngan_small`", "sngan_small", {"data": "digits"}),
 }
 DRAWN = "healthy", "strong-discriminator", "weak-discriminator"
 STUDY = Study(
@@ -63,6 +62,8 @@ class Curves:
     """Where the pictures are written."""
     results: Path = Path("experiments/results")
     """Where what was found is written, as JSON; what is there is not measured again."""
+    also: tuple[Path, ...] = ()
+    """Workdirs of other runs, of whose losses the signs are noted in the results, too."""
     page: Path = Path("docs/curves.md")
     """The page that the table is written into."""
 
@@ -77,10 +78,13 @@ def main(args: list[str] | None = None) -> None:
         for name, (_, recipe, changes) in RUNS.items():
             if name not in results or (name in DRAWN and not (flags.runs / name).exists()):
                 results[name] = trained(recipes.get(recipe).replace(steps=STEPS, **changes), flags.runs / name)
-                write_json(flags.results / "curves.json", {name: results[name] for name in RUNS if name in results})
+                write_json(flags.results / "curves.json", results)
             if name in DRAWN:
                 shutil.copy(flags.runs / name / "losses.png", flags.out / f"{name}-losses.png")
                 shutil.copy(grids(flags.runs / name)[-1], flags.out / f"{name}.png")
+        others = {"/".join(workdir.parts[-3:]): of_losses(workdir).signs for workdir in flags.also}
+        if others:
+            write_json(flags.results / "curves.json", results | {"others": results.get("others", {}) | others})
         write_table(STUDY, results, flags.page)
     print(f"see {flags.page}")
 
@@ -99,14 +103,20 @@ def trained(recipe: Recipe, workdir: Path) -> Record:
     except FloatingPointError as error:
         say(f"{workdir}: {error}", "stderr")
     lines = [line for line in each_line(workdir) if "loss_disc" in line]
-    for line in lines:
-        watch.line(line)
     return {
         "first": lines[0]["loss_disc"],
         "last": lines[-1]["loss_disc"],
         "spread": round(spreads[-1], 1) if spreads else None,
-        "signs": watch.signs,
+        "signs": watch.signs | of_losses(workdir).signs,
     }
+
+
+def of_losses(workdir: Path) -> Watch:
+    """What the lines of a run's metrics make clear."""
+    watch = Watch()
+    for line in each_line(workdir):
+        watch.line(line)
+    return watch
 
 
 if __name__ == "__main__":

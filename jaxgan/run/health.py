@@ -94,7 +94,7 @@ def _of_losses(first: float, gen: np.ndarray, disc: np.ndarray, lasted: str) -> 
             f"note: D has been right on nearly everything {lasted}: its loss is {np.median(disc):.2g}, at first it was "
             f"{first:.2g}. Try a larger learning rate of G, a smaller one of D, or a penalty such as R1; {SEE}",
         )
-    if all(np.ptp(loss) <= STILL * np.abs(loss).mean() for loss in (gen, disc)):
+    if all(np.ptp(loss) <= STILL * max(np.abs(loss).mean(), STILL) for loss in (gen, disc)):  # or are near 0
         yield (
             "still",
             f"note: the losses have not changed {lasted}: G's is {gen[-1]:.4g}, D's {disc[-1]:.4g}. Either the game is "
