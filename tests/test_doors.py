@@ -28,6 +28,7 @@ from jaxgan.gan import image_shape
 from jaxgan.run.prepare import check_options
 from jaxgan.train_step import train_step
 
+pytestmark = pytest.mark.slow
 SOME = settings(
     phases=[Phase.explicit, Phase.generate],  # one that fails is large, and takes minutes to be made smaller
     max_examples=int(os.environ.get("JAXGAN_CASES", "17")),
