@@ -91,11 +91,11 @@ def main(args: list[str] | None = None) -> None:
 
 def trained(recipe: Recipe, workdir: Path) -> Record:
     """Trains a run from the start, and gives D's losses, the last spread of its samples, and the signs that it told."""
-    watch, spreads, every = Watch(), [], STEPS // 8
+    watch, drawn, every = Watch(), [], STEPS // 8
 
     def look(snapshot: Snapshot) -> None:
-        spreads.append(spread(samples := np.asarray(snapshot.device_samples), COLUMNS))
-        watch.grid(snapshot.step, samples, COLUMNS)
+        drawn.append(np.asarray(snapshot.device_samples))
+        watch.grid(snapshot.step, drawn[-1], COLUMNS)
 
     shutil.rmtree(workdir, ignore_errors=True)
     try:
@@ -106,7 +106,7 @@ def trained(recipe: Recipe, workdir: Path) -> Record:
     return {
         "first": lines[0]["loss_disc"],
         "last": lines[-1]["loss_disc"],
-        "spread": round(spreads[-1], 1) if spreads else None,
+        "spread": round(spread(drawn[-1], COLUMNS), 1) if drawn else None,
         "signs": watch.signs | of_losses(workdir).signs,
     }
 

@@ -143,15 +143,14 @@ def kernel_gradient_by_lines(x: jax.Array, y: jax.Array, stride: int, pads: Pads
 
     Padded pixel (r, q + j) of x meets pixel (r - i, q) of y at tap (i, j): x is shifted by columns, and y by rows.
     """
-    (k_h, k_w), (h, w), c, features = taps, y.shape[1:3], x.shape[3], y.shape[3]
+    (k_h, k_w), c, features = taps, x.shape[3], y.shape[3]
 
     def one(x: jax.Array, y: jax.Array) -> jax.Array:
-        x = _padded(x, pads)
-        lines = jnp.concatenate([_strided(x, 2, j, w, 1) for j in range(k_w)], axis=-1)
+        (lines,) = _rows_of_patches(x, (1, k_w), stride, pads)
         rows = jnp.concatenate([jnp.pad(y, ((0, 0), (i, k_h - 1 - i), (0, 0), (0, 0))) for i in range(k_h)], axis=-1)
         return lines.reshape(-1, k_w * c).T @ rows.reshape(-1, k_h * features)
 
-    gradient = sum_over_chunks(one, x, y, (h + k_h - 1) * w * (k_w * c + k_h * features))
+    gradient = sum_over_chunks(one, x, y, values_in_lines(y.shape[1:3], taps, c, features))
     return gradient.reshape(k_w, c, k_h, features).transpose(2, 0, 1, 3)
 
 
@@ -186,6 +185,12 @@ def _transposed_product(a: jax.Array, b: jax.Array) -> jax.Array:
 def _values_in_patches(sizes: Sizes, taps: Sizes, channels: int) -> int:
     """Of one example whose output has `sizes`; none where the patches are single pixels, and so no copies."""
     return math.prod((*sizes, *taps, channels)) if math.prod(taps) > 1 else 0
+
+
+def values_in_lines(sizes: Sizes, taps: Sizes, channels: int, features: int) -> int:
+    """Of one example whose output has `sizes`: of x and of y, as `kernel_gradient_by_lines` multiplies them."""
+    (h, w), (k_h, k_w) = sizes, taps
+    return (h + k_h - 1) * w * (k_w * channels + k_h * features)
 
 
 def _chunk_size(batch: int, values: int) -> int:

@@ -52,9 +52,8 @@ def _by_groups(function: Map) -> Map:
 
 def _kernel_gradient_by_groups(x: jax.Array, y: jax.Array, stride: int, pads: Pads, taps: Sizes) -> jax.Array:
     """Of all groups, some examples at a time: a group of them is then copied once, to where it is multiplied."""
-    (k_h, k_w), (h, w) = taps, y.shape[1:3]
     of_groups = _by_groups(lambda x, y: cpu.kernel_gradient(x, y, stride, pads, taps))
-    return cpu.sum_over_chunks(of_groups, x, y, (h + k_h - 1) * w * (k_w * x.shape[-1] + k_h * y.shape[-1]))
+    return cpu.sum_over_chunks(of_groups, x, y, cpu.values_in_lines(y.shape[1:3], taps, x.shape[-1], y.shape[-1]))
 
 
 NATIVE = with_transposes(native_conv)

@@ -40,15 +40,16 @@ def meet(coordinator: str, count: int, me: int) -> dict[int, socket.socket]:
       ProcessError: they do not come in time, one comes twice, or they are said to be of other numbers.
     """
     host, _, port = coordinator.rpartition(":")
-    return _receive(coordinator, int(port), count) if me == 0 else {0: _call(coordinator, host, int(port), count, me)}
+    address = host, int(port)
+    return {0: _call(coordinator, address, count, me)} if me else _receive(coordinator, address, count)
 
 
-def _receive(coordinator: str, port: int, count: int) -> dict[int, socket.socket]:
+def _receive(coordinator: str, address: tuple[str, int], count: int) -> dict[int, socket.socket]:
     """Process 0's part."""
     found: dict[int, socket.socket] = {}
     try:
-        socket.getaddrinfo(coordinator.rpartition(":")[0], port)
-        server = socket.create_server(("", port))
+        socket.getaddrinfo(*address)
+        server = socket.create_server(("", address[1]))
     except OSError as error:
         raise ProcessError(f"`coordinator` {coordinator} cannot be listened at ({error}); choose another") from error
     say(f"waiting for {count - 1} more processes at {coordinator}")
@@ -84,12 +85,12 @@ def _receive(coordinator: str, port: int, count: int) -> dict[int, socket.socket
     return found
 
 
-def _call(coordinator: str, host: str, port: int, count: int, me: int) -> socket.socket:
+def _call(coordinator: str, address: tuple[str, int], count: int, me: int) -> socket.socket:
     """The part of the others."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            connection = socket.create_connection((host, port), timeout=5)
+            connection = socket.create_connection(address, timeout=5)
             break
         except OSError as error:
             if isinstance(error, socket.gaierror) or time.monotonic() > deadline:

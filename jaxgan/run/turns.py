@@ -49,18 +49,14 @@ def open_turns(prepared: Prepared, stack: contextlib.ExitStack) -> tuple[Turn, i
     def turn(state: GANState, done: int, count: int) -> tuple[GANState, Metrics]:
         with processes.synchronized():
             dataset, batches = images(done, count)
+        before = jax.tree.map(jnp.copy, parallel.own_copy(state)) if p.options.debug_nans else None
         with _in_memory(p):
-            return take(state, dataset, batches, np.int32(count))
-
-    def checked(state: GANState, done: int, count: int) -> tuple[GANState, Metrics]:
-        before = jax.tree.map(jnp.copy, parallel.own_copy(state))
-        with _in_memory(p):
-            dataset, batches = images(done, count)
             after = take(state, dataset, batches, np.int32(count))
-            check_update(p.gan, before, dataset, batches, *after)
+            if before:
+                check_update(p.gan, before, dataset, batches, *after)
         return after
 
-    return (checked, 1) if p.options.debug_nans else (turn, most)
+    return turn, 1 if p.options.debug_nans else most
 
 
 def wait(p: Prepared, metrics: Mapping[str, jax.Array]) -> None:
