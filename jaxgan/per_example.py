@@ -232,13 +232,18 @@ def _cond(equation: core.JaxprEqn, lies: list[Any]) -> list[Lie] | Mixing | str:
 
 def _scan(equation: core.JaxprEqn, lies: list[Any]) -> list[Lie] | str:
     """A loop over the examples, which carries nothing from one to the next."""
-    p = equation.params
-    carries, first = p["num_carry"], p["num_consts"] + p["num_carry"]
-    if any(lie is not None for lie in lies[:first]) or any(lie not in (0, None) for lie in lies[first:]):
+    program = _program(equation.params["jaxpr"])
+    # In the loop a value is a row of what it goes over, and has an axis less; what it carries has as many.
+    row_of_input, row_of_output = (
+        [len(_shape(inside)) < len(_shape(outside)) for outside, inside in zip(*both, strict=True)]
+        for both in ((equation.invars, program.invars), (equation.outvars, program.outvars))
+    )
+    if any(lie not in ((0, None) if row else (None,)) for row, lie in zip(row_of_input, lies, strict=True)):
         return UNKNOWN
     one = Mixing("an example", False)  # all of a row in the loop is of one
-    found = _outputs(_program(p["jaxpr"]), [one if lie == 0 else lie for lie in lies])
-    return UNKNOWN if any(found[:carries]) else [0 if lie else None for lie in found]
+    found = _outputs(program, [one if lie == 0 else lie for lie in lies])
+    carried = any(lie for row, lie in zip(row_of_output, found, strict=True) if not row)
+    return UNKNOWN if carried else [0 if lie else None for lie in found]
 
 
 SEVERAL = {"cond": _cond, "scan": _scan, "optimization_barrier": _barrier}  # whose results may differ in it

@@ -27,7 +27,9 @@ from jaxgan.train_step import pass_gradients
 R3GANS = ("r3gan", "r3gan_conditional", "r3gan_ffhq64", "r3gan_ffhq256", "r3gan_imagenet32", "r3gan_imagenet64")
 # Recipes that take minutes on a CPU; their small forms do not.
 LARGE = ("sngan", "stylegan2", "stylegan2_ffhq64", *R3GANS)
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0}
+if jax.__version_info__ < (0, 11):  # later ones have no other way to fuse
+    QUICK["xla_cpu_use_fusion_emitters"] = False
 gen_gradients, disc_gradients, shared_gradients = (
     functools.partial(pass_gradients, players) for players in (("gen",), ("disc",), ("gen", "disc"))
 )
