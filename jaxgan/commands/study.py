@@ -20,7 +20,7 @@ import tyro
 from jaxgan.benchmark import updates
 from jaxgan.commands.cli import check_flags, check_names, fail, keep_programs, one_line_errors, parse
 from jaxgan.commands.scored_run import Scored
-from jaxgan.commands.scoring import Scorer, scorer
+from jaxgan.commands.scoring import Scorer, ScorerOptions, scorer
 from jaxgan.commands.seed_statistics import mean_and_deviation
 from jaxgan.commands.seeds import run_seeds
 from jaxgan.files import atomic_write
@@ -80,6 +80,7 @@ def command(
     scores: int = 0,
     finish: Callable[[Flags, dict[str, Record]], None] = lambda flags, results: None,
     args: list[str] | None = None,
+    by: ScorerOptions = ScorerOptions(),
     **defaults: Any,
 ) -> None:
     """The command `python -m experiments.studies.NAME`: times the rows, trains them, and fills the table.
@@ -94,6 +95,7 @@ def command(
       scores: how many there are during training; none also leaves away those at its end.
       finish: a function of the flags and all records, before they are written.
       args: the command line.
+      by: what scores.
       **defaults: of the flags; `rows` are those that have a recipe.
     """
     usual = Flags(runs=Path("runs") / study.name, **defaults)
@@ -102,7 +104,7 @@ def command(
     check_flags(flags, seeds=0, steps=10, rounds=0)
 
     def measure(name: str, seeds: int) -> Record:
-        return train_seeds(study, name, recipe(name, flags.steps), seeds, flags, of_seed, scores)
+        return train_seeds(study, name, recipe(name, flags.steps), seeds, flags, of_seed, scores, by)
 
     seeds, timed = dict.fromkeys(flags.rows, flags.seeds), dict.fromkeys([defaults["rows"][0], *flags.rows])
     timed = {name: recipe(name, flags.steps) for name in timed}
@@ -117,6 +119,7 @@ def train_seeds(
     flags: Flags,
     of_seed: Callable[[Recipe, Path, Record, Scorer], Record],
     scores: int = 0,
+    by: ScorerOptions = ScorerOptions(),
 ) -> Record:
     """The record of a row: `steps`, `config`, and `seeds`, of which those that NAME.json has are not trained again.
 
@@ -128,6 +131,7 @@ def train_seeds(
       flags: as given.
       of_seed: as for `command`.
       scores: likewise.
+      by: likewise.
 
     Raises:
       RunError: not all seeds were scored alike, or are of the same data; or as in `run_seeds`.
@@ -141,13 +145,13 @@ def train_seeds(
     found = {seed["seed"]: seed for seed in record.get("seeds", [])}
     if missing := [seed for seed in range(seeds) if seed not in found]:
         here = [seed for seed in range(seeds) if seed in missing or (folder / f"seed-{seed}").exists()]
-        scored = Scored(max(1, recipe.steps // scores) if scores else 0)
-        trained, by = run_seeds(recipe, folder, here, options, scored)["seeds"], scorer(recipe, flags.data_dir)
+        scored = Scored(max(1, recipe.steps // scores) if scores else 0, by)
+        trained, measure = run_seeds(recipe, folder, here, options, scored)["seeds"], scorer(recipe, flags.data_dir, by)
         for seed in (seed for seed in trained if seed["seed"] in missing):
             number, workdir = seed["seed"], folder / f"seed-{seed['seed']}"
             if "diverged" not in seed:
                 digest = {"data_sha256": read_config(workdir).get("data_sha256")}
-                seed = {"seed": number} | of_seed(recipe, workdir, seed, by) | digest
+                seed = {"seed": number} | of_seed(recipe, workdir, seed, measure) | digest
             found[number] = seed
     record["seeds"] = [found[seed] for seed in sorted(found)]
     ended = [seed for seed in record["seeds"] if "diverged" not in seed]
