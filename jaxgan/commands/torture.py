@@ -237,10 +237,7 @@ def kill_once(
 
 def writing(out: Path) -> list[str]:
     """What is being written into a folder, of MOMENTS."""
-    names = []
-    for folder in (out, *out.glob("*"), *out.glob("*/*"), *out.glob("*/*/*")):
-        with contextlib.suppress(OSError):
-            names += [entry.name for entry in os.scandir(folder)]
+    names = [name for _, folders, files in os.walk(out) for name in (*folders, *files)]  # which may vanish meanwhile
     return [what for what, pattern in MOMENTS.items() if any(map(pattern.search, names))]
 
 
