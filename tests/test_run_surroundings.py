@@ -1,32 +1,26 @@
-"""What surrounds a run must neither change its numbers nor cost it its state: paths, disks, settings, signals."""
+"""What surrounds a run must neither change its numbers nor cost it its state: paths, settings, signals."""
 
 import json
 import os
 import pathlib
 import re
-import shutil
 import signal
-import subprocess
 import sys
 import types
 from unittest import mock
 
 import jax
 import pytest
-from small_run import OPTIONS, metrics_of, recipe
+from small_run import OPTIONS, recipe
 
 from jaxgan import data
 from jaxgan.run import (
-    CheckpointError,
-    Event,
     RunError,
     Stopped,
     WorkdirError,
-    checkpoint,
     loop,
     numerics,
     processes,
-    report,
     run,
 )
 from jaxgan.run.workdir import check
@@ -52,76 +46,6 @@ def test_any_path_will_do_and_other_settings_of_jax(plain, tmp_path):
     summary = run(recipe(), workdir, 0, OPTIONS)
     assert (summary["steps_resumed_from"], summary["state_sha256"]) == (4, plain[1]["state_sha256"])
     assert (workdir / "samples.gif").exists()
-
-
-# Disks
-
-
-def test_no_room_for_pictures_events_and_metrics_does_not_change_a_run(plain, tmp_path, monkeypatch, capfd):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(report, "append", full)
-        patch.setattr("jaxgan.images.save_png", full)
-        summary = run(recipe(), tmp_path, 0, OPTIONS)
-    assert summary["state_sha256"] == plain[1]["state_sha256"]
-    assert len(capfd.readouterr().err.splitlines()) == 3  # samples, metrics.jsonl, tensorboard
-    with monkeypatch.context() as patch:
-        patch.setattr("jaxgan.images.save_gif", full)
-        shutil.copytree(plain[0] / "samples", tmp_path / "samples", dirs_exist_ok=True)
-        assert run(recipe(), tmp_path, 0, OPTIONS) == summary
-    assert "samples.gif cannot be drawn (No space left on device)" in capfd.readouterr().err
-    assert run(recipe(), tmp_path, 0, OPTIONS) == summary
-    assert (tmp_path / "samples.gif").exists()  # drawn now
-
-
-def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_keeps_the_newest(plain, tmp_path, monkeypatch):
-    save = checkpoint.save
-
-    def on_a_full_disk(checkpoints, step, state, score):
-        if step > 4:
-            with checkpoint._saving(checkpoints, step):
-                raise OSError(28, "No space left on device")
-        save(checkpoints, step, state, score)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save", on_a_full_disk)
-        with pytest.raises(CheckpointError, match=r"checkpoints/8 .*No space left on device.*make room"):
-            run(recipe(), tmp_path, 0, OPTIONS)
-    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["4"]
-    assert run(recipe(), tmp_path, 0, OPTIONS)["state_sha256"] == plain[1]["state_sha256"]
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax's threads
-@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser may mount a small disk")
-def test_a_disk_that_fills_up(tmp_path):
-    """A real one: without a checkpoint due a run goes on to its end, where it stops with the newest good one left."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk], check=False).returncode:
-        pytest.skip("no disk can be mounted")
-
-    def fill(moment):
-        if moment.step == 10:
-            with open(disk / "fill", "wb", buffering=0) as file:
-                try:
-                    while file.write(b"0" * 4096):
-                        pass
-                except OSError:
-                    pass
-
-    try:
-        with pytest.raises(CheckpointError, match=r"cannot be written .*make room"):
-            run(recipe(steps=20, events=(Event("fill", 10, fill),)), disk / "w", 0, OPTIONS)
-        assert checkpoint.open_folder(disk / "w" / "checkpoints").latest_step() in (4, 8)
-        (disk / "fill").unlink()
-        resumed = run(recipe(steps=20), disk / "w", 0, OPTIONS)
-        assert resumed["state_sha256"] == run(recipe(steps=20), tmp_path / "w", 0, OPTIONS)["state_sha256"]
-        assert [m["step"] for m in metrics_of(disk / "w")] == [1, *range(2, 21, 2)]
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 # Settings

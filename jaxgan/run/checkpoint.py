@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,42 +22,19 @@ from jaxgan.data.dataset import first_line
 from jaxgan.randomness import key_data, with_keys
 from jaxgan.run import plain_paths
 from jaxgan.run.arrays import arranged, difference, names_of, sha256_of_dicts, shapes, state_sha256
+from jaxgan.run.best import Best, Score, lowest_steps
 
 # What a system says of files that may be whole: why one cannot be written, and why one cannot be read.
 FULL = re.compile("No space left on device|Disk quota exceeded|File too large")
-REFUSED = re.compile("Read-only file system|Permission denied|Too many open files|Input/output error|Stale|timed out")
+REFUSED = re.compile(
+    "Read-only file system|Permission denied|Too many open files|Input/output error|Stale (NFS )?file handle|timed out"
+)
 AGAIN = "put back a copy of it, or train in another folder"
 FORMAT = 1  # the number of a checkpoint's form, as `recipes.settings.FORMAT` of config.json's
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be restored or written; the message names it and says what would help."""
-
-
-class Score(NamedTuple):
-    """How good a checkpoint is.
-
-    Attributes:
-      value: the lower the better.
-      unit: what it was measured in, as text: only scores of one unit are compared. None where that is not known.
-    """
-
-    value: float
-    unit: str | None = None
-
-
-class Best(NamedTuple):
-    """The checkpoint with the lowest score of those that may be compared with the newest that has one.
-
-    Attributes:
-      step: its name.
-      score: its score.
-      apart: steps whose scores are of other units.
-    """
-
-    step: int
-    score: Score
-    apart: list[int]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,12 +46,14 @@ class Checkpoints:
       keep: how many of the newest are kept, besides the best of each unit; None keeps all.
       manager: Orbax's CheckpointManager.
       link: what Orbax knows the folder by, where that is not its path.
+      inode: the folder's number, by which it is known to be the same; None where it is only read.
     """
 
     path: Path
     keep: int | None
     manager: Any
     link: Path | None = None
+    inode: int | None = None
 
     def close(self) -> None:
         """Waits for what is being written, and closes the folder."""
@@ -104,7 +83,7 @@ class Checkpoints:
         if not scores:
             return None
         unit = [*scores.values()][-1].unit
-        step = _lowest(scores)[unit]
+        step = lowest_steps(scores)[unit]
         return Best(step, scores[step], [other for other, score in scores.items() if score.unit != unit])
 
     def known(self, step: int) -> dict[str, Any]:
@@ -129,7 +108,12 @@ def open_folder(directory: str | os.PathLike[str], keep: int | None = None, read
     options = ocp.CheckpointManagerOptions(
         cleanup_tmp_directories=not read_only,
         read_only=read_only,
-        async_options=ocp.AsyncOptions(timeout_secs=120),  # how long processes wait for one that failed to write
+        async_options=ocp.AsyncOptions(
+            # How long processes wait for one that failed to write. One alone has nobody to wait for, and Orbax takes a
+            # clock that is set forward for time that has passed.
+            timeout_secs=120 if jax.process_count() > 1 else 10**6,
+            create_directories_asynchronously=False,  # else threads wait for minutes where one cannot be made
+        ),
     )
     handlers = {"state": ocp.StandardCheckpointHandler(), "digest": ocp.JsonCheckpointHandler()}
     link = plain_paths.link(path)
@@ -138,7 +122,7 @@ def open_folder(directory: str | os.PathLike[str], keep: int | None = None, read
     except BaseException:
         plain_paths.remove(link)
         raise
-    return Checkpoints(path, keep, manager, link)
+    return Checkpoints(path, keep, manager, link, None if read_only else path.stat().st_ino)
 
 
 def save(checkpoints: Checkpoints, step: int, state: Any, score: Score | None = None) -> None:
@@ -178,13 +162,15 @@ def finish(checkpoints: Checkpoints, like: Any) -> None:
     """
     with _saving(checkpoints, None):
         checkpoints.manager.wait_until_finished()
+        if _is_elsewhere(checkpoints):
+            raise FileNotFoundError(checkpoints.path)
     steps = checkpoints.steps()
     if not steps:
         return
     _read(checkpoints, steps[-1], like)
     with _saving(checkpoints, steps[-1]):
         older = steps[: -checkpoints.keep] if checkpoints.keep else []
-        best = _lowest(checkpoints.scores()).values() if older else ()
+        best = lowest_steps(checkpoints.scores()).values() if older else ()
         for step in older:
             if step not in best:
                 checkpoints.manager.delete(step)
@@ -258,12 +244,6 @@ def read_any(checkpoints: Checkpoints, step: int) -> tuple[dict[str, Any], str]:
     return found.state, sha256
 
 
-def _lowest(scores: dict[int, Score]) -> dict[str | None, int]:
-    """Of each unit the step of the lowest score; of equal ones the first."""
-    ordered = sorted(scores, key=lambda step: (-scores[step].value, -step))
-    return {scores[step].unit: step for step in ordered}
-
-
 def _read(checkpoints: Checkpoints, step: int, like: Any) -> Any:
     """The arrays of a checkpoint, compared with their digest."""
     path = checkpoints.path / str(step)
@@ -317,6 +297,14 @@ def _restored(checkpoints: Checkpoints, step: int, target: Any | None) -> Any:
     return checkpoints.manager.restore(step, args=args)
 
 
+def _is_elsewhere(checkpoints: Checkpoints) -> bool:
+    """Whether an open folder was moved or removed, perhaps with another in its place now."""
+    try:
+        return checkpoints.path.stat().st_ino != checkpoints.inode
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+
+
 @contextlib.contextmanager
 def _saving(checkpoints: Checkpoints, step: int | None) -> Iterator[None]:
     try:
@@ -324,6 +312,11 @@ def _saving(checkpoints: Checkpoints, step: int | None) -> Iterator[None]:
     except jax.errors.JaxRuntimeError:
         raise
     except Exception as error:  # Orbax and TensorStore raise nearly every kind here too
+        if _is_elsewhere(checkpoints):
+            raise CheckpointError(
+                f"{checkpoints.path} was moved, or removed, while the run wrote there; put it back, or name where it "
+                "is now, and the same command goes on from the newest checkpoint"
+            ) from error
         full = FULL.search(str(error))
         known = full or REFUSED.search(str(error))
         why = known[0] if known else first_line(error)

@@ -11,7 +11,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -25,7 +25,7 @@ from jaxgan.forward_pass import Metrics
 from jaxgan.gan import GANState
 from jaxgan.randomness import Purpose
 from jaxgan.run import checkpoint, processes
-from jaxgan.run.checkpoint import Score
+from jaxgan.run.best import Score, is_better, lowest_scores, no_best, score_by
 from jaxgan.run.events import Event, Snapshot, call_all, check_names
 from jaxgan.run.finite import check_metrics, check_state
 from jaxgan.run.metrics import SCORES
@@ -154,7 +154,7 @@ def turns(p: Prepared, report: Report | None, most: int, asked_to_stop: Callable
     step, several = p.start, jax.process_count() > 1
     grids = functools.partial(_draw, p, report, p.config.get("class_names", ())[:ROWS])
     events = (Event("samples", p.options.sample_every, grids), *p.events)
-    finish = functools.partial(_finish, p, report, _lowest_scores(p.checkpoints))
+    finish = functools.partial(_finish, p, report, lowest_scores(p.checkpoints.scores()))
     pending = Pending(Snapshot(step, p.gan, p.workdir, False, p.state, {}), events=() if step else events[:1])
     clock = Clock(time.perf_counter())
     if several:  # they agree by programs of their own, for which the devices must be free
@@ -244,10 +244,10 @@ def _finish(p: Prepared, report: Report | None, best: dict[str | None, float], p
             report.log(snapshot.step, {**snapshot.metrics, **scalars}, next(iter(units.values()), None))
         if updates:
             report.tick(snapshot.step)
-        if score := _score(p.recipe.best_by, scalars, units):
-            better = _is_better(score, best, snapshot.step)
+        if score := score_by(p.recipe.best_by, scalars, units):
+            better = is_better(score, best, snapshot.step)
         if snapshot.last and not best and (p.recipe.best_by != BEST_BY or not scalars.keys().isdisjoint(SCORES)):
-            say(_no_best(p.recipe.best_by, scalars), "stderr")
+            say(no_best(p.recipe.best_by, scalars), "stderr")
     if due:
         failed, better = processes.broadcast(error is not None, better)
     if updates and (save or failed or better):
@@ -257,47 +257,6 @@ def _finish(p: Prepared, report: Report | None, best: dict[str | None, float], p
             if error:
                 raise error
     return pending._replace(events=(), log=False, save=False)
-
-
-def _score(best_by: tuple[str, str], scalars: Mapping[str, float], units: Mapping[str, str]) -> Score | None:
-    """What decides whether a state is the best, the lower the better; None where that is no finite number.
-
-    By another than the usual score, or the highest, it is of a unit of its own.
-    """
-    name, which = best_by
-    if not math.isfinite(value := scalars.get(name, math.nan)):
-        return None
-    of = [] if best_by == BEST_BY else [f"{'lowest' if which == 'min' else 'highest'} {name}"]
-    return Score(value if which == "min" else -value, ", ".join([*of, *filter(None, [units.get(name)])]) or None)
-
-
-def _no_best(best_by: tuple[str, str], scalars: Mapping[str, float]) -> str:
-    """Why no checkpoint is kept as the best."""
-    found = ", ".join(scalars) or "nothing"
-    why = "was never finite" if best_by[0] in scalars else f"is not among what events find: {found}"
-    return f"note: no checkpoint is kept as the best: {best_by[0]!r} {why}; `best_by` of a recipe names what decides"
-
-
-def _lowest_scores(checkpoints: checkpoint.Checkpoints) -> dict[str | None, float]:
-    """Of each unit the lowest score so far; the newest unit last."""
-    best: dict[str | None, float] = {}
-    for score in checkpoints.scores().values():
-        best[score.unit] = min(score.value, best.pop(score.unit, math.inf))
-    return best
-
-
-def _is_better(score: Score, best: dict[str | None, float], step: int) -> bool:
-    """Whether a score is the lowest of its unit so far, which is noted; a line says where that is not the last unit."""
-    if best and score.unit != (before := [*best][-1]):
-        here, there = (unit or "unknown" for unit in (score.unit, before))
-        say(
-            f"note: from step {step:,} on this run is scored by: {here}; earlier scores, by: {there}, are not compared "
-            "with these, and the best is chosen among these alone",
-            "stderr",
-        )
-    lowest = best.pop(score.unit, math.inf)
-    best[score.unit] = min(score.value, lowest)
-    return score.value < lowest
 
 
 def _grid(p: Prepared, state: GANState) -> jax.Array:
