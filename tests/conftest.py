@@ -40,8 +40,10 @@ def forget_programs():
 
 
 @pytest.fixture(autouse=True, scope="module")
-def programs_of_a_module_are_not_kept():
+def programs_of_a_module_are_not_kept(request):
     yield
+    if hasattr(request.module, "has_quick_programs"):  # which have other bits than those of the next module
+        jax.clear_caches()
     forget_programs()
 
 
@@ -53,7 +55,7 @@ def large_programs_are_not_kept(request):
 
 
 @pytest.fixture
-def quick_programs(monkeypatch):
+def quick_programs(request, monkeypatch):
     """All that a test compiles is compiled as `QUICK` has it: for numbers, and not for bits, memory or speed."""
     from common import QUICK
     from jax._src import compiler  # of which there is no public setting for `jax.pmap`, and for all that is called
@@ -64,6 +66,7 @@ def quick_programs(monkeypatch):
         return options(*args, env_options_overrides=QUICK | dict(env_options_overrides or {}), **named)
 
     monkeypatch.setattr(compiler, "get_compile_options", quick)
+    request.module.has_quick_programs = True
 
 
 @pytest.fixture(autouse=True, scope="module")
