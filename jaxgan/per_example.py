@@ -33,14 +33,14 @@ TOGETHER, UNKNOWN = "together", "unknown"  # what a rule says of an operation th
 ELEMENTWISE = (
     "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "clamp",
     "convert_element_type", "copy", "copy_p", "cos", "cosh", "div", "eq", "erf", "erf_inv", "erfc", "exp", "exp2",
-    "expm1", "floor", "ge", "gt", "imag", "integer_pow", "is_finite", "le", "log", "log1p", "logistic", "lt", "max",
-    "min", "mul", "ne", "neg", "nextafter", "not", "one_minus_square", "or", "pow", "real", "reduce_precision", "rem",
-    "round", "rsqrt", "select_n", "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor",
-    "pvary", "pcast",
+    "expm1", "floor", "ge", "gt", "imag", "integer_pow", "is_finite", "le", "log", "log1p", "log2", "logistic", "lt",
+    "max", "min", "mul", "ne", "neg", "nextafter", "not", "one_minus_square", "or", "pow", "real", "reduce_precision",
+    "rem", "round", "rsqrt", "select_n", "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh",
+    "xor", "pvary", "pcast",
 )  # fmt: skip
 REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "argmax", "argmin")
 ALONG_ONE_AXIS = {  # operations on the lines along an axis, and the name of the parameter that says which
-    **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "split"), "axis"),
+    **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "split", "top_k"), "axis"),
     **dict.fromkeys(("sort", "concatenate"), "dimension"),
 }
 WINDOWS = ("reduce_window", "reduce_window_sum", "reduce_window_max", "reduce_window_min")
@@ -137,6 +137,15 @@ def _along_one_axis(equation: core.JaxprEqn, lies: list[Any]) -> int | str:
 def _stack(equation: core.JaxprEqn, lies: list[Any]) -> int | str:
     axis = _elementwise(equation, lies)
     return axis if isinstance(axis, str) else axis + (equation.params["axis"] <= axis)
+
+
+def _unstack(equation: core.JaxprEqn, lies: list[Any]) -> int | str:
+    axis = equation.params["axis"]
+    return TOGETHER if axis == lies[0] else lies[0] - (axis < lies[0])
+
+
+def _tile(equation: core.JaxprEqn, lies: list[Any]) -> int | str:
+    return lies[0] if equation.params["reps"][lies[0]] == 1 else TOGETHER
 
 
 def _broadcast(equation: core.JaxprEqn, lies: list[Any]) -> int | str:
@@ -265,6 +274,8 @@ RULES = {
     "dynamic_slice": _slice,
     "gather": _gather,
     "stack": _stack,
+    "unstack": _unstack,
+    "tile": _tile,
     "dot_general": _dot,
     "conv_general_dilated": _convolution,
 }
