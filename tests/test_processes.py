@@ -131,7 +131,10 @@ def says_that_one_has_ended(status, err, me, other):
 
 @pytest.mark.slow
 def test_two_processes_make_one_run_and_one_alone_goes_on_with_it(start, tmp_path):
-    """Slurm says which process each is; they have joined when the recipe's file is read, as it may use devices."""
+    """Slurm says which process each is; they have joined when the recipe's file is read, as it may use devices.
+
+    Where the newest checkpoint is damaged both go on from the one before it.
+    """
     (tmp_path / "idea.py").write_text(IDEA)
     args = (tmp_path / "idea.py", *SCORED, "--evaluate-every", 3, "--workdir", tmp_path / "run")
     for status, err in ends(start(*args, "--steps", 4, slurm=True)):
@@ -142,6 +145,13 @@ def test_two_processes_make_one_run_and_one_alone_goes_on_with_it(start, tmp_pat
     assert len(summary["devices"]) == 4
     assert summary["final"]["step"] == 4
     assert summary["best"]["step"] in (3, 4)
+    newest = tmp_path / "run" / "checkpoints" / "4"
+    for file in (newest / "state").rglob("*"):
+        if file.is_file() and (size := file.stat().st_size) > 1_000:
+            os.truncate(file, size // 2)
+    assert ends(start(*args, "--steps", 4)) == [(0, ""), (0, "")]
+    assert (newest.is_dir(), newest.with_name("4.damaged").is_dir()) == (True, True)
+    assert summary_of(tmp_path / "run")["state_sha256"] == summary["state_sha256"]
     assert ends(start(*args, "--steps", 6, own_args=[()], devices=1)) == [(0, "")]
     summary = summary_of(tmp_path / "run")
     assert (summary["steps_resumed_from"], summary["final"]["step"]) == (4, 6)
