@@ -68,8 +68,7 @@ ROWS: dict[str, tuple[str, Callable[[Path], list[str]]]] = {
         "10,000 classes of 2 pictures, `train digits_conditional`",
         lambda folder: [
             "train", "digits_conditional", *TRAIN[2:],
-            *("--data", pictures(folder / "p", 20_000, 10_000), "--size", "28", "--channels", "1"),
-            *("--workdir", str(folder / "run")),
+            *("--data", pictures(folder / "p", 20_000, 10_000), "--workdir", str(folder / "run")),
         ],
     ),
     "batch": (
