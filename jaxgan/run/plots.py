@@ -179,6 +179,8 @@ def draw_panels(
                 if name in names:
                     draw_one(axes, name, label, colour)
             axes.set(xlabel="step", ylabel=ylabel)
+            if axes.get_xscale() == "linear":
+                axes.locator_params(axis="x", nbins=6)  # more numbers of five digits would touch
             axes.grid(alpha=0.2)
             axes.legend()
     with atomic_write(path) as partial:
