@@ -3,6 +3,7 @@
 Real ones are small ones in memory, which the superuser mounts; other faults are raised where files are written.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -83,6 +84,27 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_keeps_the_newest(p
             run(recipe(), tmp_path, 0, OPTIONS)
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["4"]
     assert run(recipe(), tmp_path, 0, OPTIONS)["state_sha256"] == plain[1]["state_sha256"]
+
+
+@pytest.mark.slow
+@of_orbax
+def test_a_disk_that_fills_up(mount, tmp_path):
+    """Without a checkpoint due a run goes on to its end, where it stops with the newest good one left."""
+    disk = mount("size=16m")
+
+    def fill(moment):
+        if moment.step == 10:
+            with open(disk / "fill", "wb", buffering=0) as file, contextlib.suppress(OSError):
+                while file.write(b"0" * 4096):
+                    pass
+
+    with pytest.raises(CheckpointError, match=r"cannot be written .*make room"):
+        run(recipe(steps=20, events=(Event("fill", 10, fill),)), disk / "w", 0, OPTIONS)
+    assert checkpoint.open_folder(disk / "w" / "checkpoints").latest_step() in (4, 8)
+    (disk / "fill").unlink()
+    resumed = run(recipe(steps=20), disk / "w", 0, OPTIONS)
+    assert resumed["state_sha256"] == run(recipe(steps=20), tmp_path / "w", 0, OPTIONS)["state_sha256"]
+    assert [m["step"] for m in metrics_of(disk / "w")] == [1, *range(2, 21, 2)]
 
 
 @pytest.mark.slow
