@@ -24,8 +24,6 @@ from jaxgan.commands.cli import check_names, fail, parse, run_script
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import write_json
 
-TRAIN = ["train", "tf2_gan", "--steps", "100", "--evaluate-every", "0"]
-
 
 def pictures(folder: Path, count: int, classes: int = 0) -> str:
     """Writes digits as so many PNG files, in a sub-folder for each class where there are some."""
@@ -52,31 +50,32 @@ def runs(folder: Path) -> list[str]:
     return ["report", *map(str, (folder / "runs").iterdir()), "--out", str(folder / "report.html")]
 
 
+def train(folder: Path, source: str, *flags: str, recipe: str = "tf2_gan") -> list[str]:
+    """The command that trains a recipe on some data for a hundred updates, unscored, in an empty folder."""
+    always = ["--steps", "100", "--evaluate-every", "0", "--data", source]
+    return ["train", recipe, *always, *flags, "--workdir", str(folder / "run")]
+
+
 # By name: what the table calls it, and the command, a function of an empty folder.
 ROWS: dict[str, tuple[str, Callable[[Path], list[str]]]] = {
     "files": (
         "200,000 pictures in a folder, `train`",
-        lambda folder: [*TRAIN, "--data", pictures(folder / "p", 200_000), "--workdir", str(folder / "run")],
+        lambda folder: train(folder, pictures(folder / "p", 200_000)),
     ),
     "streamed": (
         "the same, `train --stream`",
-        lambda folder: [
-            *TRAIN, "--stream", "--data", pictures(folder / "p", 200_000), "--workdir", str(folder / "run")
-        ],
+        lambda folder: train(folder, pictures(folder / "p", 200_000), "--stream"),
     ),
     "classes": (
         "10,000 classes of 2 pictures, `train digits_conditional`",
-        lambda folder: [
-            "train", "digits_conditional", *TRAIN[2:],
-            *("--data", pictures(folder / "p", 20_000, 10_000), "--workdir", str(folder / "run")),
-        ],
+        lambda folder: train(folder, pictures(folder / "p", 20_000, 10_000), recipe="digits_conditional"),
     ),
     "batch": (
         "a batch of 16,384, `train tf2_gan`, 100 updates",
-        lambda folder: [*TRAIN, "--data", "digits", "--batch-size", "16384", "--workdir", str(folder / "run")],
+        lambda folder: train(folder, "digits", "--batch-size", "16384"),
     ),
     "runs": ("1,000 runs of 200 updates, of a hundred settings, `report`", runs),
-}  # fmt: skip
+}
 STUDY = study.Study(
     "sizes",
     "what",
