@@ -9,11 +9,13 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 
 import pytest
 from small_run import OPTIONS, metrics_of, recipe
 
+from experiments.bench import slow_disk
 from jaxgan.commands import sample
 from jaxgan.run import CheckpointError, Event, WorkdirError, checkpoint, report, run
 
@@ -164,6 +166,18 @@ def test_a_folder_that_is_moved_while_a_run_writes_there(plain, tmp_path, then):
     summary = run(recipe(), there, 0, OPTIONS)
     assert (summary["steps_resumed_from"], summary["state_sha256"]) == (4, plain[1]["state_sha256"])
     assert [m["step"] for m in metrics_of(there)] == [m["step"] for m in metrics_of(plain[0])]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+def test_a_slow_disk_changes_nothing(tmp_path):
+    """Each write of a checkpoint waits for 50 ms; `experiments.bench.slow_disk` has two processes, and seconds."""
+    functions, slow, quick = slow_disk.library(tmp_path), tmp_path / "slow", tmp_path / "quick"
+    state, _ = slow_disk.train(slow, 1, slow_disk.slow(functions, slow / "checkpoints", 0.05))
+    assert state == slow_disk.train(quick, 1, os.environ)[0]
+    rename, begin = f"import os; os.rename({str(functions)!r}, {str(tmp_path / 'other')!r})", time.monotonic()
+    subprocess.run([sys.executable, "-c", rename], env=slow_disk.slow(functions, tmp_path, 1), check=True)
+    assert time.monotonic() - begin > 1  # it is as slow as it is said to be
 
 
 def test_a_clock_that_jumps_changes_nothing(plain, tmp_path, monkeypatch):

@@ -158,13 +158,14 @@ def _end(prepared: Prepared, state: GANState, begin: float, together: int = 1) -
     """Ends a run in its last state: the checkpoint is on disk, the summary written. A run that was stopped says so."""
     steps = prepared.recipe.steps
     with processes.synchronized():
-        checkpoint.finish(prepared.checkpoints, state)
+        if processes.is_leader():
+            checkpoint.finish(prepared.checkpoints, state)
     if int(state.step) < steps:
         raise Stopped(f"stopped at step {int(state.step)} of {steps}; the same command goes on from there")
     with processes.synchronized():
-        best = _best(prepared)  # which all processes read, as Orbax has it
         if processes.is_leader():
-            _conclude(prepared, state_sha256(state), time.perf_counter() - begin, together, best)
+            seconds = time.perf_counter() - begin
+            _conclude(prepared, state_sha256(state), seconds, together, _best(prepared))
     return read_summary(prepared.workdir)
 
 

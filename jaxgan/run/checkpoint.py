@@ -3,6 +3,7 @@
 A checkpoint is written in the background and appears under its step's name only when it is whole. Beside the arrays
 it holds their SHA-256, so that what is restored is known to be what was saved, and their score where they have one.
 Each one is read back before an older one is removed for it, and the one of the lowest score in each unit is kept.
+Every process has the whole state: one of them writes, the others read, and Orbax knows of none but its own.
 """
 
 import contextlib
@@ -70,6 +71,9 @@ class Checkpoints:
         self.manager.reload()
 
     def latest_step(self) -> int | None:
+        """That of the newest checkpoint, or of the one that is being written; None where there is none."""
+        if self.inode is None:
+            self.reload()
         return self.manager.latest_step()
 
     def scores(self) -> dict[int, Score]:
@@ -100,22 +104,26 @@ def open_folder(directory: str | os.PathLike[str], keep: int | None = None, read
     Args:
       directory: made where it is not there yet; its path may hold any characters.
       keep: how many of the newest to keep; None keeps all.
-      read_only: leaves all as it is, since a run may be writing there.
+      read_only: leaves all as it is, since a run may be writing there; `latest_step` then looks again each time.
     """
-    path = Path(directory).absolute()
+    path, me = Path(directory).absolute(), jax.process_index()
     if not read_only:
         path.mkdir(parents=True, exist_ok=True)
+    alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
     options = ocp.CheckpointManagerOptions(
+        create=False,
         cleanup_tmp_directories=not read_only,
         read_only=read_only,
+        multiprocessing_options=alone,
         async_options=ocp.AsyncOptions(
-            # How long processes wait for one that failed to write. One alone has nobody to wait for, and Orbax takes a
-            # clock that is set forward for time that has passed.
-            timeout_secs=120 if jax.process_count() > 1 else 10**6,
+            timeout_secs=10**6,  # a disk may be slow, and Orbax takes a clock set forward for time that has passed
             create_directories_asynchronously=False,  # else threads wait for minutes where one cannot be made
         ),
     )
-    handlers = {"state": ocp.StandardCheckpointHandler(), "digest": ocp.JsonCheckpointHandler()}
+    handlers = {
+        "state": ocp.StandardCheckpointHandler(multiprocessing_options=alone),
+        "digest": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+    }
     link = plain_paths.link(path)
     try:
         manager = ocp.CheckpointManager(link or path, options=options, item_handlers=handlers)
@@ -134,7 +142,7 @@ def save(checkpoints: Checkpoints, step: int, state: Any, score: Score | None = 
       checkpoints: as from `open_folder`.
       step: its name.
       state: what is saved.
-      score: its score, where it has one; in the leading process, which writes it.
+      score: its score, where it has one.
 
     Raises:
       CheckpointError: this or the last checkpoint could not be written.
@@ -268,8 +276,6 @@ def _whole(checkpoints: Checkpoints, step: int, like: Any) -> Any | None:
         whole = state_sha256(restored.state) == restored.digest["state_sha256"]
         if whole and shapes(restored.state) == shapes(target):
             return restored.state
-    except jax.errors.JaxRuntimeError:  # of communication, where another process has ended
-        raise
     except Exception as error:  # Orbax and TensorStore raise nearly every kind
         known = REFUSED.search(str(error))
         if why := "there is not enough memory" if isinstance(error, MemoryError) else known and known[0]:
@@ -277,8 +283,6 @@ def _whole(checkpoints: Checkpoints, step: int, like: Any) -> Any | None:
     try:
         restored = _restored(checkpoints, step, None)
         there = shapes(restored.state)
-    except jax.errors.JaxRuntimeError:
-        raise
     except Exception:
         return None
     here = shapes(target)
@@ -309,8 +313,6 @@ def _is_elsewhere(checkpoints: Checkpoints) -> bool:
 def _saving(checkpoints: Checkpoints, step: int | None) -> Iterator[None]:
     try:
         yield
-    except jax.errors.JaxRuntimeError:
-        raise
     except Exception as error:  # Orbax and TensorStore raise nearly every kind here too
         if _is_elsewhere(checkpoints):
             raise CheckpointError(

@@ -3,7 +3,7 @@
 What is due after a turn is done while the devices take the next one, which has been handed to them before: they never
 wait for the host. It is all done before anything of that next turn is, so that files are written in the order of their
 steps. The final state depends on no event and on no period. Where a run has several processes, the leader alone
-reports, samples and calls the user's events, and all of them save.
+reports, samples, saves and calls the user's events.
 """
 
 import contextlib
@@ -165,7 +165,8 @@ def turns(p: Prepared, report: Report | None, most: int, asked_to_stop: Callable
             state, metrics, count = yield state, step, min(clock.pace, most, _until_due(p, events, step))
         except (DataError, processes.ProcessError):
             finish(pending)
-            if pending.updates and p.checkpoints.latest_step() != step:
+            (due,) = processes.broadcast(pending.updates and p.checkpoints.latest_step() != step)
+            if due:
                 _save(p, pending.snapshot, None, wait=True)
             raise
         check_names(events, metrics)
@@ -276,13 +277,13 @@ def _draw(p: Prepared, report: Report | None, names: Sequence[str], snapshot: Sn
 
 
 def _save(p: Prepared, snapshot: Snapshot, score: Score | None, wait: bool = False) -> None:
-    """Begins to save a state, or with `wait` has it saved."""
+    """Has the leader begin to save a state, or with `wait` has it saved."""
     check_state(snapshot.step, snapshot.state, _after_nan(p))
     with processes.synchronized():
-        checkpoint.save(p.checkpoints, snapshot.step, snapshot.state, score)
-    if wait:
-        with processes.synchronized():
-            checkpoint.finish(p.checkpoints, snapshot.state)
+        if processes.is_leader():
+            checkpoint.save(p.checkpoints, snapshot.step, snapshot.state, score)
+            if wait:
+                checkpoint.finish(p.checkpoints, snapshot.state)
 
 
 def _after_nan(p: Prepared) -> str:

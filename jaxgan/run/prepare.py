@@ -186,11 +186,12 @@ def prepare(
     with processes.synchronized():
         if processes.is_leader():
             stack.enter_context(claim(workdir, config))
+            (workdir / "checkpoints").mkdir(exist_ok=True)
     with processes.synchronized():
         if not (workdir / "config.json").exists():
             raise RunError(f"`workdir` {workdir} must be a folder that all processes share; process 0 has another")
     with processes.synchronized() as same:
-        checkpoints = checkpoint.open_folder(workdir / "checkpoints", options.keep)
+        checkpoints = checkpoint.open_folder(workdir / "checkpoints", options.keep, not processes.is_leader())
         stack.callback(checkpoints.close)
         if checkpoints.latest_step() is None and (step := read_summary(workdir).get("step")):
             raise RunError(
