@@ -34,6 +34,24 @@ from jaxgan.losses import of_logits
 LOSS = of_logits(lambda r, f, table=jnp.cumsum(jnp.ones(4)): table[0] * f.mean(), lambda r, f: r.mean() - f.mean())
 RECIPE = recipes.get("tf2_gan").replace(disc_loss_scale=1.0, loss=LOSS)
 """
+GONE = """
+import jax, numpy as np
+from jaxgan import recipes
+
+class Images:
+    reads = 0
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, i):
+        Images.reads += 1
+        if jax.process_index() == 1 and Images.reads > 3_000:
+            raise OSError("it is gone")
+        return np.full((28, 28, 1), i, np.uint8)
+
+RECIPE = recipes.get("tf2_gan").replace(data=Images, batch_size=16)
+"""
 WORKER = """
 import json, resource, sys
 import jax
@@ -182,11 +200,16 @@ def test_one_is_killed_the_other_says_so_and_both_go_on_to_the_same_state(start,
 
 
 @pytest.mark.slow
-def test_asking_one_to_stop_stops_both_at_one_step_and_where_the_leader_is_killed_the_other_ends(start, tmp_path):
-    """By SIGINT, which is handed on as SIGTERM."""
+def test_where_the_leader_is_killed_the_other_ends_and_asking_one_to_stop_stops_both_at_one_step(start, tmp_path):
+    """By SIGINT, which is handed on as SIGTERM; in a run that was resumed, whose turns are fewer than its steps."""
     args = ("tf2_gan", *QUICK, "--steps", 100_000, "--workdir", tmp_path)
     started = start(*args)
-    wait_for_step(tmp_path, 5, started)
+    wait_for_step(tmp_path, 25, started)
+    started[0].kill()
+    ((status, err),) = ends(started[1:], timeout=60)
+    assert says_that_one_has_ended(status, err, 1, 0), err
+    started = start(*args)
+    wait_for_step(tmp_path, steps_of(tmp_path)[-1] + 20, started)
     started[1].send_signal(signal.SIGINT)
     (first, first_err), (second, second_err) = ends(started, timeout=60)
     assert (first, second) == (130, 130), (first_err, second_err)
@@ -195,11 +218,6 @@ def test_asking_one_to_stop_stops_both_at_one_step_and_where_the_leader_is_kille
         assert f"stopped at step {step} of 100000" in err
         assert len(err.splitlines()) == 1
     assert (tmp_path / "checkpoints" / str(step)).is_dir()
-    started = start(*args)
-    wait_for_step(tmp_path, step + 5, started)
-    started[0].kill()
-    ((status, err),) = ends(started[1:], timeout=60)
-    assert says_that_one_has_ended(status, err, 1, 0), err
 
 
 @pytest.mark.slow
@@ -253,12 +271,20 @@ def test_twenty_updates_agree_with_the_plain_step_and_what_keeps_them_from_one_r
 
 @pytest.mark.slow
 def test_what_one_has_wrong_is_one_line_in_each(start, tmp_path):
+    """A flag; and an image that it cannot read in the middle, before which the state is saved."""
     (tmp_path / "idea.py").write_text(IDEA)
     args = (tmp_path / "idea.py", *QUICK, "--workdir", tmp_path / "run")
     for status, err in ends(start(*args, own_args=((), ("--loss", "hinge"))), timeout=60):
         assert (status, len(err.splitlines())) == (2, 1), err
         assert "--loss: in idea it is no plain value" in err
     assert not (tmp_path / "run").exists()
+    (tmp_path / "gone.py").write_text(GONE)
+    args = (tmp_path / "gone.py", "--stream", "--log-every", 1, "--evaluate-every", 0, "--workdir", tmp_path / "run")
+    for status, err in ends(start(*args), timeout=100):
+        assert (status, len(err.splitlines())) == (2, 1), err
+        assert "is gone" in err
+    (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert int(saved.name) == steps_of(tmp_path / "run")[-1] > 1
 
 
 def test_flags_that_do_not_fit():

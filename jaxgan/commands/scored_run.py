@@ -75,16 +75,13 @@ def run_scored(
         return run(recipe, workdir, seed, options, accepted)
     by = scorer(recipe, options.data_dir, scored.by)
     summary = run(recipe.replace(events=(event(by, every), *recipe.events)), workdir, seed, options, accepted)
-    with processes.synchronized():
+    with processes.exit_together(), processes.synchronized(), fixed_numerics():
         missing = processes.is_leader()
         with contextlib.suppress(DataError):
             missing = missing and not is_scored(summary, by)
-    if processes.broadcast(missing)[0]:
-        with processes.synchronized():  # Orbax wants all processes, though the leader alone scores
+        if missing:
             states, chosen_by = _states(recipe, workdir)
-        with processes.synchronized(), fixed_numerics():
-            if processes.is_leader():
-                _conclude(dataclasses.replace(by, track=shown), recipe.build(), workdir, states, chosen_by, summary)
+            _conclude(dataclasses.replace(by, track=shown), recipe.build(), workdir, states, chosen_by, summary)
     return read_summary(workdir)
 
 

@@ -64,7 +64,8 @@ def main(args: list[str] | None = None) -> None:
             of_any = _plain_settings(recipes.RECIPES["digits"])  # which has all flags
             flags = found[0] if found else parse(Train, "experiments.train", args, registry=of_any)
             processes.join(**vars(flags.cluster))
-        with processes.synchronized() if jax.distributed.is_initialized() else contextlib.nullcontext():
+        together = processes.synchronized() if jax.distributed.is_initialized() else contextlib.nullcontext()
+        with processes.exit_together(), together:
             flags, recipe, chosen = found or read_flags(Train, "experiments.train", args)
             name, workdir = flags.recipe, flags.workdir or f"runs/{folder_name(chosen, recipe, flags.seed)}"
             config = read_config(Path(workdir))

@@ -72,8 +72,6 @@ class Checkpoints:
 
     def latest_step(self) -> int | None:
         """That of the newest checkpoint, or of the one that is being written; None where there is none."""
-        if self.inode is None:
-            self.reload()
         return self.manager.latest_step()
 
     def scores(self) -> dict[int, Score]:
@@ -102,9 +100,9 @@ def open_folder(directory: str | os.PathLike[str], keep: int | None = None, read
     """Opens a folder of checkpoints, clearing away any that a killed process left half written.
 
     Args:
-      directory: made where it is not there yet; its path may hold any characters.
+      directory: made where it is not there yet and not only read; its path may hold any characters.
       keep: how many of the newest to keep; None keeps all.
-      read_only: leaves all as it is, since a run may be writing there; `latest_step` then looks again each time.
+      read_only: leaves all as it is, since a run may be writing there.
     """
     path, me = Path(directory).absolute(), jax.process_index()
     if not read_only:
@@ -118,6 +116,7 @@ def open_folder(directory: str | os.PathLike[str], keep: int | None = None, read
         async_options=ocp.AsyncOptions(
             timeout_secs=10**6,  # a disk may be slow, and Orbax takes a clock set forward for time that has passed
             create_directories_asynchronously=False,  # else threads wait for minutes where one cannot be made
+            barrier_sync_fn=lambda **_: None,  # JAX's would be asked even so, and is shut down where a run ends early
         ),
     )
     handlers = {
@@ -130,6 +129,7 @@ def open_folder(directory: str | os.PathLike[str], keep: int | None = None, read
     except BaseException:
         plain_paths.remove(link)
         raise
+    manager.reached_preemption = lambda step: False  # which would count its steps among the turns of `stop_signals`
     return Checkpoints(path, keep, manager, link, None if read_only else path.stat().st_ino)
 
 

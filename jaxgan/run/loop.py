@@ -154,7 +154,7 @@ def turns(p: Prepared, report: Report | None, most: int, asked_to_stop: Callable
     step, several = p.start, jax.process_count() > 1
     grids = functools.partial(_draw, p, report, p.config.get("class_names", ())[:ROWS])
     events = (Event("samples", p.options.sample_every, grids), *p.events)
-    finish = functools.partial(_finish, p, report, lowest_scores(p.checkpoints.scores()))
+    finish = functools.partial(_finish, p, report, lowest_scores(p.checkpoints.scores() if report else {}))
     pending = Pending(Snapshot(step, p.gan, p.workdir, False, p.state, {}), events=() if step else events[:1])
     clock = Clock(time.perf_counter())
     if several:  # they agree by programs of their own, for which the devices must be free
@@ -165,9 +165,9 @@ def turns(p: Prepared, report: Report | None, most: int, asked_to_stop: Callable
             state, metrics, count = yield state, step, min(clock.pace, most, _until_due(p, events, step))
         except (DataError, processes.ProcessError):
             finish(pending)
-            (due,) = processes.broadcast(pending.updates and p.checkpoints.latest_step() != step)
-            if due:
-                _save(p, pending.snapshot, None, wait=True)
+            if processes.is_leader() and pending.updates and p.checkpoints.latest_step() != step:
+                check_state(step, pending.snapshot.state, functools.partial(_after_nan, p))
+                _write(p, pending.snapshot, None, wait=True)
             raise
         check_names(events, metrics)
         finish(pending)  # what is due of the turn before, while the devices take this one
@@ -233,7 +233,7 @@ def _finish(p: Prepared, report: Report | None, best: dict[str | None, float], p
     snapshot, updates, due, log, save = pending
     wait(p, snapshot.device_metrics)
     if due or log or save:
-        check_metrics(snapshot.step, snapshot.device_metrics, _after_nan(p))
+        check_metrics(snapshot.step, snapshot.device_metrics, functools.partial(_after_nan, p))
     error, score, failed, better = None, None, False, False
     if report:
         scalars, units = {}, {}
@@ -278,15 +278,20 @@ def _draw(p: Prepared, report: Report | None, names: Sequence[str], snapshot: Sn
 
 def _save(p: Prepared, snapshot: Snapshot, score: Score | None, wait: bool = False) -> None:
     """Has the leader begin to save a state, or with `wait` has it saved."""
-    check_state(snapshot.step, snapshot.state, _after_nan(p))
+    check_state(snapshot.step, snapshot.state, functools.partial(_after_nan, p))
     with processes.synchronized():
         if processes.is_leader():
-            checkpoint.save(p.checkpoints, snapshot.step, snapshot.state, score)
-            if wait:
-                checkpoint.finish(p.checkpoints, snapshot.state)
+            _write(p, snapshot, score, wait)
+
+
+def _write(p: Prepared, snapshot: Snapshot, score: Score | None, wait: bool) -> None:
+    checkpoint.save(p.checkpoints, snapshot.step, snapshot.state, score)
+    if wait:
+        checkpoint.finish(p.checkpoints, snapshot.state)
 
 
 def _after_nan(p: Prepared) -> str:
     newest = p.checkpoints.latest_step()
     left = "no checkpoint was saved" if newest is None else f"the newest checkpoint, of step {newest}, is from before"
+    left = left if processes.is_leader() else "process 0 names the newest checkpoint"
     return f"{left}. Try smaller learning rates; `debug_nans` finds the operation"

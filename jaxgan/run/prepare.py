@@ -186,7 +186,6 @@ def prepare(
     with processes.synchronized():
         if processes.is_leader():
             stack.enter_context(claim(workdir, config))
-            (workdir / "checkpoints").mkdir(exist_ok=True)
     with processes.synchronized():
         if not (workdir / "config.json").exists():
             raise RunError(f"`workdir` {workdir} must be a folder that all processes share; process 0 has another")
@@ -221,11 +220,9 @@ def prepare(
     with processes.synchronized():  # now all know which are damaged
         if processes.is_leader():
             checkpoint.put_aside(checkpoints, damaged)
+            checkpoints.reload()
             record(workdir, config)
     if damaged:
-        with processes.synchronized() as same:
-            checkpoints.reload()
-            same["newest checkpoint of `workdir`"] = checkpoints.latest_step()
         these = ", ".join(str(checkpoints.path / str(step)) for step in damaged)
         note = f"damaged, and kept as STEP.damaged: {these}; this goes on from step {start}"
     return Prepared(

@@ -118,7 +118,7 @@ def is_leader() -> bool:
 
 @contextlib.contextmanager
 def synchronized() -> Iterator[dict[str, Any]]:
-    """Code within this block is completed by all processes, or by none.
+    """Code within this block is completed by all processes, or by none; within a block of `exit_together`.
 
     Yields a dict for what must be the same in all, as values that JSON can hold, by names that a user knows.
 
@@ -136,8 +136,9 @@ def synchronized() -> Iterator[dict[str, Any]]:
     if jax.process_count() > 1:
         message = _disagreement(_gather({"same": same, "problem": problem and _text(problem)}))
         if message:
-            jax.distributed.shutdown()  # while all are here, or the last would see the first as lost
-            raise problem or ProcessError(message)
+            raised = problem or ProcessError(message)
+            raised.is_in_all = True  # type: ignore[attr-defined]  # for `exit_together`
+            raise raised
 
 
 def _text(problem: Exception) -> str:
@@ -174,21 +175,26 @@ def _disagreement(everyone: list[dict[str, Any]]) -> str:
 def exit_together(*ends: type[Exception]) -> Iterator[None]:
     """Within this block all processes keep in step.
 
+    They leave together where all raise at the same point, since the last would otherwise see the first as lost.
+
     Args:
-      ends: exceptions that all of them meet at the same point, if at all. They then leave together, since the last
-        would otherwise see the first as lost.
+      ends: exceptions that all of them meet at the same point, if at all; those of `synchronized` need not be named.
 
     Raises:
       ProcessLost: another one has ended, and the communication with it failed.
     """
     try:
         yield
-    except ends:
-        jax.distributed.shutdown()
-        raise
-    except (jax.errors.JaxRuntimeError, ValueError) as error:
-        of_jax = isinstance(error, jax.errors.JaxRuntimeError) or CODE.match(str(error))
-        if jax.process_count() == 1 or not of_jax or not LOST.search(str(error)):
+    except Exception as error:
+        if isinstance(error, ends) or getattr(error, "is_in_all", False):
+            if jax.distributed.is_initialized():
+                with contextlib.suppress(jax.errors.JaxRuntimeError, ValueError):  # one is lost
+                    _gather("ended")  # which waits for the leader's last checkpoint; JAX waits for half a minute
+                jax.distributed.shutdown()
+            raise
+        of_jax = isinstance(error, jax.errors.JaxRuntimeError)
+        of_jax = of_jax or (isinstance(error, ValueError) and bool(CODE.match(str(error))))
+        if not (of_jax and LOST.search(str(error))) or jax.process_count() == 1:
             raise
         raise ProcessLost(
             f"process {jax.process_index()} cannot go on: another process has ended, or cannot be reached "
