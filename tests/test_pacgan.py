@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("quick_programs")
 
 @pytest.mark.slow
 def test_the_table_is_counted_and_goes_on_without_its_runs(tmp_path, monkeypatch):
-    """In three forms; a third trial is trained though the runs of the first two are gone; ALI's encoder draws."""
+    """A third trial is trained though the runs of the first two are gone; ALI's encoder draws."""
     monkeypatch.setattr(study, "keep_programs", lambda: None)
     monkeypatch.setattr(study, "Options", functools.partial(Options, devices=1))
     page = tmp_path / "page.md"
@@ -29,13 +29,13 @@ def test_the_table_is_counted_and_goes_on_without_its_runs(tmp_path, monkeypatch
         pacgan.main([*map(str, ("--seeds", 1, *flags, "--steps", steps, *places))])
         return json.loads((tmp_path / "pacgan.json").read_text())
 
-    rows = ["ring_gan", "ring_ali", "grid_pacgan3"]
+    rows = ["ring_gan", "ring_ali"]
     found = call(*rows)
     assert found["ring_ali"]["config"]["game"] == "experiments.studies.pacgan:ali"
-    assert [len(of["seeds"]) for of in found.values()] == [1, 1, 1]
+    assert [len(of["seeds"]) for of in found.values()] == [1, 1]
     for of in found.values():
         (seed,) = of["seeds"]
-        assert 0 <= seed["found"] <= 25
+        assert 0 <= seed["found"] <= 8
         assert 0 <= seed["good"] <= 100
     assert page.read_text().count("| ring, ") == 2
     shutil.rmtree(tmp_path / "runs")

@@ -44,7 +44,6 @@ BITS = pytest.mark.parametrize(
     [
         ("shard_map", "small"),
         pytest.param("pmap", "small", marks=SLOW),
-        pytest.param("shard_map", "digits", marks=SLOW),
     ],
 )
 LABELLED = {"classes": 10}
@@ -111,16 +110,11 @@ CHANGES = {
     ("name", "form", "update"),
     [
         ("relativistic", "shard_map", "shared"),
-        pytest.param("pictures", "shard_map", "shared", marks=SLOW),
         pytest.param("pictures", "pmap", "shared", marks=SLOW),
         pytest.param("relativistic", "pmap", "alternating", marks=SLOW),
-        pytest.param("wasserstein", "pmap", "alternating", marks=SLOW),
         pytest.param("wasserstein", "shard_map", "shared", marks=SLOW),
-        pytest.param("ideas", "shard_map", "shared", marks=SLOW),
         pytest.param("ideas", "pmap", "alternating", marks=SLOW),
-        pytest.param("layers", "pmap", "shared", marks=SLOW),
         pytest.param("layers", "shard_map", "alternating", marks=SLOW),
-        pytest.param("features", "pmap", "alternating", marks=SLOW),
         pytest.param("features", "shard_map", "shared", marks=SLOW),
     ],
 )

@@ -221,21 +221,25 @@ def test_where_the_leader_is_killed_the_other_ends_and_asking_one_to_stop_stops_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hung", [0, 1])
-def test_where_one_hangs_the_other_names_it_and_it_ends_when_it_goes_on(start, tmp_path, hung):
-    started = start("tf2_gan", *QUICK, "--workdir", tmp_path, "--steps", "100000", devices=1)
-    wait_for_step(tmp_path, 5, started)
-    started[hung].send_signal(signal.SIGSTOP)
+def test_where_one_hangs_the_other_names_it_and_it_ends_when_it_goes_on(start, tmp_path):
+    """The leader of one run and the other process of another, which hang at the same time."""
+    runs = []
+    for hung in (0, 1):
+        runs.append(start("tf2_gan", *QUICK, "--workdir", tmp_path / f"{hung}", "--steps", "100000", devices=1))
+        wait_for_step(tmp_path / f"{hung}", 5, runs[hung])
+    for hung, started in enumerate(runs):
+        started[hung].send_signal(signal.SIGSTOP)
     begin = time.monotonic()
-    ((status, err),) = ends([started[1 - hung]], timeout=60)
-    assert status == 1
-    (line,) = err.splitlines()
-    assert f"process {1 - hung} cannot go on: process {hung} has not been heard of for 25 seconds; start all" in line
-    assert time.monotonic() - begin < 60
-    started[hung].send_signal(signal.SIGCONT)
-    ((status, err),) = ends([started[hung]], timeout=60)
-    assert status
-    assert re.search("cannot go on: |JAX distributed service detected fatal error", err)  # who notices first
+    for hung, started in enumerate(runs):
+        ((status, err),) = ends([started[1 - hung]], timeout=60)
+        assert status == 1
+        (line,) = err.splitlines()
+        assert f"process {1 - hung} cannot go on: process {hung} has not been heard of for 25 seconds; start" in line
+        assert time.monotonic() - begin < 60
+        started[hung].send_signal(signal.SIGCONT)
+        ((status, err),) = ends([started[hung]], timeout=60)
+        assert status
+        assert re.search("cannot go on: |JAX distributed service detected fatal error", err)  # who notices first
 
 
 @pytest.mark.slow
