@@ -203,9 +203,10 @@ def _plain_settings(recipe: Recipe) -> ConstructorRegistry:
 
 
 def folder_name(recipe: Recipe, usual: Recipe, seed: int = 0) -> str:
-    """RECIPE, and whatever else makes this another run than the recipe's own."""
+    """RECIPE, and whatever else makes this another run than the recipe's own; networks follow from their settings."""
     here, there = {"seed": seed} | recipe.config(), {"seed": 0} | usual.config()
-    changes = [f"{name}={value}" for name, value in here.items() if value != there[name]]
+    changed = [name for name in here if here[name] != there[name] and name not in ("gen", "disc")]
+    changes = [f"{name}={here[name]}" for name in changed]
     return re.sub(r"[^\w.=-]+", "_", "-".join([recipe.name, *changes]))
 
 

@@ -182,7 +182,7 @@ def draw_panels(
             if axes.get_xscale() == "linear":
                 axes.locator_params(axis="x", nbins=6)  # more numbers of five digits would touch
             axes.grid(alpha=0.2)
-            axes.legend()
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize="small", frameon=False)
     with atomic_write(path) as partial:
         figure.savefig(partial, dpi=120, format="png", metadata={"comment": comment} if comment else None)
 
