@@ -5,10 +5,8 @@ system's own (compiled by `cc`, on Linux). One process trains, and then two; bot
 run whose disk is not slow.
 """
 
-import contextlib
 import dataclasses
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jaxgan.commands.cli import check_flags, fail, parse, run_script
+from jaxgan.commands.torture import flags_of_processes
 from jaxgan.run.screen import say
 from jaxgan.run.workdir import read_summary
 
@@ -87,15 +86,10 @@ def train(workdir: Path, processes: int, environment: Mapping[str, str]) -> tupl
     """Trains for two checkpoints: the SHA-256 of the last state, and how many seconds it took."""
     command = [sys.executable, "-m", "experiments.train", "tf2_gan", "--data", "digits", "--evaluate-every", "0"]
     command += ["--steps", "20", "--checkpoint-every", "10", "--workdir", str(workdir)]
-    if processes > 1:
-        with contextlib.closing(socket.create_server(("localhost", 0))) as server:
-            address = f"localhost:{server.getsockname()[1]}"
-        command += ["--coordinator", address, "--num-processes", str(processes)]
+    environment = {**environment, "JAX_NUM_CPU_DEVICES": str(2 // processes)}
     begin, started = time.monotonic(), []
-    for i in range(processes):
-        own = ["--process-id", str(i)] if processes > 1 else []
-        devices = {"JAX_NUM_CPU_DEVICES": str(2 // processes)}
-        started.append(subprocess.Popen([*command, *own], env={**environment, **devices}, stdout=subprocess.DEVNULL))
+    for own in flags_of_processes(processes) if processes > 1 else [[]]:
+        started.append(subprocess.Popen([*command, *own], env=environment, stdout=subprocess.DEVNULL))
     ended = [process.wait() for process in started]
     if any(ended):
         fail(f"{workdir.name}: the run ended with an error", 1)

@@ -57,12 +57,17 @@ def train(recipe: str, *flags: str, steps: int = 400) -> Callable[[Path, Path], 
     return lambda out, given: [["train", recipe.format(given=given), *flags, "--workdir", str(out)]]
 
 
-def two_processes(out: Path, given: Path) -> list[list[str]]:
-    """The same of two processes at a port that is free."""
+def flags_of_processes(count: int) -> list[list[str]]:
+    """What tells each of so many processes of a run who it is, at a port that is free."""
     with contextlib.closing(socket.create_server(("localhost", 0))) as server:
         address = f"localhost:{server.getsockname()[1]}"
+    return [["--coordinator", address, "--num-processes", str(count), "--process-id", str(i)] for i in range(count)]
+
+
+def two_processes(out: Path, given: Path) -> list[list[str]]:
+    """The same of two processes."""
     (command,) = train("tf2_gan", "--data", "digits", "--evaluate-every", "0", steps=2_000)(out, given)
-    return [[*command, "--coordinator", address, "--num-processes", "2", "--process-id", i] for i in "01"]
+    return [[*command, *own] for own in flags_of_processes(2)]
 
 
 UNSCORED = ("--evaluate-every", "0")

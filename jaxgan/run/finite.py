@@ -2,7 +2,7 @@
 
 import math
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +22,27 @@ PARTS = {  # of a state
 LIBRARIES = "site-packages", "dist-packages"
 
 
-def check_metrics(step: int, metrics: Mapping[str, jax.Array], advice: Callable[[], str]) -> None:
+def check_metrics(step: int, metrics: Mapping[str, jax.Array], advice: str) -> None:
     """Ends a run whose losses make no sense any more.
 
     Raises:
-      FloatingPointError: a metric is not finite; the message ends with what `advice` gives.
+      FloatingPointError: a metric is not finite; the message ends with `advice`.
     """
     bad = [f"{name} is {float(value)}" for name, value in metrics.items() if not math.isfinite(value)]
     if bad:
-        raise FloatingPointError(f"step {step}: {' and '.join(bad)}; {advice()}")
+        raise FloatingPointError(f"step {step}: {' and '.join(bad)}; {advice}")
 
 
-def check_state(step: int, state: GANState, advice: Callable[[], str]) -> None:
+def check_state(step: int, state: GANState, advice: str) -> None:
     """Ends a run whose state is not finite: the metrics of a step speak of the one before it.
 
     Raises:
-      FloatingPointError: a float of the state is not; the message names whose, and ends with what `advice` gives.
+      FloatingPointError: a float of the state is not; the message names whose, and ends with `advice`.
     """
     finite = _are_finite(state)
     bad = [part for name, part in PARTS.items() if not finite[name]]
     if bad:
-        raise FloatingPointError(f"step {step}: numbers of {' and of '.join(bad)} are no longer finite; {advice()}")
+        raise FloatingPointError(f"step {step}: numbers of {' and of '.join(bad)} are no longer finite; {advice}")
 
 
 @jax.jit

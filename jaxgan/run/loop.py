@@ -166,7 +166,7 @@ def turns(p: Prepared, report: Report | None, most: int, asked_to_stop: Callable
         except (DataError, processes.ProcessError):
             finish(pending)
             if processes.is_leader() and pending.updates and p.checkpoints.latest_step() != step:
-                check_state(step, pending.snapshot.state, functools.partial(_after_nan, p))
+                check_state(step, pending.snapshot.state, _after_nan(p))
                 _write(p, pending.snapshot, None, wait=True)
             raise
         check_names(events, metrics)
@@ -233,7 +233,7 @@ def _finish(p: Prepared, report: Report | None, best: dict[str | None, float], p
     snapshot, updates, due, log, save = pending
     wait(p, snapshot.device_metrics)
     if due or log or save:
-        check_metrics(snapshot.step, snapshot.device_metrics, functools.partial(_after_nan, p))
+        check_metrics(snapshot.step, snapshot.device_metrics, _after_nan(p))
     error, score, failed, better = None, None, False, False
     if report:
         scalars, units = {}, {}
@@ -278,7 +278,7 @@ def _draw(p: Prepared, report: Report | None, names: Sequence[str], snapshot: Sn
 
 def _save(p: Prepared, snapshot: Snapshot, score: Score | None, wait: bool = False) -> None:
     """Has the leader begin to save a state, or with `wait` has it saved."""
-    check_state(snapshot.step, snapshot.state, functools.partial(_after_nan, p))
+    check_state(snapshot.step, snapshot.state, _after_nan(p))
     with processes.synchronized():
         if processes.is_leader():
             _write(p, snapshot, score, wait)
