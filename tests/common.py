@@ -24,9 +24,6 @@ from jaxgan.networks.minibatch_features import append_diff, append_similarity
 from jaxgan.randomness import Purpose
 from jaxgan.train_step import pass_gradients
 
-R3GANS = ("r3gan", "r3gan_conditional", "r3gan_ffhq64", "r3gan_ffhq256", "r3gan_imagenet32", "r3gan_imagenet64")
-# Recipes that take minutes on a CPU; their small forms do not.
-LARGE = ("sngan", "stylegan2", "stylegan2_ffhq64", *R3GANS)
 QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0}
 if jax.__version_info__ < (0, 11):  # later ones have no other way to fuse
     QUICK["xla_cpu_use_fusion_emitters"] = False
