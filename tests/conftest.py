@@ -1,6 +1,7 @@
 """Strict settings for every test, and several CPU devices."""
 
 import atexit
+import contextlib
 import os
 import shutil
 import sys
@@ -54,9 +55,9 @@ def large_programs_are_not_kept(request):
         forget_programs()
 
 
-@pytest.fixture
-def quick_programs(request, monkeypatch):
-    """All that a test compiles is compiled as `QUICK` has it: for numbers, and not for bits, memory or speed."""
+@contextlib.contextmanager
+def compiling_quickly(module):
+    """Lets all be compiled as `QUICK` has it: for numbers, and not for bits, memory or speed."""
     from common import QUICK
     from jax._src import compiler  # of which there is no public setting for `jax.pmap`, and for all that is called
 
@@ -65,8 +66,24 @@ def quick_programs(request, monkeypatch):
     def quick(*args, env_options_overrides=None, **named):
         return options(*args, env_options_overrides=QUICK | dict(env_options_overrides or {}), **named)
 
-    monkeypatch.setattr(compiler, "get_compile_options", quick)
-    request.module.has_quick_programs = True
+    module.has_quick_programs = True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiler, "get_compile_options", quick)
+        yield
+
+
+@pytest.fixture(scope="module")
+def quick_programs(request):
+    """For all tests of a module, and what they share."""
+    with compiling_quickly(request.module):
+        yield
+
+
+@pytest.fixture
+def quick_programs_of_a_test(request):
+    """For one test alone."""
+    with compiling_quickly(request.module):
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")

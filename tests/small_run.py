@@ -4,10 +4,12 @@ import functools
 import json
 
 from jaxgan import parallel, recipes
+from jaxgan.data import sources
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run import Options
 
 steps_on = functools.lru_cache(parallel.steps_on)
+digits = functools.lru_cache(sources._digits)
 OPTIONS = Options(devices=1, log_every=2, sample_every=3, checkpoint_every=4, keep=2)
 
 
@@ -25,7 +27,7 @@ _build = functools.lru_cache(Recipe.build)  # of a few recipes, as long as the t
 
 
 def share_programs(patch):
-    """Lets runs of one recipe in a test module share their program, which takes longer to make than they take.
+    """Lets runs of one recipe in a test module share their program and data, which take longer to make than they take.
 
     Args:
       patch: pytest's monkeypatch.
@@ -33,6 +35,7 @@ def share_programs(patch):
     patch.setattr(
         parallel, "steps_on", lambda gan, devices, form, streamed: steps_on(gan, tuple(devices), form, streamed)
     )
+    patch.setattr(sources, "_digits", digits)
 
 
 def recipe(**changes):

@@ -37,7 +37,7 @@ from jaxgan.transforms import InstanceNoise
 KEY = jax.random.key(0)
 SOME = [("pmap", 2), ("shard_map", 4)]
 SLOW = pytest.mark.slow
-QUICK = pytest.mark.usefixtures("quick_programs")
+QUICK = pytest.mark.usefixtures("quick_programs_of_a_test")
 EACH_FORM = pytest.mark.parametrize("form", [pytest.param("pmap", marks=SLOW), "shard_map"])
 BITS = pytest.mark.parametrize(
     ("form", "name"),
@@ -226,7 +226,7 @@ RECORDED = [
 def test_the_noise_of_each_example_is_equal_to_the_last_bit(name, changes, variants, request):
     """Latents, labels, the keys that dropout draws from, and instance noise, on any number of devices in both forms."""
     if name != "digits":  # these take long to compile
-        request.getfixturevalue("quick_programs")
+        request.getfixturevalue("quick_programs_of_a_test")
     gan = recording(recipes.get(name).replace(**changes).build())
     batch = real_batch(gan, 16 * gan.training_ratio)
     seen = {}

@@ -11,7 +11,7 @@ from small_data import opened
 from small_run import metrics_of, recipe
 
 import jaxgan
-from jaxgan.commands import seeds, sweep, sweep_results
+from jaxgan.commands import seed_statistics, seeds, sweep, sweep_results
 from jaxgan.commands.scored_run import Scored, run_scored
 from jaxgan.evaluation import scores
 from jaxgan.recipes import RecipeError
@@ -30,6 +30,7 @@ POINTS = {
 @pytest.fixture(autouse=True, scope="module")
 def quick(shared_programs):
     shared_programs.setattr(plots, "draw", lambda workdir, step: None)  # each run's own pictures
+    shared_programs.setattr(seed_statistics, "draw", lambda *args: None)  # and those of its seeds
     shared_programs.setattr(scores, "kernel_distance", functools.partial(scores.kernel_distance, subsets=2))
 
 

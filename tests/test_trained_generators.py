@@ -153,17 +153,27 @@ def test_the_perceptual_distance_is_lpips_of_the_classifiers_maps():
     assert np.isfinite(jax.grad(lambda x: jnp.sum(distance(x, a)))(jnp.asarray(a))).all()
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Runs of one step: of a StyleGAN2 for 16 pixels, and of digits, whose generator has no styles."""
-    path = tmp_path_factory.mktemp("runs")
-    data = folder_of(path / "pictures", {f"{i}.png": NOISE[i : i + 16, :16] for i in range(12)})
+def trained(workdir, *words):
+    """A run of one step."""
     of_all = ("--steps", "1", "--batch-size", "8", "--evaluate-every", "0", "--devices", "1")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(processes, "join", lambda **_: None)  # too late: devices are in use
-        styled = ("stylegan2_small", "--data", data, "--width", "16", "--workdir", str(path / "styled"))
-        for run in (styled, ("digits", "--workdir", str(path / "digits"))):
-            train.main([*run, *of_all])
+        train.main([*words, "--workdir", str(workdir), *of_all])
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def of_digits(tmp_path_factory):
+    """A run of a generator without styles."""
+    return trained(tmp_path_factory.mktemp("runs") / "digits", "digits")
+
+
+@pytest.fixture(scope="module")
+def runs(of_digits):
+    """The folder of that run, and of one of a StyleGAN2 for 16 pixels, `styled`."""
+    path = of_digits.parent
+    data = folder_of(path / "pictures", {f"{i}.png": NOISE[i : i + 16, :16] for i in range(12)})
+    trained(path / "styled", "stylegan2_small", "--data", data, "--width", "16")
     return path
 
 
@@ -295,10 +305,10 @@ def test_what_cannot_be_drawn_or_projected_is_one_line(runs, refused, tmp_path, 
 
 
 @pytest.mark.parametrize(("file", "package"), [("gen.onnx", "jax2onnx"), ("gen.bin", "flatbuffers")])
-def test_an_export_whose_package_is_missing_is_one_line(runs, refused, tmp_path, monkeypatch, file, package):
+def test_an_export_whose_package_is_missing_is_one_line(of_digits, refused, tmp_path, monkeypatch, file, package):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *args: None if name == package else find(name, *args))
     extra = {"jax2onnx": "onnx", "flatbuffers": "export"}[package]
-    said = refused(sample.main, runs / "digits", "--export", tmp_path / file)
+    said = refused(sample.main, of_digits, "--export", tmp_path / file)
     assert f'there is no {package} here; pip install "jaxgan[{extra}]"' in said
     assert not list(tmp_path.iterdir())
