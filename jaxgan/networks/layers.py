@@ -82,10 +82,12 @@ class ConvTranspose(nn.Module):
     stride: int = 1
     padding: Padding = "SAME"
     use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = glorot_uniform
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return _kernel_and_bias(self, lambda x, kernel: conv_transpose(x, kernel, self.stride, self.padding), x)
+        function = functools.partial(conv_transpose, stride=self.stride, padding=self.padding)
+        return _kernel_and_bias(self, function, x, kernel_init=self.kernel_init)
 
 
 class UpsampleConv(nn.Module):
