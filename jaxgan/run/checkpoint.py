@@ -24,6 +24,7 @@ from jaxgan.randomness import key_data, with_keys
 from jaxgan.run import plain_paths
 from jaxgan.run.arrays import arranged, difference, names_of, sha256_of_dicts, shapes, state_sha256
 from jaxgan.run.best import Best, Score, lowest_steps
+from jaxgan.run.signals import interrupted_as_usual
 
 # What a system says of files that may be whole: why one cannot be written, and why one cannot be read.
 FULL = re.compile("No space left on device|Disk quota exceeded|File too large")
@@ -298,7 +299,8 @@ def _whole(checkpoints: Checkpoints, step: int, like: Any) -> Any | None:
 def _restored(checkpoints: Checkpoints, step: int, target: Any | None) -> Any:
     """What Orbax reads: in the form of `target`, or without one whatever is there."""
     args = ocp.args.Composite(state=ocp.args.StandardRestore(target), digest=ocp.args.JsonRestore())
-    return checkpoints.manager.restore(step, args=args)
+    with interrupted_as_usual():
+        return checkpoints.manager.restore(step, args=args)
 
 
 def _is_elsewhere(checkpoints: Checkpoints) -> bool:

@@ -51,6 +51,24 @@ def stop_signals() -> Iterator[Callable[[int], bool]]:
         restore()
 
 
+@contextlib.contextmanager
+def interrupted_as_usual() -> Iterator[None]:
+    """Within this block asyncio sets no handler of its own for SIGINT, which interrupts as it always does.
+
+    To see that the handler is still its own, Python 3.11 writes out the task and all that it has read, which takes
+    longer than to read a checkpoint.
+    """
+    of_main_thread = threading.current_thread() is threading.main_thread()
+    if not of_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *args: signal.default_int_handler(*args))  # which asyncio does not replace
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def end_with_parent() -> None:
     """In a process that another has started: it ends when that one is gone, however that was ended."""
     if parent := multiprocessing.parent_process():
