@@ -76,13 +76,11 @@ def of_gen(gen, disc, real, z, labels):
     return gen_loss(disc, real, gen(z, labels), labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("classes", "update", "settings", "transforms"),
-    [
-        pytest.param(0, "alternating", SETTINGS, (), marks=pytest.mark.slow),
-        pytest.param(4, "shared", SETTINGS, (), marks=pytest.mark.slow),
-        pytest.param(4, "alternating", LARGER, (AUGMENT,), marks=pytest.mark.slow, id="augmented"),
-    ],
+    [(0, "shared", SETTINGS, ()), (4, "alternating", LARGER, (AUGMENT,))],
+    ids=["plain", "augmented"],
 )
 def test_updates_are_pytorchs(classes, update, settings, transforms, x64):
     """Two of them, since the first of Adam's does not depend on its betas."""

@@ -166,10 +166,8 @@ def test_the_parts_are_pytorchs(classes, x64):
     np.testing.assert_allclose(pull(jnp.ones(B))[0], gradient.permute(0, 2, 3, 1), rtol=1e-9, atol=1e-9 * scale)
 
 
-@pytest.mark.parametrize(
-    ("classes", "update"),
-    [pytest.param(3, "shared", marks=pytest.mark.slow), pytest.param(0, "alternating", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("classes", "update"), [(3, "shared"), (0, "alternating")])
 def test_updates_are_pytorchs(classes, update, x64):
     """Two of them: the first with R1, 16 times, and the paths' lengths, 4 times; the second with neither."""
     from torch_layout import update as updated
