@@ -115,7 +115,7 @@ def test_a_disk_may_fill_up_anywhere(plain, mount, capfd):
     """Of many sizes: it is full at every kind of write. With room again the same run comes to the same state."""
     whole = sum(p.stat().st_size for p in plain[0].rglob("*") if p.is_file()) // 1024
     ends = set()
-    for size in (4, 64, 256, *range(whole // 8, 2 * whole, whole // 5)):
+    for size in (4, 64, 256, *range(whole // 8, 2 * whole, whole // 3)):
         disk, said = mount(f"size={size}k"), ""
         try:
             run(recipe(), disk / "w", 0, OPTIONS)

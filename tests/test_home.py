@@ -80,8 +80,8 @@ def test_a_user_without_a_home_directory_trains():
     unset = ("HOME", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR")
     environment = {name: value for name, value in os.environ.items() if name not in unset}
     environment |= {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [*user, sys.executable, "-m", "experiments.train", "digits", "--steps", "4", "--evaluate-every", "2"]
-    command += ["--batch-size", "8", "--devices", "1", "--workdir", "run"]
+    command = [*user, sys.executable, "-m", "experiments.train", "tf2_gan", "--steps", "4", "--evaluate-every", "2"]
+    command += ["--data", "digits", "--batch-size", "8", "--devices", "1", "--workdir", "run"]
     with tempfile.TemporaryDirectory() as folder:  # pytest's own is in one that nobody else may enter
         os.chown(folder, 54321, 54321)
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

@@ -111,7 +111,6 @@ CHANGES = {
     [
         ("relativistic", "shard_map", "shared"),
         pytest.param("pictures", "pmap", "shared", marks=SLOW),
-        pytest.param("relativistic", "pmap", "alternating", marks=SLOW),
         pytest.param("wasserstein", "shard_map", "shared", marks=SLOW),
         pytest.param("ideas", "pmap", "alternating", marks=SLOW),
         pytest.param("layers", "shard_map", "alternating", marks=SLOW),
@@ -223,10 +222,9 @@ RECORDED = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "changes", "variants"), RECORDED)
-def test_the_noise_of_each_example_is_equal_to_the_last_bit(name, changes, variants, request):
+@QUICK
+def test_the_noise_of_each_example_is_equal_to_the_last_bit(name, changes, variants):
     """Latents, labels, the keys that dropout draws from, and instance noise, on any number of devices in both forms."""
-    if name != "digits":  # these take long to compile
-        request.getfixturevalue("quick_programs_of_a_test")
     gan = recording(recipes.get(name).replace(**changes).build())
     batch = real_batch(gan, 16 * gan.training_ratio)
     seen = {}

@@ -32,7 +32,8 @@ TABLE = {
     "gan_elements": ("mnist", 32, 64, "normal", (-1, 1), "alternating", 1e-4, 1e-4, 0.5, 0.9),
 }
 
-LARGEST = ("stylegan2", "stylegan2_ffhq64", "r3gan_ffhq256")  # as others but larger: their steps take long to trace
+# As others but larger: their steps take long to trace.
+LARGEST = ("stylegan2", "stylegan2_ffhq64", "r3gan_ffhq256", "r3gan_imagenet32", "r3gan_imagenet64")
 
 
 @pytest.mark.parametrize("name", TABLE)

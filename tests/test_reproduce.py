@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from jaxgan import recipes
-from jaxgan.commands import reproduce, study
+from jaxgan.commands import reproduce, seed_statistics, study
+from jaxgan.evaluation import scores
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 
@@ -22,6 +23,8 @@ def run(called, monkeypatch, tmp_path):
     Returns what results.json holds then.
     """
     monkeypatch.setattr(study, "keep_programs", lambda: None)
+    monkeypatch.setattr(seed_statistics, "draw", lambda *args: None)
+    monkeypatch.setattr(scores, "kernel_distance", functools.partial(scores.kernel_distance, subsets=2))
     monkeypatch.setattr(reproduce, "Options", functools.partial(reproduce.Options, devices=1))
     monkeypatch.setattr(reproduce.recipes, "get", lambda name, get=recipes.get: get(name).replace(**DIGITS))
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("quick_programs")
 B = 3
 # 4 groups in the block of the first stage, 2 in that of the second; two blocks a stage are `test_r3gan`'s.
 SETTINGS = {"widths": (32, 16), "group_width": 16, "blocks": 1}
-LARGER = SETTINGS | {"widths": (32, 16, 16, 16)}  # 32 pixels, as published
+LARGER = SETTINGS | {"widths": (32, 16, 16)}  # 16 pixels
 # The recipe's at its first steps: they change by a cosine over 39,062 of them, and are float32.
 RATE, GAMMA, BETA2 = (float(np.float32(x)) for x in (2e-4, 0.05, 0.9))
 
