@@ -4,9 +4,10 @@ import functools
 import json
 
 from jaxgan import parallel, recipes
+from jaxgan.commands import seed_statistics
 from jaxgan.data import sources
 from jaxgan.recipes.settings import Recipe
-from jaxgan.run import Options
+from jaxgan.run import Options, plots
 
 steps_on = functools.lru_cache(parallel.steps_on)
 digits = functools.lru_cache(sources._digits)
@@ -36,6 +37,16 @@ def share_programs(patch):
         parallel, "steps_on", lambda gan, devices, form, streamed: steps_on(gan, tuple(devices), form, streamed)
     )
     patch.setattr(sources, "_digits", digits)
+
+
+def undrawn(patch):
+    """Leaves the curves and the film of runs undrawn, and those of their seeds, which take longer than small runs do.
+
+    Args:
+      patch: pytest's monkeypatch.
+    """
+    patch.setattr(plots, "draw", lambda workdir, step: None)
+    patch.setattr(seed_statistics, "draw", lambda path, *args: path.touch())
 
 
 def recipe(**changes):

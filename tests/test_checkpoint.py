@@ -54,12 +54,13 @@ def save(folder, states, keep=None):
 def test_reading_writes_nothing_out_and_leaves_signals_as_they_were(tmp_path, state, like):
     """Where SIGINT's handler is asyncio's, Python 3.11 makes a text of all that is read."""
     save(tmp_path, {5: state})
-    before, written = signal.getsignal(signal.SIGINT), []
-    assert before is signal.default_int_handler
-    with np.printoptions(override_repr=lambda array: written.append(array.shape) or "an array"):
+    written = []
+    with contextlib.ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
+        stack.enter_context(np.printoptions(override_repr=lambda array: written.append(array.shape) or "an array"))
         assert state_sha256(restore(tmp_path, like)) == state_sha256(state)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert not written
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_state_that_has_since_got_a_field_with_nothing_in_it_is_read(tmp_path):
@@ -126,11 +127,11 @@ def test_a_checkpoint_of_a_newer_format_is_told_apart(tmp_path, state, like, mon
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_every_damaged_file_is_either_harmless_or_found_out(tmp_path, state, like):
-    """Each file of a checkpoint in turn: never is anything else restored than what was saved.
-
-    What else can befall a file is in tests/test_damage.py.
-    """
+@pytest.mark.parametrize(
+    "damage", ["flipped", *(pytest.param(d, marks=pytest.mark.slow) for d in ("truncated", "emptied", "removed"))]
+)
+def test_every_damaged_file_is_either_harmless_or_found_out(tmp_path, state, like, damage):
+    """Each file of a checkpoint in turn: never is anything else restored than what was saved."""
     save(tmp_path / "whole", {5: state, 6: state})
     found_out = {}
     files = sorted(p for p in (tmp_path / "whole" / "6").rglob("*") if p.is_file())
@@ -140,9 +141,13 @@ def test_every_damaged_file_is_either_harmless_or_found_out(tmp_path, state, lik
         shutil.copytree(tmp_path / "whole", copy)
         target = copy / file.relative_to(tmp_path / "whole")
         content = bytearray(target.read_bytes())
-        if content:
+        if damage == "removed":
+            target.unlink()
+        elif damage == "flipped" and content:
             content[len(content) // 2] ^= 0x55
-        target.write_bytes(content)
+            target.write_bytes(content)
+        else:
+            target.write_bytes(content[: len(content) // 2 if damage == "truncated" else 0])
         try:
             assert state_sha256(restore(copy, like)) == state_sha256(state)
         except CheckpointError as error:

@@ -7,11 +7,12 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from small_run import undrawn
 
 import jaxgan
 from experiments.studies import pacgan
-from jaxgan.commands import seed_statistics, study
-from jaxgan.run import Options, plots
+from jaxgan.commands import study
+from jaxgan.run import Options
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 
@@ -20,8 +21,7 @@ pytestmark = pytest.mark.usefixtures("quick_programs")
 def test_the_table_is_counted_and_goes_on_without_its_runs(tmp_path, monkeypatch):
     """A third trial is trained though the runs of the first two are gone; ALI's encoder draws."""
     monkeypatch.setattr(study, "keep_programs", lambda: None)
-    monkeypatch.setattr(plots, "draw", lambda workdir, step: None)
-    monkeypatch.setattr(seed_statistics, "draw", lambda *args: None)
+    undrawn(monkeypatch)
     monkeypatch.setattr(study, "Options", functools.partial(Options, devices=1))
     page = tmp_path / "page.md"
     page.write_text("<!-- pacgan -->\n<!-- end -->\n")

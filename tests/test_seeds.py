@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from common import SmallDisc, SmallGen
 from small_data import opened
-from small_run import metrics_of, recipe
+from small_run import metrics_of, recipe, undrawn
 
 from experiments.bench import vmapped_seeds
 from jaxgan.benchmark import timing
@@ -26,8 +26,7 @@ OPTIONS = Options(devices=1, log_every=2, sample_every=6, checkpoint_every=6)
 
 @pytest.fixture(autouse=True, scope="module")
 def quick_scores(shared_programs):
-    shared_programs.setattr(plots, "draw", lambda workdir, step: None)  # each run's own pictures
-    shared_programs.setattr(seed_statistics, "draw", lambda path, *args: path.touch())  # which takes a second
+    undrawn(shared_programs)
     # Of these scores the one that takes seconds, by fewer subsets of the images.
     shared_programs.setattr(scores, "kernel_distance", functools.partial(scores.kernel_distance, subsets=2))
 

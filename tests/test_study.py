@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from common import real_batch
 from PIL import Image
+from small_run import undrawn
 
 import jaxgan
 from experiments.studies import equal_time, games, methods, modes
 from jaxgan import recipes
 from jaxgan.accumulation import disc_mixing
-from jaxgan.commands import scored_run, scorer, scoring, seed_statistics, study
+from jaxgan.commands import scored_run, scorer, scoring, study
 from jaxgan.evaluation import kernel_distance, scores
 from jaxgan.gan import Batch, image_shape
 from jaxgan.run import Options, RunError
@@ -152,7 +153,7 @@ def test_wrong_flags_are_one_line(refused, tmp_path):
 def call(monkeypatch, tmp_path):
     """A study on the embedded digits, with few images; what NAME.json holds then, and the page."""
     monkeypatch.setattr(study, "keep_programs", lambda: None)
-    monkeypatch.setattr(seed_statistics, "draw", lambda *args: None)  # the curves of each row's seeds
+    undrawn(monkeypatch)
     monkeypatch.setattr(study, "Options", functools.partial(Options, devices=1))
     monkeypatch.setattr(scorer, "COUNT", 500)
     monkeypatch.setattr(scores, "kernel_distance", functools.partial(kernel_distance, subsets=3))

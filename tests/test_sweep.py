@@ -8,14 +8,14 @@ import jax
 import numpy as np
 import pytest
 from small_data import opened
-from small_run import metrics_of, recipe
+from small_run import metrics_of, recipe, undrawn
 
 import jaxgan
-from jaxgan.commands import seed_statistics, seeds, sweep, sweep_results
+from jaxgan.commands import seeds, sweep, sweep_results
 from jaxgan.commands.scored_run import Scored, run_scored
 from jaxgan.evaluation import scores
 from jaxgan.recipes import RecipeError
-from jaxgan.run import Event, Options, Stopped, plots, run, run_together
+from jaxgan.run import Event, Options, Stopped, run, run_together
 from jaxgan.run import loop as loops
 
 SMALL = recipe(steps=4)
@@ -29,8 +29,7 @@ POINTS = {
 
 @pytest.fixture(autouse=True, scope="module")
 def quick(shared_programs):
-    shared_programs.setattr(plots, "draw", lambda workdir, step: None)  # each run's own pictures
-    shared_programs.setattr(seed_statistics, "draw", lambda *args: None)  # and those of its seeds
+    undrawn(shared_programs)
     shared_programs.setattr(scores, "kernel_distance", functools.partial(scores.kernel_distance, subsets=2))
 
 
