@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from jax.flatten_util import ravel_pytree
 
 import jaxgan
@@ -34,6 +35,12 @@ STEP = jax.jit(jaxgan.train_step, static_argnums=0, compiler_options=QUICK)
 PLAIN = jax.jit(jaxgan.train_step, static_argnums=0)  # the same to the last bit as what is compiled for a device
 STEPS = jax.jit(jaxgan.train_steps, static_argnums=0, compiler_options=QUICK)
 SGD = {"gen_optimizer": optax.sgd(0.1), "disc_optimizer": optax.sgd(0.2)}  # the same objects, so that GANs are equal
+
+
+def at_night(cases):
+    """Cases of `parametrize`, each a value or a tuple of them, for the nightly shelf alone."""
+    cases = (case if isinstance(case, tuple) else (case,) for case in cases)
+    return [pytest.param(*case, marks=pytest.mark.nightly) for case in cases]
 
 
 class SmallGen(nn.Module):

@@ -40,6 +40,14 @@ def forget_programs():
         jax.clear_caches()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Before `-m` chooses: what is nightly is slow, too."""
+    for item in items:
+        if item.get_closest_marker("nightly"):
+            item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def programs_of_a_module_are_not_kept(request):
     yield

@@ -6,6 +6,7 @@ import json
 from jaxgan import parallel, recipes
 from jaxgan.commands import seed_statistics
 from jaxgan.data import sources
+from jaxgan.evaluation import kernel_distance, scores
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run import Options, plots
 
@@ -47,6 +48,15 @@ def undrawn(patch):
     """
     patch.setattr(plots, "draw", lambda workdir, step: None)
     patch.setattr(seed_statistics, "draw", lambda path, *args: path.touch())
+
+
+def few_subsets(patch):
+    """Takes the kernel distance over three subsets, since a hundred take seconds at each score.
+
+    Args:
+      patch: pytest's monkeypatch.
+    """
+    patch.setattr(scores, "kernel_distance", functools.partial(kernel_distance, subsets=3))
 
 
 def recipe(**changes):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from common import at_night
 
 import jaxgan
 from experiments.bench import communication
@@ -22,7 +23,7 @@ from jaxgan import recipes
 from jaxgan.gan import image_shape
 
 ROOT = Path(__file__).parents[1]
-NAMES = ["digits", "canton_lsgan", "tf2_gan"]  # others take minutes more
+NAMES = ["tf2_gan", *at_night(["digits", "canton_lsgan"])]  # others take minutes more
 SIZES = {"digits": 1_797, "keras_dcgan": 50_000, "canton_lsgan": 50_000, "gan_elements": 70_000}  # else MNIST's 60,000
 
 
@@ -95,7 +96,7 @@ def test_recipes_on_an_h100(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "target"), [("digits", "h100:8"), ("digits", "v5e:2x4")])
+@pytest.mark.parametrize(("name", "target"), [("digits", "v5e:2x4"), *at_night([("digits", "h100:8")])])
 def test_eight_devices_exchange_what_the_docs_say(name, target):
     """Of some recipes: all of them take minutes, most of all for a TPU; docs/devices.md has them."""
     collectives = check(name, target, 8)["collectives"]

@@ -54,7 +54,7 @@ def measured(tmp_path, *flags):
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines], result
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_measures_and_writes_what_it_measured(tmp_path):
     rows, result = measured(tmp_path)
     assert [row[1] for row in rows[:2]] == ["shared", "alternating"]
@@ -79,7 +79,7 @@ def test_measures_and_writes_what_it_measured(tmp_path):
     assert result["machine"]["jax"] == jax.__version__
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_measures_an_accelerator_without_whole_runs(tmp_path):
     """Here on the CPU, of which there is no trace."""
     rows, result = measured(tmp_path, "--accelerator")

@@ -95,7 +95,7 @@ def test_points_are_those_of_their_distributions():
         recipes.get("ring").replace(data="digits").open_data()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_ring_is_found_in_its_published_length():
     """All eight modes, within three standard deviations of one most points; by another seed than the study's."""
     recipe = recipes.get("ring")

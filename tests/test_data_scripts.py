@@ -10,9 +10,8 @@ import pytest
 
 from experiments.bench import reading, streaming
 
-pytestmark = pytest.mark.slow
 
-
+@pytest.mark.nightly
 def test_reading_shows_every_way_beside_pillow_and_refuses_too_few_images():
     command = [sys.executable, "-m", "experiments.bench.reading", "--rounds", "1", "--side", "32", "--images"]
     table = subprocess.run([*command, "640"], capture_output=True, text=True, check=True).stdout
@@ -27,6 +26,7 @@ def test_reading_shows_every_way_beside_pillow_and_refuses_too_few_images():
     assert found.stderr.strip() == "error: --images must be at least 640, and --rounds and --side at least 1"
 
 
+@pytest.mark.nightly
 def test_streaming_makes_images_once_and_watches_a_run(tmp_path):
     """Its memory is that of the whole tree of processes, and its first update comes before its end."""
     folder = tmp_path / "images"
@@ -43,6 +43,7 @@ def test_streaming_makes_images_once_and_watches_a_run(tmp_path):
     assert 1 < first < time.perf_counter() - begin
 
 
+@pytest.mark.slow
 def test_streaming_counts_the_memory_of_processes_below():
     """A process that has 200 MiB in one of its own is seen to have them."""
     below = "x = bytearray(200 * 2**20); x[::4096] = b'1' * len(x[::4096]); print(flush=True); input()"

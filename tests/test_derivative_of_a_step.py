@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from common import QUICK, real_batch, small_state
+from common import QUICK, at_night, real_batch, small_state
 from jax.flatten_util import ravel_pytree
 
 import jaxgan
@@ -67,7 +67,7 @@ def two_networks(loss, penalties, update, spectral=False, **changes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES, ids="-".join)
+@pytest.mark.parametrize("case", [*CASES[::2], *at_night((case,) for case in CASES[1::2])], ids="-".join)
 def test_the_jacobian_of_a_step_is_that_of_its_numbers(case, x64):
     """Each network's new parameters depend on the other's old ones, by its gradient: no term of these may be lost."""
     loss, penalties, update = case
@@ -75,7 +75,7 @@ def test_the_jacobian_of_a_step_is_that_of_its_numbers(case, x64):
     np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("update", ["shared", "alternating"])
 def test_so_it_is_with_spectral_normalisation_a_transform_and_several_updates_of_d(update, x64):
     """The singular vectors are advanced by the weights, so they depend on them."""

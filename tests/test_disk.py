@@ -109,7 +109,7 @@ def test_a_disk_that_fills_up(mount, tmp_path):
     assert [m["step"] for m in metrics_of(disk / "w")] == [1, *range(2, 21, 2)]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @of_orbax
 def test_a_disk_may_fill_up_anywhere(plain, mount, capfd):
     """Of many sizes: it is full at every kind of write. With room again the same run comes to the same state."""
@@ -168,7 +168,7 @@ def test_a_folder_that_is_moved_while_a_run_writes_there(plain, tmp_path, then):
     assert [m["step"] for m in metrics_of(there)] == [m["step"] for m in metrics_of(plain[0])]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 def test_a_slow_disk_changes_nothing(tmp_path):
     """Each write of a checkpoint waits for 50 ms; `experiments.bench.slow_disk` has two processes, and seconds."""

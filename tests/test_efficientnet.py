@@ -65,7 +65,7 @@ def test_features_are_pytorchs(weights):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_photographs_are_named_rightly():
     from sklearn.datasets import load_sample_images
 

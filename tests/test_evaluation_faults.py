@@ -21,7 +21,7 @@ SCORES += ["inception_score", "classes_covered", "precision", "recall", "density
 SCORES += ["nearest_train", "memorized", "authpct"]
 
 
-pytestmark = [pytest.mark.slow, needs_tfds]
+pytestmark = [pytest.mark.nightly, needs_tfds]
 
 
 @functools.cache

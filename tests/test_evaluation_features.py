@@ -1,6 +1,5 @@
 """Features: what images become, that nothing but the image decides them, and which real features are kept."""
 
-import functools
 import hashlib
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from small_run import few_subsets
 
 from jaxgan import data, evaluation
 from jaxgan.evaluation import Embedded, Features, cache, shipped
@@ -23,9 +23,8 @@ DISTANCES = {"digits": 0.19245734896605882, "mnist": 0.02521189104193411, "cifar
 
 
 @pytest.fixture(autouse=True)
-def few_subsets(monkeypatch):
-    few = functools.partial(evaluation.kernel_distance, subsets=3)  # a hundred take seconds
-    monkeypatch.setattr("jaxgan.evaluation.scores.kernel_distance", few)
+def quick_scores(monkeypatch):
+    few_subsets(monkeypatch)
 
 
 @pytest.fixture(scope="module")

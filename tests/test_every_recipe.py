@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from small_data import opened
+from small_run import few_subsets
 
 from jaxgan import data, recipes
 from jaxgan.commands import scorer, train
-from jaxgan.evaluation import kernel_distance, scores
 from jaxgan.gan import image_shape
 from jaxgan.run.metrics import UNIT
 
@@ -64,7 +64,7 @@ def test_on_the_embedded_digits(name, run):
 def test_on_its_own_data(run, monkeypatch):
     """Of their test split, since fewer images are read and scored in less time."""
     monkeypatch.setattr(scorer, "COUNT", 1_000)
-    monkeypatch.setattr(scores, "kernel_distance", functools.partial(kernel_distance, subsets=3))
+    few_subsets(monkeypatch)
     config, summary = run("tf2_gan", "--data-dir", TFDS, "--split", "test", "--evaluate-every", 1000)
     assert (config["data"], config["update"]) == ("mnist", "shared")
     assert summary["final"]["features"]["name"] == "mnist"

@@ -18,6 +18,7 @@ from common import (
     as_float64,
     assert_close,
     assert_same_bits,
+    at_night,
     descended,
     in_range,
     latents,
@@ -39,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("quick_programs")
 PAGE = (Path(__file__).parents[1] / "docs" / "games.md").read_text()
 IDEAS = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE, flags=re.DOTALL))
 NAMES = "encoder path_length ada lecam packing vae_gan extragradient consensus lookahead"
-FAST = ("ada.py", "packing.py")
+IN_CI = ("ada.py", "packing.py")
 NORMED = ("packing.py", "lecam.py", "extragradient.py")  # with batch normalisation, where it is not in its own networks
 
 
@@ -48,9 +49,7 @@ def test_the_page_has_them_all():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in IDEAS]
-)
+@pytest.mark.parametrize("name", [*IN_CI, *at_night(name for name in IDEAS if name not in IN_CI)])
 def test_an_idea_is_the_same_on_four_devices_and_in_microbatches(name, x64, tmp_path):
     """Two steps of 16 images, plain descent: on one device, on four, and in two microbatches."""
     (tmp_path / name).write_text(IDEAS[name])

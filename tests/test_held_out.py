@@ -1,21 +1,18 @@
 """Which real images are held out: halves and choices by no order of the data, and copies among them."""
 
-import functools
-
 import numpy as np
 import pytest
-from small_run import recipe
+from small_run import few_subsets, recipe
 
 from jaxgan import data
 from jaxgan.commands import real_images, scoring
 from jaxgan.data import Dataset
-from jaxgan.evaluation import kernel_distance
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few_subsets_and_an_empty_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxgan.evaluation.scores.kernel_distance", functools.partial(kernel_distance, subsets=3))
+        few_subsets(patch)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 

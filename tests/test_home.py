@@ -69,7 +69,7 @@ def test_what_needs_a_home_directory_says_so_and_makes_none(homeless):
     assert not list(homeless.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser may become another user")
 def test_a_user_without_a_home_directory_trains():
     """A real process; it may read all files, since Python may be in the superuser's home."""

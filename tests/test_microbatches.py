@@ -41,9 +41,9 @@ KEY = jax.random.key(0)
         ("plain", 1, "shared"),
         pytest.param("pmap", 2, "alternating", marks=SLOW),
         pytest.param("shard_map", 4, "shared", marks=SLOW),
-        pytest.param("plain", 1, "alternating", marks=SLOW),
-        pytest.param("pmap", 2, "shared", marks=SLOW),
-        pytest.param("shard_map", 4, "alternating", marks=SLOW),
+        pytest.param("plain", 1, "alternating", marks=pytest.mark.nightly),
+        pytest.param("pmap", 2, "shared", marks=pytest.mark.nightly),
+        pytest.param("shard_map", 4, "alternating", marks=pytest.mark.nightly),
     ],
 )
 def test_without_batch_statistics_microbatches_make_the_same_update(update, form, count, x64):

@@ -10,7 +10,7 @@ import re
 import jax
 import jax.numpy as jnp
 import pytest
-from common import QUICK
+from common import QUICK, at_night
 
 import jaxgan
 from jaxgan import convolutions, networks, recipes
@@ -139,7 +139,7 @@ STYLES_BACKWARD = total((2 * 7 + 2 * 4, 2 + 1 + 2 * 11 + 2 * 7), *[(2 * 7 + 4 + 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("update", "again"), [("shared", ()), ("alternating", (STYLES_G, STYLES_D))])
+@pytest.mark.parametrize(("update", "again"), [("shared", ()), *at_night([("alternating", (STYLES_G, STYLES_D))])])
 def test_stylegan2_shares_its_pass_too(update, again):
     """Of G on, D on both batches, and back: an alternating step has 14 convolutions and 30 products more."""
     want = total(STYLES_G, STYLES_D, STYLES_D, STYLES_BACKWARD, *again)
@@ -160,7 +160,7 @@ CYCLEGAN = 6 * 12 + 2 * 3 * 3, 2 * 2 * (3 + 2), 2 * 3, 6 * 12 + 2 * 12 + 4 * 11
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parts", "number", "again"),
-    [("pix2pix", PIX2PIX, 42, 8 + 3), ("cyclegan", CYCLEGAN, 256, 2 * 11 + 3)],
+    [("pix2pix", PIX2PIX, 42, 8 + 3), *at_night([("cyclegan", CYCLEGAN, 256, 2 * 11 + 3)])],
     ids=["pix2pix", "cyclegan"],
 )
 def test_games_of_images_share_their_pass_too(name, parts, number, again):

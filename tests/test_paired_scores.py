@@ -1,12 +1,11 @@
 """Paired data are scored by their targets: held-out ones, each once, during training, at the end and by `evaluate`."""
 
-import functools
 import json
 
 import flax.linen as nn
 import numpy as np
 import pytest
-from small_run import metrics_of
+from small_run import few_subsets, metrics_of
 
 import jaxgan
 from jaxgan import Losses, data, evaluation, recipes
@@ -14,7 +13,7 @@ from jaxgan.commands import evaluate, scored_run, scoring, seed_statistics
 from jaxgan.commands.page import tables
 from jaxgan.commands.scored_run import Scored
 from jaxgan.data import Dataset
-from jaxgan.evaluation import Features, kernel_distance
+from jaxgan.evaluation import Features
 from jaxgan.images import save_png
 from jaxgan.run import Options, RunError, checkpoint
 from jaxgan.run.numerics import root_key
@@ -122,7 +121,7 @@ def test_a_run_of_few_pairs_is_scored_by_its_held_out_targets_alone(folder, tmp_
 
 
 def test_many_pairs_are_compared_by_features_besides_and_each_target_counts_once(monkeypatch):
-    monkeypatch.setattr("jaxgan.evaluation.scores.kernel_distance", functools.partial(kernel_distance, subsets=2))
+    few_subsets(monkeypatch)
     images, grey = coloured(250)
     features = Features("mine", "", lambda x: x.reshape(len(x), -1)[:, ::9], kept=False)
     by = scoring.Scorer(recipe(lambda: Dataset("mine", images, others={"condition": grey})), features)

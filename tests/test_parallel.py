@@ -36,7 +36,7 @@ from jaxgan.transforms import InstanceNoise
 
 KEY = jax.random.key(0)
 SOME = [("pmap", 2), ("shard_map", 4)]
-SLOW = pytest.mark.slow
+SLOW, NIGHTLY = pytest.mark.slow, pytest.mark.nightly
 QUICK = pytest.mark.usefixtures("quick_programs_of_a_test")
 EACH_FORM = pytest.mark.parametrize("form", [pytest.param("pmap", marks=SLOW), "shard_map"])
 BITS = pytest.mark.parametrize(
@@ -110,11 +110,11 @@ CHANGES = {
     ("name", "form", "update"),
     [
         ("relativistic", "shard_map", "shared"),
-        pytest.param("pictures", "pmap", "shared", marks=SLOW),
+        pytest.param("pictures", "pmap", "shared", marks=NIGHTLY),
         pytest.param("wasserstein", "shard_map", "shared", marks=SLOW),
         pytest.param("ideas", "pmap", "alternating", marks=SLOW),
-        pytest.param("layers", "shard_map", "alternating", marks=SLOW),
-        pytest.param("features", "shard_map", "shared", marks=SLOW),
+        pytest.param("layers", "shard_map", "alternating", marks=NIGHTLY),
+        pytest.param("features", "shard_map", "shared", marks=NIGHTLY),
     ],
 )
 @QUICK
@@ -214,9 +214,9 @@ def record(module, context, **values):
 SPLIT = {"training_ratio": 2, "accumulate": 2}
 RECORDED = [
     ("digits", LABELLED, SOME),
-    pytest.param("canton_lsgan", LABELLED | SPLIT, SOME, marks=SLOW),
-    pytest.param("canton_lsgan", {}, [("pmap", 8)], marks=SLOW),
-    pytest.param("keras_mnist", {}, [("shard_map", 8)], marks=SLOW),
+    pytest.param("canton_lsgan", LABELLED | SPLIT, SOME, marks=NIGHTLY),
+    pytest.param("canton_lsgan", {}, [("pmap", 8)], marks=NIGHTLY),
+    pytest.param("keras_mnist", {}, [("shard_map", 8)], marks=NIGHTLY),
 ]
 
 

@@ -5,7 +5,7 @@ import subprocess
 import jax
 import optax
 import pytest
-from common import SmallDisc, SmallGen, small_gan
+from common import SmallDisc, SmallGen, at_night, small_gan
 
 import jaxgan
 from experiments.bench import communication
@@ -150,9 +150,7 @@ def test_a_compiler_that_breaks_down_is_one_line(monkeypatch, refused, status, s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("devices", "streamed"), [pytest.param(1, False, marks=pytest.mark.slow), (2, True)], ids=["whole", "streamed"]
-)
+@pytest.mark.parametrize(("devices", "streamed"), [(2, True), *at_night([(1, False)])], ids=["streamed", "whole"])
 def test_what_is_compiled_is_what_a_run_takes(devices, streamed):
     """A small GAN, on parts of this CPU: its memory in bytes by hand."""
     recipe = recipes.get("digits").replace(gen=SmallGen(3), disc=SmallDisc(3), classes=3, z_size=5, batch_size=8)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from common import at_night
 from small_data import encoded, folder_of
 
 from jaxgan import data
@@ -274,7 +275,7 @@ def of_session(process):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, *at_night([signal.SIGTERM, signal.SIGINT])])
 def test_one_that_is_stopped_goes_on_and_writes_the_same_bytes(call, many, tmp_path, how):
     name, out = many[0], tmp_path / "out"
     process = started(name, out)

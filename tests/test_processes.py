@@ -149,7 +149,7 @@ def says_that_one_has_ended(status, err, me, other):
     return (status == 1 and re.match(ours, err)) or (status in (1, -signal.SIGABRT) and "another task died" in err)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_make_one_run_and_one_alone_goes_on_with_it(start, tmp_path):
     """Slurm says which process each is; they have joined when the recipe's file is read, as it may use devices.
 
@@ -219,7 +219,7 @@ def test_where_the_leader_is_killed_the_other_ends_and_asking_one_to_stop_stops_
     assert (tmp_path / "checkpoints" / str(step)).is_dir()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_where_one_hangs_the_other_names_it_and_it_ends_when_it_goes_on(start, tmp_path):
     """The leader of one run and the other process of another, which hang at the same time."""
     runs = []

@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from small_run import few_subsets
 
 from jaxgan import recipes
 from jaxgan.commands import reproduce, seed_statistics, study
-from jaxgan.evaluation import scores
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 
@@ -24,7 +24,7 @@ def run(called, monkeypatch, tmp_path):
     """
     monkeypatch.setattr(study, "keep_programs", lambda: None)
     monkeypatch.setattr(seed_statistics, "draw", lambda *args: None)
-    monkeypatch.setattr(scores, "kernel_distance", functools.partial(scores.kernel_distance, subsets=2))
+    few_subsets(monkeypatch)
     monkeypatch.setattr(reproduce, "Options", functools.partial(reproduce.Options, devices=1))
     monkeypatch.setattr(reproduce.recipes, "get", lambda name, get=recipes.get: get(name).replace(**DIGITS))
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import small_gan
+from common import at_night, small_gan
 
 import jaxgan
 from jaxgan import recipes, sampling
@@ -192,7 +192,7 @@ def test_an_exported_generator_makes_the_same_images_and_black_of_a_label_that_i
 @pytest.mark.filterwarnings("ignore")  # of the packages that write ONNX
 @pytest.mark.parametrize(
     "name",
-    ["digits_conditional", *(pytest.param(x, marks=pytest.mark.slow) for x in ("stylegan2_small", "r3gan_small"))],
+    ["digits_conditional", pytest.param("r3gan_small", marks=pytest.mark.slow), *at_night(["stylegan2_small"])],
 )
 def test_an_onnx_model_makes_the_same_images_of_any_number_of_latents(name):
     """By ONNX Runtime. StyleGAN2's noise is part of the model: twice the same."""

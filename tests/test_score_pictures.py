@@ -1,19 +1,18 @@
 """Anybody's pictures are scored against any others: as a run's samples are, with a floor where there can be one."""
 
-import functools
 import json
 import os
 
 import numpy as np
 import pytest
 from PIL import Image
-from small_run import recipe
+from small_run import few_subsets, recipe
 
 from jaxgan import data, evaluation
 from jaxgan.commands import evaluate, nearest_sheet, pictures, sample, scoring
 from jaxgan.data import DataError
 from jaxgan.data.arrays import npz
-from jaxgan.evaluation import cache, kernel_distance, pairs
+from jaxgan.evaluation import cache, pairs
 from jaxgan.images import save_png
 from jaxgan.run import Options, run
 
@@ -22,7 +21,7 @@ DIGITS = data.load("digits")
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_scores(shared_programs, tmp_path_factory):
-    shared_programs.setattr("jaxgan.evaluation.scores.kernel_distance", functools.partial(kernel_distance, subsets=3))
+    few_subsets(shared_programs)
     shared_programs.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 

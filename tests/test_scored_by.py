@@ -1,15 +1,13 @@
 """What scores were measured in: only like is compared with like; and what cannot be measured costs no run."""
 
 import contextlib
-import functools
 
 import pytest
-from small_run import metrics_of, recipe
+from small_run import few_subsets, metrics_of, recipe
 
 from jaxgan.commands import sample, scored_run, scoring, seeds
 from jaxgan.commands.scored_run import Scored
 from jaxgan.commands.scoring import ScorerOptions
-from jaxgan.evaluation import kernel_distance
 from jaxgan.recipes import RecipeError
 from jaxgan.run import Event, Options, checkpoint, plots, run, tensorboard
 
@@ -20,8 +18,7 @@ OPTIONS = Options(devices=1, log_every=2, sample_every=100, checkpoint_every=4, 
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_scores(shared_programs, tmp_path_factory):
-    # A hundred subsets take seconds each time.
-    shared_programs.setattr("jaxgan.evaluation.scores.kernel_distance", functools.partial(kernel_distance, subsets=3))
+    few_subsets(shared_programs)
     shared_programs.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 

@@ -1,7 +1,6 @@
 """Runs that are scored: curves, the best checkpoint, the last and the best in the summary; and no trace in the bits."""
 
 import contextlib
-import functools
 import json
 import sys
 from pathlib import Path
@@ -9,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_run import metrics_of, recipe
+from small_run import few_subsets, metrics_of, recipe
 
 import jaxgan
 from jaxgan import evaluation, recipes
 from jaxgan.commands import evaluate, feature_files, sample, scored_run, scoring
 from jaxgan.commands.scored_run import Scored
 from jaxgan.data import Dataset
-from jaxgan.evaluation import kernel_distance
 from jaxgan.evaluation.scores import halves
 from jaxgan.run import Event, Options, RunError, checkpoint, run
 from jaxgan.run.numerics import root_key
@@ -27,8 +25,7 @@ CURVES = {"frechet_distance", "precision", "recall", "density", "coverage", "inc
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_scores(shared_programs, tmp_path_factory):
-    # A hundred subsets take seconds each time.
-    shared_programs.setattr("jaxgan.evaluation.scores.kernel_distance", functools.partial(kernel_distance, subsets=3))
+    few_subsets(shared_programs)
     shared_programs.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
@@ -176,7 +173,7 @@ def test_evaluate_says_what_the_summary_says(scored, tmp_path, capsys):
     assert "frechet_distance" in out
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_other_samples_weights_references_and_features_give_other_scores(scored, tmp_path):
     final = scored[1]["final"]
     base = final["scores"]["frechet_distance"]

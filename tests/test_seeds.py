@@ -1,6 +1,5 @@
 """A study of several seeds: each the run that it is alone, what their scores spread over, and how it goes on."""
 
-import functools
 import json
 import shutil
 
@@ -8,14 +7,13 @@ import numpy as np
 import pytest
 from common import SmallDisc, SmallGen
 from small_data import opened
-from small_run import metrics_of, recipe, undrawn
+from small_run import few_subsets, metrics_of, recipe, undrawn
 
 from experiments.bench import vmapped_seeds
 from jaxgan.benchmark import timing
 from jaxgan.commands import seed_statistics, seeds
 from jaxgan.commands.scored_run import Scored, run_scored
 from jaxgan.commands.scoring import ScorerOptions
-from jaxgan.evaluation import scores
 from jaxgan.run import Options, RunError, Stopped, WorkdirError, plots, run
 
 draw = seed_statistics.draw  # which the module's tests do without
@@ -27,8 +25,7 @@ OPTIONS = Options(devices=1, log_every=2, sample_every=6, checkpoint_every=6)
 @pytest.fixture(autouse=True, scope="module")
 def quick_scores(shared_programs):
     undrawn(shared_programs)
-    # Of these scores the one that takes seconds, by fewer subsets of the images.
-    shared_programs.setattr(scores, "kernel_distance", functools.partial(scores.kernel_distance, subsets=2))
+    few_subsets(shared_programs)
 
 
 def study(folder, count, small=SMALL):
@@ -307,7 +304,7 @@ def test_the_mean_is_of_the_steps_that_all_seeds_have_and_of_those_that_ended(tm
     np.testing.assert_allclose(drawn["band"][1:], [[3 - 2**0.5, 6 - 8**0.5], [3 + 2**0.5, 6 + 8**0.5]])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_seeds_in_one_program_are_measured_beside_one_after_the_other(monkeypatch):
     monkeypatch.setattr(timing, "SECONDS", 0.001)
     alone, together = vmapped_seeds.measure(recipe(gen=SmallGen(), disc=SmallDisc()), seeds=2, rounds=2)

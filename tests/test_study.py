@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 from common import real_batch
 from PIL import Image
-from small_run import undrawn
+from small_run import few_subsets, undrawn
 
 import jaxgan
 from experiments.studies import equal_time, games, methods, modes
 from jaxgan import recipes
 from jaxgan.accumulation import disc_mixing
 from jaxgan.commands import scored_run, scorer, scoring, study
-from jaxgan.evaluation import kernel_distance, scores
 from jaxgan.gan import Batch, image_shape
 from jaxgan.run import Options, RunError
 
@@ -156,7 +155,7 @@ def call(monkeypatch, tmp_path):
     undrawn(monkeypatch)
     monkeypatch.setattr(study, "Options", functools.partial(Options, devices=1))
     monkeypatch.setattr(scorer, "COUNT", 500)
-    monkeypatch.setattr(scores, "kernel_distance", functools.partial(kernel_distance, subsets=3))
+    few_subsets(monkeypatch)
     monkeypatch.setattr(scored_run, "COUNT", 200)
     monkeypatch.setattr(modes.modes, "SAMPLES", 300)
     for made in (methods, modes):
@@ -177,7 +176,7 @@ def call(monkeypatch, tmp_path):
     return call
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_methods_are_timed_and_scored_and_go_on(call):
     found = call(methods, "r1_r2", "--rounds", 1)
     assert list(found) == ["plain", "r1_r2"]
@@ -191,7 +190,7 @@ def test_methods_are_timed_and_scored_and_go_on(call):
     assert call(methods, "r1_r2", "--rounds", 0) == found
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_equal_times_are_scored_and_drawn(call, tmp_path):
     found = call(equal_time, "--rounds", 0)
     assert list(found) == [equal_time.THEN, equal_time.NOW]
@@ -243,7 +242,7 @@ def test_modes_are_counted_and_only_once(call, monkeypatch, tmp_path, capfd):
     assert "name another --runs" in error
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("block", range(len(BLOCKS)))
 def test_the_recipes_of_the_page_of_methods_have_a_step(block):
     names = {}

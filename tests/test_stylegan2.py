@@ -55,7 +55,7 @@ def test_parameters(name, stages, counts):
     assert got == counts
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_nine_of_ten_images_are_mixed_in_training_from_any_layer_on():
     net, count = StyleGAN2Gen((4, 4, 4), w_size=3), 4_000
     z = jax.random.normal(jax.random.key(1), (count, 5))

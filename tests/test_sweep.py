@@ -1,6 +1,5 @@
 """A sweep: its grid, each run the one that it is alone, the order of what came of them, and seeds in one program."""
 
-import functools
 import json
 import shutil
 
@@ -8,12 +7,11 @@ import jax
 import numpy as np
 import pytest
 from small_data import opened
-from small_run import metrics_of, recipe, undrawn
+from small_run import few_subsets, metrics_of, recipe, undrawn
 
 import jaxgan
 from jaxgan.commands import seeds, sweep, sweep_results
 from jaxgan.commands.scored_run import Scored, run_scored
-from jaxgan.evaluation import scores
 from jaxgan.recipes import RecipeError
 from jaxgan.run import Event, Options, Stopped, run, run_together
 from jaxgan.run import loop as loops
@@ -30,7 +28,7 @@ POINTS = {
 @pytest.fixture(autouse=True, scope="module")
 def quick(shared_programs):
     undrawn(shared_programs)
-    shared_programs.setattr(scores, "kernel_distance", functools.partial(scores.kernel_distance, subsets=2))
+    few_subsets(shared_programs)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import STEP, as_float64, remembering_gan, with_params
+from common import STEP, as_float64, at_night, remembering_gan, with_params
 
 import jaxgan
 from jaxgan import recipes
@@ -176,7 +176,7 @@ def expected_stats(layers, momentum, passes):
             yield mean.detach().numpy(), var.detach().numpy()
 
 
-SMALL = ("tf2_gan",)
+SMALL, LARGE = ("tf2_gan",), ("keras_mnist",)
 
 
 def noise_of_a_schedule_in_float64(images, keys, step):
@@ -186,7 +186,12 @@ def noise_of_a_schedule_in_float64(images, keys, step):
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in SMALL else pytest.param(name, marks=pytest.mark.slow) for name in DISC_LOSS]
+    "name",
+    [
+        *SMALL,
+        *(pytest.param(name, marks=pytest.mark.slow) for name in DISC_LOSS if name not in SMALL + LARGE),
+        *at_night(LARGE),
+    ],
 )
 def test_losses_gradients_updates_and_batch_moments(name, x64):
     gan = remembering_gan(recipes.get(name).build())

@@ -6,7 +6,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from common import STEP, drawn, in_range, latents, real_batch, remembering_gan, small_state
+from common import STEP, at_night, drawn, in_range, latents, real_batch, remembering_gan, small_state
 
 from jaxgan import recipes
 from jaxgan.accumulation import disc_mixing
@@ -79,7 +79,7 @@ def of_gen(gen, disc, real, z, labels):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("classes", "update", "settings", "transforms"),
-    [(0, "shared", SETTINGS, ()), (4, "alternating", LARGER, (AUGMENT,))],
+    [(0, "shared", SETTINGS, ()), *at_night([(4, "alternating", LARGER, (AUGMENT,))])],
     ids=["plain", "augmented"],
 )
 def test_updates_are_pytorchs(classes, update, settings, transforms, x64):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import STEP, drawn, generated_labels, in_range, latents, real_batch, remembering_gan, small_state
+from common import STEP, at_night, drawn, generated_labels, in_range, latents, real_batch, remembering_gan, small_state
 
 from jaxgan import recipes
 from jaxgan.networks import StyleGAN2Disc, StyleGAN2Gen
@@ -138,7 +138,7 @@ class Drawn:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("classes", [3, *at_night([0])])
 def test_the_parts_are_pytorchs(classes, x64):
     """Images without mixing and with noise that is the same for all; logits, and their gradient in the images."""
     gan = narrow(classes)
@@ -167,7 +167,7 @@ def test_the_parts_are_pytorchs(classes, x64):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("classes", "update"), [(3, "shared"), (0, "alternating")])
+@pytest.mark.parametrize(("classes", "update"), [(3, "shared"), *at_night([(0, "alternating")])])
 def test_updates_are_pytorchs(classes, update, x64):
     """Two of them: the first with R1, 16 times, and the paths' lengths, 4 times; the second with neither."""
     from torch_layout import update as updated
