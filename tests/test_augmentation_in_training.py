@@ -19,7 +19,7 @@ from jaxgan.run import run
 pytestmark = pytest.mark.usefixtures("shared_programs", "quick_programs")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_step_is_the_same_on_four_devices():
     gan = small_gan(norm=False, transforms=(Augment(None, cutout=1.0),), memory=adaptive(images=320))
     gan = dataclasses.replace(gan, penalties=(jaxgan.penalties.R1(0.1), sign_real))

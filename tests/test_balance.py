@@ -104,7 +104,7 @@ def in_memory():
     return Dataset("mine", items.images, items.labels, items.classes)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_is_the_same_streamed_and_resumed(tmp_path):
     small = recipe(data=in_memory, balance=True, steps=5)
     whole = run(small, tmp_path / "whole", 0, OPTIONS)

@@ -51,7 +51,7 @@ def test_lines_of_progress_where_there_is_no_terminal(whole):
     assert "\x1b[" not in out
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_killed_and_resumed_ends_in_the_same_state(whole, tmp_path):
     """The promise of the same run again, on a real process, killed with no warning."""
     command = ("digits", "--workdir", tmp_path, *QUICK, "--steps", "160")

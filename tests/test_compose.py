@@ -14,6 +14,7 @@ from common import (
     as_float64,
     assert_close,
     assert_same_bits,
+    at_night,
     disc_gradients,
     gen_gradients,
     in_range,
@@ -74,7 +75,7 @@ def test_init(state, seeds):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("update", ["shared", "alternating"])
+@pytest.mark.parametrize("update", ["shared", *at_night(["alternating"])])
 def test_two_seeds_at_once(update, seeds, x64):
     """On one dataset, each seed with an order of its own."""
     gan = dataclasses.replace(GAN, update=update)

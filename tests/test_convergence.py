@@ -55,7 +55,7 @@ def test_the_paths_do_what_the_eigenvalues_say():
     assert min(ends["shared", "WGAN-GP"].min(), ends["alternating", "WGAN-GP"].min()) > 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_krylov_iteration_finds_the_leading_ones_of_all_eigenvalues(x64):
     recipe = convergence.dirac("shared", "relativistic, R1, R2").replace(
         gen=networks.PointsGen(width=5), disc=networks.PointsDisc(width=5), data="points:ring"

@@ -190,7 +190,7 @@ def test_networks_with_a_batch_of_unknown_size():
     assert_any_batch_size("tf2_dcgan", [5])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(("name", "size"), [("canton_lsgan", 64), ("r3gan_small", 1)])
 def test_each_kind_of_network_with_a_batch_of_unknown_size(name, size):
     assert_any_batch_size(name, [size])

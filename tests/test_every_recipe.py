@@ -59,7 +59,7 @@ def test_on_the_embedded_digits(name, run):
     assert (config["training_ratio"], config["clip"]) == ((2, 0.5) if name == "tf2_gan" else (1, None))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(not TFDS.is_dir(), reason=f"no prepared TensorFlow datasets in {TFDS}")
 def test_on_its_own_data(run, monkeypatch):
     """Of their test split, since fewer images are read and scored in less time."""

@@ -16,7 +16,7 @@ UPDATES = 6_000  # of the run's own 20,000, after which recall is 0.84 to 0.87; 
 TURN = 100  # updates in a program
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_default_run_shows_each_class_well(capsys):
     """Labels by an SVM of the real pixels; precision and recall of pixels, k = 3."""
     recipe = recipes.get(train.DEFAULT)

@@ -59,7 +59,7 @@ def test_the_page_has_them_all_and_they_are_short():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*TRAINED[:3], *at_night(TRAINED[3:])])
+@pytest.mark.parametrize("name", [*TRAINED[:1], *at_night(TRAINED[1:])])
 def test_an_idea_trains_and_resumes(folder, called, name):
     workdir = folder / "run"
     command = [name, "--workdir", workdir, *QUICK]
@@ -168,7 +168,7 @@ def test_a_slip_says_what_would_be_right(folder, refused, name, right, wrong, sa
     assert all(part in err for part in said), err
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_changed_file_is_refused_unless_it_is_accepted(folder, called, refused):
     """And no workdir makes code run by itself."""
     command = ["r1.py", "--workdir", "run", *QUICK]

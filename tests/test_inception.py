@@ -9,6 +9,7 @@ from unittest import mock
 import jax
 import numpy as np
 import pytest
+from common import at_night
 from fidelity import torch_fidelity
 
 from jaxgan import evaluation
@@ -82,7 +83,9 @@ def assert_near(got, expected, rtol=1e-4):
 
 
 @pytest.mark.parametrize(
-    ("size", "biased", "dtype"), [((32, 32), False, np.uint8), ((40, 56), True, np.float32)], ids=["plain", "biased"]
+    ("size", "biased", "dtype"),
+    [((40, 56), True, np.float32), *at_night([((32, 32), False, np.uint8)])],
+    ids=["biased", "plain"],
 )
 def test_features_and_logits_are_torch_fidelitys(reference, variables, size, biased, dtype):
     images = IMAGES[size]
@@ -94,6 +97,7 @@ def test_features_and_logits_are_torch_fidelitys(reference, variables, size, bia
     assert_near(got[1], logits[biased])
 
 
+@pytest.mark.nightly
 def test_it_scores_images_of_any_kind(file, reference, monkeypatch):
     """The features that `--features inception` names, of grey images, are those of three equal colours."""
     monkeypatch.setattr(features, "BATCH", 4)  # of 250 images it takes half a minute
@@ -173,6 +177,7 @@ BAD_STATES = [
 ]
 
 
+@pytest.mark.nightly
 def test_another_network_is_refused_in_one_line(reference, tmp_path):
     path = tmp_path / "bad.pth"
     for change, words in BAD_STATES:

@@ -39,8 +39,8 @@ KEY = jax.random.key(0)
     ("form", "count", "update"),
     [
         ("plain", 1, "shared"),
-        pytest.param("pmap", 2, "alternating", marks=SLOW),
         pytest.param("shard_map", 4, "shared", marks=SLOW),
+        pytest.param("pmap", 2, "alternating", marks=pytest.mark.nightly),
         pytest.param("plain", 1, "alternating", marks=pytest.mark.nightly),
         pytest.param("pmap", 2, "shared", marks=pytest.mark.nightly),
         pytest.param("shard_map", 4, "alternating", marks=pytest.mark.nightly),

@@ -83,7 +83,7 @@ def test_the_count_sees_a_step_that_does_not_share():
     assert for_cpu(*steps(update="alternating")) == total(MINIMUM, G_FORWARD, D_FORWARD) == (34, 8)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(("update", "real"), [("shared", (0, 0)), ("alternating", D_FORWARD)])
 def test_a_relativistic_loss_costs_a_shared_step_nothing(update, real):
     """G's loss needs D(real), which an alternating step has to compute for it at D's new weights."""
@@ -138,7 +138,7 @@ STYLES_G, STYLES_D = (7, 4 + 2 + 11 + 7), (7, 4 + 2)
 STYLES_BACKWARD = total((2 * 7 + 2 * 4, 2 + 1 + 2 * 11 + 2 * 7), *[(2 * 7 + 4 + 3, 2 + 1)] * 2, (7 + 4, 1))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(("update", "again"), [("shared", ()), *at_night([("alternating", (STYLES_G, STYLES_D))])])
 def test_stylegan2_shares_its_pass_too(update, again):
     """Of G on, D on both batches, and back: an alternating step has 14 convolutions and 30 products more."""

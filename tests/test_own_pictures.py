@@ -204,7 +204,7 @@ def test_networks_follow_the_pictures(tmp_path, capfd, kind):
     assert taken_apart(recipes.get("pictures").with_config(recipe.config()).build()) == taken_apart(gan)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_begins_with_what_was_found_and_one_that_is_refused_says_why_alone(tmp_path, capfd):
     name = folder_of(tmp_path / "in", {f"{i}.png": RGB for i in range(3)})
     args = ["pictures", "--data", name, "--size", "8", "--width", "16", "--batch-size", "2", "--steps", "1", *QUICK[2:]]

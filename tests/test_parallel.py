@@ -112,7 +112,7 @@ CHANGES = {
         ("relativistic", "shard_map", "shared"),
         pytest.param("pictures", "pmap", "shared", marks=NIGHTLY),
         pytest.param("wasserstein", "shard_map", "shared", marks=SLOW),
-        pytest.param("ideas", "pmap", "alternating", marks=SLOW),
+        pytest.param("ideas", "pmap", "alternating", marks=NIGHTLY),
         pytest.param("layers", "shard_map", "alternating", marks=NIGHTLY),
         pytest.param("features", "shard_map", "shared", marks=NIGHTLY),
     ],

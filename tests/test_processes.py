@@ -198,7 +198,7 @@ def test_one_is_killed_the_other_says_so_and_both_go_on_to_the_same_state(start,
     assert killed["state_sha256"] == whole["state_sha256"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_where_the_leader_is_killed_the_other_ends_and_asking_one_to_stop_stops_both_at_one_step(start, tmp_path):
     """By SIGINT, which is handed on as SIGTERM; in a run that was resumed, whose turns are fewer than its steps."""
     args = ("tf2_gan", *QUICK, "--steps", 100_000, "--workdir", tmp_path)
@@ -273,7 +273,7 @@ def test_twenty_updates_agree_with_the_plain_step_and_what_keeps_them_from_one_r
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_one_has_wrong_is_one_line_in_each(start, tmp_path):
     """A flag; and an image that it cannot read in the middle, before which the state is saved."""
     (tmp_path / "idea.py").write_text(IDEA)

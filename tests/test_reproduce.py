@@ -37,7 +37,7 @@ def run(called, monkeypatch, tmp_path):
     return call
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_goes_on_and_never_back(run, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "README.md").write_text("before\n<!-- results -->\n<!-- end -->\nafter\n")

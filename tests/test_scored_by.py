@@ -69,7 +69,7 @@ def test_only_scores_of_one_unit_are_compared(tmp_path, capfd):
     assert tags == {of: 3, f"{of} (feet)": 15, f"{of} (metres)": 12, f"{of} (yards)": 16}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_other_features_make_another_best(tmp_path, capfd):
     mine = tmp_path / "mine.py"
     mine.write_text("def features(images):\n    return images.reshape(len(images), -1)[:, ::7] / 25500\n")

@@ -262,7 +262,7 @@ def few_images():
     return Dataset("few", np.random.default_rng(0).integers(0, 256, (30, 28, 28, 1), np.uint8))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_data_of_too_few_images_are_trained_on_and_not_scored(tmp_path, capfd):
     few = recipe(data=few_images, steps=4)
     summary = scored_run.run_scored(few, tmp_path, 0, OPTIONS, scored=Scored(2))

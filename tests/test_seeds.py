@@ -145,7 +145,7 @@ def test_a_study_of_different_kinds_of_scores_is_refused_before_it_trains(two, t
     assert trained == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_runs_that_were_scored_otherwise_are_scored_again_and_not_trained(two, trained):
     whole = written(two)
     edit(two / "seed-1" / "summary.json", lambda s: s["final"]["features"].update(sha256="0"))

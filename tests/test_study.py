@@ -199,7 +199,7 @@ def test_equal_times_are_scored_and_drawn(call, tmp_path):
     assert (tmp_path / "equal_time.png").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_modes_are_counted_and_only_once(call, monkeypatch, tmp_path, capfd):
     """In colour. A run that diverges is counted as one, and does not keep the others from it; nor does another's."""
     train = scored_run.run

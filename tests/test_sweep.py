@@ -75,7 +75,7 @@ def test_each_run_is_the_one_that_it_is_alone_and_the_best_comes_first(finished,
     assert opened(finished / "sweep.png").size == (720, 540)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_only_what_is_missing_is_trained_the_first_seed_of_each_first(finished, tmp_path, trained):
     folder = shutil.copytree(finished, tmp_path / "more")
     before = written(folder)

@@ -182,7 +182,7 @@ def shape(path):
     return height, width
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_sample_of_chosen_latents(runs, called, tmp_path):
     run, npz = runs / "styled", tmp_path / "a.npz"
 
@@ -212,7 +212,7 @@ def test_sample_of_chosen_latents(runs, called, tmp_path):
     np.testing.assert_allclose(sheet["latents"][3], sheet["latents"][10], atol=1e-6)  # in the middle of each row
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_video_is_a_loop_and_a_gif_where_there_is_no_encoder(runs, called, tmp_path, capfd, monkeypatch):
     run = runs / "styled"
     called(sample.main, run, "--seeds", "1-3", "--interpolate", "4", "--video", tmp_path / "walk.gif")
@@ -231,7 +231,7 @@ def test_a_video_is_a_loop_and_a_gif_where_there_is_no_encoder(runs, called, tmp
     assert not (tmp_path / "other.mp4").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", ["styled", "digits"])
 def test_project_finds_latents_that_sample_takes(runs, called, tmp_path, kind, capfd):
     run, npz, out = runs / kind, tmp_path / "p.npz", tmp_path / "p.png"
@@ -257,7 +257,7 @@ def test_project_finds_latents_that_sample_takes(runs, called, tmp_path, kind, c
     assert (run / "projected.png").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("command", "said"),
     [
