@@ -95,8 +95,8 @@ def test_recipes_on_an_h100(name):
     assert name != "canton_lsgan" or found["launches"] < 10 * 32
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "target"), [("digits", "v5e:2x4"), *at_night([("digits", "h100:8")])])
+@pytest.mark.nightly
+@pytest.mark.parametrize(("name", "target"), [("digits", "v5e:2x4"), ("digits", "h100:8")])
 def test_eight_devices_exchange_what_the_docs_say(name, target):
     """Of some recipes: all of them take minutes, most of all for a TPU; docs/devices.md has them."""
     collectives = check(name, target, 8)["collectives"]

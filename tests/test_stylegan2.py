@@ -72,7 +72,7 @@ def test_nine_of_ten_images_are_mixed_in_training_from_any_layer_on():
     np.testing.assert_allclose(shares[1:], [0.18] * 5 + [0.1], atol=0.025)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_noise_is_the_images_own_in_training_and_the_same_for_all_in_sampling():
     net = StyleGAN2Gen((4, 4), w_size=3)
     w = jnp.ones((3, 4, 3))
