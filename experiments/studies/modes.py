@@ -18,7 +18,7 @@ from jaxgan.commands.cli import run_script
 from jaxgan.commands.scoring import Scorer
 from jaxgan.evaluation import modes
 from jaxgan.networks import PlainGen
-from jaxgan.penalties import WGANGP
+from jaxgan.penalties import R1, R2, WGANGP
 from jaxgan.recipes.settings import Recipe
 from jaxgan.run import checkpoint
 from jaxgan.run.numerics import fixed_numerics, root_key
@@ -28,7 +28,8 @@ from jaxgan.run.workdir import read_summary, write_json
 BASE = methods.BASE.replace(gen=PlainGen(), data="stacked_mnist", beta2=0.999)
 SLOWER = {"gen_learning_rate": 1e-4, "disc_learning_rate": 1e-4, "beta1": 0.0, "beta2": 0.9}
 ZERO_CENTRED = {"penalties": R1_R2, "beta1": 0.0, "beta2": 0.99}
-R1_ALONE = {**ZERO_CENTRED, "penalties": R1_R2[:1]}
+PAIRS = {**ZERO_CENTRED, "loss": "relativistic"}
+R1_ALONE = {"penalties": R1_R2[:1]}
 # By name, what the table calls each, and its own settings, those of its source: DCGAN (arXiv:1511.06434), SNGAN
 # (arXiv:1802.05957) but for its five updates of D, WGAN-GP (arXiv:1704.00028), and R3GAN (arXiv:2501.05441). The
 # learning rate of all but WGAN-GP's is 2e-4.
@@ -36,10 +37,15 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "non_saturating": ("non-saturating", {"beta1": 0.5}),
     "hinge": ("hinge", {"loss": "hinge", "beta1": 0.0, "beta2": 0.9}),
     "wgan_gp": ("WGAN-GP", {"loss": "wasserstein", "penalties": (WGANGP(),), "training_ratio": 5, **SLOWER}),
-    "non_saturating_r1": ("non-saturating + R1", R1_ALONE),
-    "relativistic_r1": ("relativistic + R1", {"loss": "relativistic", **R1_ALONE}),
+    "non_saturating_r1": ("non-saturating + R1", ZERO_CENTRED | R1_ALONE),
+    "relativistic_r1": ("relativistic + R1", PAIRS | R1_ALONE),
+    "relativistic_r1_weaker": ("relativistic + R1 (gamma 0.1)", PAIRS | {"penalties": (R1(0.1),)}),
     "non_saturating_r1_r2": ("non-saturating + R1 + R2", ZERO_CENTRED),
-    "relativistic_r1_r2": ("relativistic + R1 + R2", {"loss": "relativistic", **ZERO_CENTRED}),
+    "relativistic_r1_r2": ("relativistic + R1 + R2", PAIRS),
+    "relativistic_r1_r2_weaker": (
+        "relativistic + R1 + R2 (gamma 0.1)",
+        PAIRS | {"penalties": (R1(0.1), R2(0.1))},
+    ),
 }
 COLOURS = 128  # of the picture of all methods, which is kept beside the results
 REAL = "real"  # what modes.json has of real images
